@@ -1,0 +1,54 @@
+# Every target does its own set-up in .venv and needs nothing but make and Python >= 3.11:
+#
+#   make demo     train and evaluate a robust network on handwritten digits   -> runs/demo/report.md
+#   make test     the whole test suite
+#   make lint     ruff and pyright
+#   make bench    our training step beside a PyTorch one
+#   make clean    remove .venv and caches; runs/ is left alone
+#
+# Another interpreter: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.stamp-run
+	$(BIN)/python -m war_jax.main --config=configs/digits.py --workdir=runs/demo
+
+test: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.stamp-test
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+bench: $(VENV)/.stamp-bench
+	$(BIN)/python -m benchmarks.train_step
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	find . -path ./runs -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is older than what it was made from if a requirement has changed since: install again.
+$(VENV)/.stamp-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, and $(PYTHON) is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
+	@echo 'Setting up $(VENV), once; this takes a few minutes.'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-run: $(VENV)/.stamp-venv setup.py constraints.txt
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.stamp-test: $(VENV)/.stamp-run
+	$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+# The benchmark's baseline is one exact release; constraints.txt leaves torch out, because which
+# build of it (CPU, CUDA) is wanted depends on the machine.
+$(VENV)/.stamp-bench: $(VENV)/.stamp-run
+	$(PIP_INSTALL) --editable '.[torch]' torch==2.13.0
+	@touch $@

@@ -1,0 +1,76 @@
+"""What the machine can do at best: a large matrix product and a large convolution, in FLOP/s.
+
+    functions = ceilings()
+    timings = interleave({name: ceiling.run for name, ceiling in functions.items()}, repeats=5)
+    fastest = max(functions[name].flops / timing.median for name, timing in timings.items())
+
+A training step's share of the fastest of these says how much is left to gain. They are measured
+in the run they are compared with, because a shared or throttled machine has no fixed peak.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import torch
+from torch.nn import functional
+
+from benchmarks.flops import Convolution
+
+MATRIX_SIZE = 2048
+BATCH = 64
+# The 3x3 convolution of WRN-34-10's first stage: most of the paper's network looks like this.
+LARGE = Convolution(input_size=32, kernel=3, stride=1, in_channels=160, out_channels=160)
+
+
+class Ceiling(NamedTuple):
+    """An operation of known cost; `run` returns when it is done."""
+
+    flops: int
+    run: Callable[[], object]
+
+
+def ceilings() -> dict[str, Ceiling]:
+    """float32 'jax_matmul', 'jax_convolution', 'torch_matmul' and 'torch_convolution'."""
+    matmul_flops, convolution_flops = 2 * MATRIX_SIZE**3, LARGE.flops(BATCH)
+    return {
+        'jax_matmul': Ceiling(matmul_flops, _jax_matmul()),
+        'jax_convolution': Ceiling(convolution_flops, _jax_convolution()),
+        'torch_matmul': Ceiling(matmul_flops, _torch_matmul()),
+        'torch_convolution': Ceiling(convolution_flops, _torch_convolution()),
+    }
+
+
+def _jax_matmul() -> Callable[[], object]:
+    left, right = jax.random.normal(jax.random.key(0), (2, MATRIX_SIZE, MATRIX_SIZE), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    return lambda: product(left, right).block_until_ready()
+
+
+def _jax_convolution() -> Callable[[], object]:
+    image_shape = (BATCH, LARGE.input_size, LARGE.input_size, LARGE.in_channels)
+    kernel_shape = (LARGE.kernel, LARGE.kernel, LARGE.in_channels, LARGE.out_channels)
+    images = jax.random.normal(jax.random.key(0), image_shape, jnp.float32)
+    kernel = jax.random.normal(jax.random.key(1), kernel_shape, jnp.float32)
+
+    @jax.jit
+    def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            images, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        )
+
+    return lambda: convolve(images, kernel).block_until_ready()
+
+
+def _torch_matmul() -> Callable[[], object]:
+    left, right = torch.randn(2, MATRIX_SIZE, MATRIX_SIZE)
+    return lambda: left @ right
+
+
+def _torch_convolution() -> Callable[[], object]:
+    images = torch.randn(BATCH, LARGE.in_channels, LARGE.input_size, LARGE.input_size)
+    kernel = torch.randn(LARGE.out_channels, LARGE.in_channels, LARGE.kernel, LARGE.kernel)
+    images = images.contiguous(memory_format=torch.channels_last)
+    kernel = kernel.contiguous(memory_format=torch.channels_last)
+    return lambda: functional.conv2d(images, kernel, padding=LARGE.kernel // 2)

@@ -1,0 +1,253 @@
+"""One TRADES training step, ours beside PyTorch's, in images per second and share of the ceiling.
+
+    python -m benchmarks.train_step --networks=10-1,16-2 --batch=64 --repeats=7
+
+Both sides take the same batch of CIFAR-10's shape and the hyperparameters of record: ten attack
+steps, both updates of the running statistics, SGD. Ours also augments inside the step. Prints a
+table and writes `runs/bench/train_step.json`: the machine, its ceilings in FLOP/s, and `rows`.
+The share of the ceiling (`flops_fraction`) is the step's necessary work (`benchmarks.flops`) per
+second over the fastest of the measured ceilings.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise SystemExit("the baseline needs PyTorch: pip install -e '.[torch]'") from error
+
+from benchmarks.ceilings import ceilings
+from benchmarks.flops import (
+    INPUT_CHANNELS,
+    INPUT_SIZE,
+    NUM_CLASSES,
+    Network,
+    parse_network,
+    train_step_flops,
+)
+from benchmarks.timing import Timing, cpu_usage, interleave, others_share
+from benchmarks.torch_baseline import Settings, make_model, trades_step, use_all_cores
+from configs import wrn
+from war_jax.config import resolve
+from war_jax.data.batches import Batch
+from war_jax.data.sources import Dataset, Splits
+from war_jax.mesh import make_mesh, shard
+from war_jax.training.build import build
+
+OUTPUT = Path('runs/bench/train_step.json')
+ATTACK_STEPS = Settings.attack_steps
+QUIET = 0.05  # share of the cores' time that other processes may take from a comparison
+
+
+class Step(NamedTuple):
+    """`run` makes one update and returns when it is done."""
+
+    run: Callable[[], object]
+    compile_seconds: float
+
+
+def random_batch(batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 images (b, 32, 32, 3) and int32 labels (b,); a step's time does not depend on them."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch, INPUT_SIZE, INPUT_SIZE, INPUT_CHANNELS), np.uint8)
+    return images, rng.integers(0, NUM_CLASSES, batch, np.int32)
+
+
+def build_jax_step(network: Network, batch: int) -> Step:
+    """The step that configs/wrn.py trains with, compiled, on all devices, with its state inside."""
+    config = wrn.get_config(str(network))
+    config.optimizer.batch_size = batch
+    config.attack.num_steps = ATTACK_STEPS
+    images, labels = random_batch(batch)
+    data = Dataset(images, labels)
+    splits = Splits('random', NUM_CLASSES, data, data, data, extra=None, provenance='random')
+    mesh = make_mesh()
+    parts = build(resolve(config), splits, mesh)
+    state, key = parts.create_state(), parts.key
+    everything = Batch(images, labels, np.ones(batch, bool), np.arange(batch, dtype=np.int32))
+    examples = shard(mesh, everything)
+    started = time.perf_counter()
+    compiled = parts.step.lower(state, key, examples).compile()
+    compile_seconds = time.perf_counter() - started
+
+    def run() -> None:
+        nonlocal state  # the step donates its state's buffers: the old one is gone
+        state, metrics = compiled(state, key, examples)
+        jax.block_until_ready((state, metrics))
+
+    return Step(run, compile_seconds)
+
+
+def build_torch_step(network: Network, batch: int, settings: Settings) -> Step:
+    """The baseline, with its model and optimizer inside; eager, so there is nothing to compile."""
+    use_all_cores()
+    model, optimizer = make_model(network, seed=0, settings=settings)
+    images, labels = random_batch(batch)
+    # A permuted NHWC array is a channels-last tensor already.
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    y = torch.from_numpy(labels).long()
+
+    def run() -> None:
+        trades_step(model, optimizer, x, y, torch.randn_like(x), settings)
+
+    return Step(run, compile_seconds=0.0)
+
+
+def measure_ceilings(repeats: int) -> dict[str, float]:
+    """FLOP/s of each operation in `benchmarks.ceilings`, from its median time."""
+    functions = ceilings()
+    timings = interleave({name: c.run for name, c in functions.items()}, repeats=repeats)
+    return {name: functions[name].flops / timing.median for name, timing in timings.items()}
+
+
+def measure_row(
+    network: Network, batch: int, repeats: int, settings: Settings, ceiling: float
+) -> dict[str, Any]:
+    """Times both steps for one network; `ceiling` in FLOP/s."""
+    ours, baseline = build_jax_step(network, batch), build_torch_step(network, batch, settings)
+    before = cpu_usage()
+    timings = interleave({'ours': ours.run, 'baseline': baseline.run}, repeats=repeats)
+    row = make_row(network, batch, timings, ours.compile_seconds, settings, ceiling)
+    return row | {'others_share': others_share(before, cpu_usage())}
+
+
+def make_row(
+    network: Network,
+    batch: int,
+    timings: dict[str, Timing],
+    compile_seconds: float,
+    settings: Settings,
+    ceiling: float,
+) -> dict[str, Any]:
+    """What one comparison says; seconds are medians, `ratio` > 1 where ours is the faster."""
+    seconds, baseline_seconds = timings['ours'].median, timings['baseline'].median
+    flops = train_step_flops(network, batch, attack_steps=ATTACK_STEPS, clean_passes=1)
+    baseline_flops = train_step_flops(
+        network,
+        batch,
+        attack_steps=ATTACK_STEPS,
+        clean_passes=1 if settings.hoist_targets else ATTACK_STEPS,
+    )
+    return {
+        'network': str(network),
+        'batch': batch,
+        'images_per_second': batch / seconds,
+        'baseline_images_per_second': batch / baseline_seconds,
+        'ratio': baseline_seconds / seconds,
+        'seconds': seconds,
+        'quartiles': timings['ours'].quartiles,
+        'baseline_seconds': baseline_seconds,
+        'baseline_quartiles': timings['baseline'].quartiles,
+        'baseline_targets': 'hoisted' if settings.hoist_targets else 'each step',
+        'compile_seconds': compile_seconds,
+        'flops_per_step': flops,
+        'flops_fraction': flops / seconds / ceiling,
+        'baseline_flops_per_step': baseline_flops,
+        'baseline_flops_fraction': baseline_flops / baseline_seconds / ceiling,
+    }
+
+
+def table(rows: list[dict[str, Any]], measured: dict[str, float]) -> str:
+    """The measurement as text of at most 100 columns."""
+    speeds = ', '.join(f'{name} {flops / 1e9:.0f}' for name, flops in measured.items())
+    lines = [
+        f'ceilings in GFLOP/s: {speeds}',
+        '',
+        'network  batch   images/s   PyTorch   ratio   s/step [quartiles]      PyTorch'
+        '               compile  ceiling',
+    ]
+    for row in rows:
+        ours, baseline = (
+            f'{row[f"{prefix}seconds"]:.3f} [{first:.3f} {third:.3f}]'
+            for prefix in ('', 'baseline_')
+            for first, third in [row[f'{prefix}quartiles']]
+        )
+        lines.append(
+            f'{row["network"]:<8} {row["batch"]:<6} {row["images_per_second"]:>9.1f}'
+            f' {row["baseline_images_per_second"]:>9.1f} {row["ratio"]:>7.2f}   {ours:<21}'
+            f' {baseline:<21} {row["compile_seconds"]:>5.1f} s {row["flops_fraction"]:>7.0%}'
+        )
+    for row in rows:
+        if (row['others_share'] or 0.0) > QUIET:
+            lines.append(
+                f'{row["network"]}: NOT A COMPARISON, other processes took {row["others_share"]:.0%}'
+                " of the cores' time and that hurts PyTorch most; repeat it on a quiet machine"
+            )
+    return '\n'.join(lines)
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on and a reader cannot see in them."""
+    return {
+        'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
+        'device': jax.devices()[0].device_kind,
+        'num_devices': jax.device_count(),
+        'processor': platform.processor() or platform.machine(),
+        'torch_threads': torch.get_num_threads(),
+        'load_average': os.getloadavg(),
+        'versions': {
+            'python': platform.python_version(),
+            'jax': jax.__version__,
+            'torch': torch.__version__,
+        },
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix('.partial')
+    partial.write_text(json.dumps(content, indent=2) + '\n')
+    partial.replace(path)
+
+
+def main() -> None:
+    """Flags in, table and file out."""
+
+    def networks(text: str) -> list[Network]:
+        try:
+            return [parse_network(part) for part in text.split(',')]
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    summary = (__doc__ or '').partition('\n')[0]
+    parser = argparse.ArgumentParser('python -m benchmarks.train_step', description=summary)
+    parser.add_argument('--networks', type=networks, default='16-2', help='such as 10-1,16-2')
+    parser.add_argument('--batch', type=int, default=64, help='images per step')
+    parser.add_argument('--repeats', type=int, default=7, help='timed steps of each side')
+    parser.add_argument(
+        '--hoist-targets',
+        action='store_true',
+        help="spare the baseline nine forward passes that the published code's attack repeats",
+    )
+    parser.add_argument('--output', type=Path, default=OUTPUT, help='where the JSON goes')
+    flags = parser.parse_args()
+    for name in ('batch', 'repeats'):
+        if getattr(flags, name) < 1:
+            parser.error(f'--{name} must be at least 1, not {getattr(flags, name)}')
+
+    settings = Settings(hoist_targets=flags.hoist_targets)
+    use_all_cores()
+    measured = measure_ceilings(flags.repeats)
+    ceiling = max(measured.values())
+    rows = [
+        measure_row(network, flags.batch, flags.repeats, settings, ceiling)
+        for network in flags.networks
+    ]
+    write_json(flags.output, {'machine': machine(), 'ceilings': measured, 'rows': rows})
+    print(table(rows, measured))
+    print(f'\n{flags.output}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,61 @@
+"""Handwritten digits (embedded, 8x8): a robust network in minutes on a laptop, without a download.
+
+    python -m war_jax.main --config=configs/digits.py --workdir=runs/demo
+    python -m war_jax.main --config=configs/digits.py:natural --workdir=runs/twin   # no adversary
+    python -m war_jax.main --config=configs/digits.py:smoke --workdir=runs/smoke    # in a minute
+
+Argument, comma-separated: DEPTH-WIDTH (10-0.5), lambda=NUMBER, seed=NUMBER, natural | madry |
+trades | mart, smoke.
+
+Wall time and results: docs/results.md
+"""
+
+from ml_collections.config_dict import ConfigDict
+
+from configs import default
+from war_jax.config_argument import COMMON, apply
+
+
+def get_config(argument: str = '') -> ConfigDict:
+    """Returns the config for an argument such as '' or 'natural,seed=1'."""
+    config = default.get_config()
+
+    config.data.name = 'digits'
+    config.data.num_validation = 120
+    # A digit's strokes reach the border of its 8x8 image, and a mirrored digit is none.
+    config.data.pad = 0
+    config.data.flip = False
+
+    config.model.depth = 10
+    config.model.widen_factor = 1.0
+    config.model.strides = (1, 2, 1)  # the last feature map is 4x4: 2x2 is slow on CPU
+
+    config.threat.epsilon = 0.2
+    config.attack.step_size = 0.05
+    config.evaluation.step_size = 0.02
+
+    config.objective.lam = 3.0
+    config.optimizer.epochs = 30
+    config.optimizer.boundaries = (20, 25)
+    config.log.every_steps = 10
+
+    return apply(argument, config, {**COMMON, 'smoke': _smoke})
+
+
+def _smoke(config: ConfigDict) -> None:
+    """Every part of the path, as little as possible of each; the accuracies mean nothing."""
+    config.data.num_validation = 32
+    config.data.max_train_examples = 192
+    config.model.widen_factor = 0.25
+    config.model.stem_channels = 4
+    config.attack.num_steps = 2
+    config.optimizer.epochs = 2
+    config.optimizer.batch_size = 64
+    config.optimizer.boundaries = (2,)
+    config.evaluation.batch_size = 32
+    config.evaluation.num_steps = 3
+    config.evaluation.restarts = 2
+    config.evaluation.curve_epsilons = (0.0, 1.0)
+    config.evaluation.curve_examples = 32
+    config.evaluation.test_examples = 48
+    config.log.every_steps = 1

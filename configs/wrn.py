@@ -1,0 +1,80 @@
+"""WideResNets on CIFAR-10: TRADES' training of WRN-34-10, and what the papers vary of it.
+
+    python -m war_jax.main --config=configs/wrn.py --workdir=runs/wrn-34-10
+    python -m war_jax.main --config=configs/wrn.py:34-5,lambda=12 --workdir=runs/wrn-34-5-lambda-12
+
+Needs the data set on disk: --config.data.data_dir=DIR or the environment variable TFDS_DATA_DIR.
+
+Argument, comma-separated:
+    DEPTH-WIDTH                        the network, e.g. 34-10 (default), 28-10, 10-0.5
+    lambda=NUMBER                      weight of the robust regularization (default 6; madry 1)
+    seed=NUMBER
+    trades | madry | mart | natural    objective (default trades)
+    authors                            the WAR authors' plan instead of TRADES': batch 64, 100
+                                       epochs, learning rate halved every epoch from 75 on,
+                                       evaluated with the step of training (0.007)
+    cifar10 | cifar100 | svhn_cropped  data set
+    smoke                              tiny network, few images, one epoch: is everything there?
+
+Wall time and results: docs/results.md
+"""
+
+from ml_collections.config_dict import ConfigDict
+
+from configs import default
+from war_jax.config_argument import COMMON, apply
+
+
+def get_config(argument: str = '') -> ConfigDict:
+    """Returns the config for an argument such as '' or '34-5,lambda=12'."""
+    tokens = {
+        **COMMON,
+        'authors': _authors,
+        'cifar10': _cifar10,
+        'cifar100': _cifar100,
+        'svhn_cropped': _svhn_cropped,
+        'smoke': _smoke,
+    }
+    return apply(argument, default.get_config(), tokens)
+
+
+def _authors(config: ConfigDict) -> None:
+    """Wu et al. 2021, as in their public code."""
+    config.optimizer.batch_size = 64
+    config.optimizer.epochs = 100
+    config.optimizer.schedule = 'halving'
+    config.optimizer.boundaries = (75,)
+    config.evaluation.step_size = 0.007
+
+
+def _cifar10(config: ConfigDict) -> None:
+    config.data.name = 'cifar10'
+
+
+def _cifar100(config: ConfigDict) -> None:
+    config.data.name = 'cifar100'
+
+
+def _svhn_cropped(config: ConfigDict) -> None:
+    config.data.name = 'svhn_cropped'
+    config.data.flip = False  # a mirrored house number is another one, or none
+
+
+def _smoke(config: ConfigDict) -> None:
+    """Every part of the path, as little as possible of each; the accuracies mean nothing."""
+    config.data.num_validation = 32
+    config.data.max_train_examples = 128
+    config.model.depth = 10
+    config.model.widen_factor = 0.25
+    config.model.stem_channels = 4
+    config.attack.num_steps = 2
+    config.optimizer.batch_size = 32
+    config.optimizer.epochs = 1
+    config.optimizer.schedule = 'piecewise'
+    config.optimizer.boundaries = ()
+    config.evaluation.batch_size = 32
+    config.evaluation.num_steps = 3
+    config.evaluation.curve_epsilons = (0.0, 1.0)
+    config.evaluation.curve_examples = 32
+    config.evaluation.test_examples = 48
+    config.log.every_steps = 1

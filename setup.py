@@ -1,0 +1,56 @@
+"""Packaging: `pip install -e .` (CPU), with extras for accelerators, tests, PyTorch and NTK.
+
+    pip install -e '.[test]' -c constraints.txt     # what `make test` does
+
+constraints.txt holds one exact set of versions that is known to work together; the ranges here say
+what the code needs.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+SOURCE = (ROOT / 'war_jax' / '__init__.py').read_text(encoding='utf-8')
+VERSION = re.findall(r"^__version__ = '(.+)'$", SOURCE, re.MULTILINE)[0]
+
+REQUIREMENTS = [
+    'absl-py>=2.1',
+    'array_record>=0.6',  # the format of tfds.data_source, which needs no TensorFlow
+    'chex>=0.1.91',
+    'etils[edc,enp,epath,epy,etree]>=1.13',
+    'flax>=0.12,<0.13',
+    'importlib_resources>=6',  # for tfds: without it, releases of etils fail on Python 3.11
+    'jax>=0.9,<0.12',
+    'matplotlib>=3.9',
+    'ml_collections>=1.0,<2',
+    'numpy>=2.0',
+    'optax>=0.2.6,<0.3',
+    'orbax-checkpoint>=0.11.30,<0.13',
+    'pillow>=10',  # decodes images for tfds, which asks for it nowhere
+    'scikit-learn>=1.5',
+    'scipy>=1.14',
+    'tensorboardX>=2.6',
+    'tensorflow-datasets>=4.9.9',
+    'tqdm>=4.66',
+]
+
+EXTRAS = {
+    'cuda': ['jax[cuda13]'],
+    'ntk': ['neural-tangents==0.6.5'],  # exact: ntk/compat.py mends this release for current JAX
+    'test': ['pyright>=1.1.400', 'pytest>=8.4', 'ruff>=0.12'],
+    'torch': ['safetensors>=0.5', 'torch>=2.6'],
+    'tpu': ['jax[tpu]'],
+}
+
+setup(
+    name='war-jax',
+    version=VERSION,
+    description='Robust training of wide residual networks, and width-adjusted regularization',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=find_packages(include=['war_jax', 'war_jax.*', 'ntk', 'ntk.*']),
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+)

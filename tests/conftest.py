@@ -1,0 +1,12 @@
+"""Strictness for every test: several devices, no silent rank promotion (and see pyproject.toml)."""
+
+import os
+
+# Before JAX starts: four devices on any machine, so that sharding is always exercised.
+os.environ['XLA_FLAGS'] = (
+    os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
+)
+
+import jax  # noqa: E402
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')

@@ -1,0 +1,158 @@
+"""The floors of the design: a file imports from lower floors, or from its left on its own.
+
+Read off the sources with `ast`, so that imports inside functions count too. The checker itself is
+tried on small made-up sources with planted violations.
+"""
+
+import ast
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the lowest floor to the highest; on one floor from left to right. A name stands for a module
+# or for a package with all that is in it.
+FLOORS = (
+    ('config_rules', 'config', 'config_argument', 'mesh', 'models', 'attacks', 'report'),
+    ('data', 'measures'),
+    ('training',),
+    ('command_line', 'main'),
+)
+PLACES = {
+    name: (floor, column)
+    for floor, names in enumerate(FLOORS)
+    for column, name in enumerate(names)
+}
+FORBIDDEN = ('ntk', 'neural_tangents')
+
+
+def sources(package: str) -> dict[str, str]:
+    """Module name -> source, for all modules of a package of this repository."""
+    result = {}
+    for path in sorted((ROOT / package).rglob('*.py')):
+        parts = path.relative_to(ROOT).with_suffix('').parts
+        name = '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+        result[name] = path.read_text(encoding='utf-8')
+    return result
+
+
+def imported(name: str, source: str, is_package: bool) -> set[str]:
+    """Dotted names that a source imports; `from a import b` gives both a and a.b."""
+    package = name if is_package else name.rpartition('.')[0]
+    result = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            result |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = '.' * node.level + (node.module or '')
+            base = importlib.util.resolve_name(base, package)
+            result |= {base, *(f'{base}.{alias.name}' for alias in node.names)}
+    return result
+
+
+def violations(modules: Mapping[str, str]) -> list[str]:
+    """What is wrong with the imports of {module of war_jax: source}, one sentence each."""
+    graph = {}
+    found = []
+    for name, source in modules.items():
+        is_package = any(other.startswith(f'{name}.') for other in modules)
+        targets = imported(name, source, is_package)
+        graph[name] = {target for target in targets if target in modules and target != name}
+        for target in sorted(targets):
+            if target.split('.')[0] in FORBIDDEN:
+                found.append(f'{name} imports {target}: war_jax must stand without it')
+        parts = name.split('.')
+        if len(parts) == 1:
+            continue  # the package's own __init__ is below everything; the graph shows its circles
+        if parts[1] not in PLACES:
+            found.append(f'{name} has no floor: add {parts[1]} to FLOORS')
+            continue
+        for target in sorted(graph[name]):
+            other = target.split('.')[1:2]
+            if other and other[0] in PLACES and other[0] != parts[1]:
+                here, there = PLACES[parts[1]], PLACES[other[0]]
+                if there > here:
+                    found.append(f'{name} imports {target}, which is above or to the right of it')
+    found += [f'circular import: {" -> ".join(circle)}' for circle in circles(graph)]
+    return found
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """One closed path for each edge that leads back to a module still being visited."""
+    found, finished = [], set()
+
+    def visit(name: str, path: list[str]) -> None:
+        if name in path:
+            found.append([*path[path.index(name) :], name])
+        elif name not in finished:
+            for target in sorted(graph[name]):
+                visit(target, [*path, name])
+            finished.add(name)
+
+    for name in graph:
+        visit(name, [])
+    return found
+
+
+def test_war_jax_keeps_its_floors():
+    modules = sources('war_jax')
+    assert {'war_jax', 'war_jax.config', 'war_jax.main'} <= modules.keys()
+    assert violations(modules) == []
+
+
+@pytest.mark.parametrize(
+    ('module', 'source'),
+    [
+        ('war_jax.attacks.pgd', 'from war_jax.attacks import threat\nimport numpy'),
+        ('war_jax.attacks.pgd', 'from war_jax import models'),
+        ('war_jax.data.sources', 'from war_jax.config import DataConfig'),
+        ('war_jax.training.loop', 'from ..report import tables'),
+        ('war_jax.main', 'def main():\n  from war_jax.training.loop import train'),
+    ],
+)
+def test_checker_accepts(module: str, source: str):
+    assert violations(planted(module, source)) == []
+
+
+@pytest.mark.parametrize(
+    ('module', 'source', 'sentence'),
+    [
+        ('war_jax.data.sources', 'from war_jax.training import loop', 'imports war_jax.training'),
+        ('war_jax.data.sources', 'def f():\n  import war_jax.training.loop', 'above or'),
+        ('war_jax.data.sources', 'from ..training.loop import train', 'above or'),
+        ('war_jax.data.sources', 'from war_jax.measures import x', 'above or'),
+        ('war_jax.models', 'from war_jax.attacks.pgd import pgd', 'above or'),
+        ('war_jax.config', 'import neural_tangents as nt', 'stand without it'),
+        ('war_jax.config', 'from ntk.compat import nt', 'stand without it'),
+        ('war_jax.attacks.threat', 'from war_jax.attacks.pgd import pgd', 'circular import'),
+        ('war_jax', 'from war_jax.config import Config', 'circular import'),
+        ('war_jax.surprise', '', 'has no floor'),
+    ],
+)
+def test_checker_finds_planted_violations(module: str, source: str, sentence: str):
+    found = violations(planted(module, source))
+    assert len(found) >= 1 and sentence in found[0]
+
+
+def planted(module: str, source: str) -> dict[str, str]:
+    """A small package without violations, but for one module's source."""
+    modules = {
+        'war_jax': '',
+        'war_jax.config': 'import war_jax',
+        'war_jax.models': '',
+        'war_jax.attacks': '',
+        'war_jax.attacks.threat': '',
+        'war_jax.attacks.pgd': 'from war_jax.attacks.threat import project',
+        'war_jax.report': '',
+        'war_jax.report.tables': '',
+        'war_jax.data': '',
+        'war_jax.data.sources': '',
+        'war_jax.measures': '',
+        'war_jax.training': '',
+        'war_jax.training.loop': 'from war_jax.data.sources import load',
+        'war_jax.main': '',
+    }
+    return {**modules, module: source}

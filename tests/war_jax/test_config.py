@@ -1,0 +1,209 @@
+"""Oracles: the published hyperparameters, JSON round trips, and a list of values to be refused.
+
+Each refusal is compared with key, value, rule and nearest choice worked out by hand.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections.config_dict import ConfigDict
+
+from configs import default, digits, wrn
+from war_jax.config import ConfigError, resolve, to_dict
+from war_jax.config_rules import nearest, nearest_key, number
+
+
+def values(**overrides) -> dict:
+    """Default values as nested dicts, with `group__key=value` overrides."""
+    config = default.get_config().to_dict()
+    for path, value in overrides.items():
+        *groups, key = path.split('__')
+        target = config
+        for group in groups:
+            target = target[group]
+        target[key] = value
+    return config
+
+
+def test_default_is_trades_wrn_34_10():
+    config = resolve(default.get_config())
+    assert (config.model.depth, config.model.widen_factor) == (34, 10.0)
+    assert (config.objective.name, config.objective.lam) == ('trades', 6.0)
+    assert (config.threat.norm, config.threat.epsilon) == ('linf', 0.031)
+    assert config.attack == resolve(values()).attack
+    assert dataclasses.astuple(config.attack) == (10, 0.007, 'gaussian', 0.001)
+    optimizer = config.optimizer
+    assert (optimizer.batch_size, optimizer.epochs) == (128, 76)
+    assert (optimizer.schedule, optimizer.boundaries) == ('piecewise', (75, 90, 100))
+    assert (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay) == (0.1, 0.9, 2e-4)
+    assert (config.evaluation.num_steps, config.evaluation.step_size) == (20, 0.003)
+    assert config.batch_norm.passes == ('natural', 'adversarial')
+
+
+def test_every_default_has_a_comment():
+    """Each assignment in configs/default.py stands below, or on, a line with a comment."""
+    lines = Path(default.__file__).read_text().split('def get_config')[1].splitlines()
+    commented, missing = False, []
+    for line in map(str.strip, lines):
+        if line.startswith('#'):
+            commented = True
+        elif not line:
+            commented = False
+        elif line.startswith('config.') and '#' not in line and not line.endswith('ConfigDict()'):
+            group, _, key = line.split(' = ')[0].rpartition('.')
+            siblings = {'learning_rate', 'momentum', 'nesterov', 'weight_decay', 'epochs'}
+            if not commented and key not in siblings:
+                missing.append(f'{group}.{key}')
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        digits.get_config(),
+        digits.get_config('smoke'),
+        digits.get_config('natural,seed=1'),
+        wrn.get_config(),
+        wrn.get_config('authors,34-5,lambda=12,cifar100'),
+        wrn.get_config('smoke,svhn_cropped,mart'),
+    ],
+)
+def test_json_round_trip(config: ConfigDict):
+    resolved = resolve(config)
+    assert resolve(json.loads(json.dumps(to_dict(resolved)))) == resolved
+    assert hash(resolved) == hash(resolve(to_dict(resolved)))
+
+
+def test_frozen():
+    config = resolve(values())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.threat.epsilon = 1.0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_numbers_are_converted():
+    config = resolve(values(threat__epsilon='8/255', attack__step_size=1, model__strides=[1, 2, 1]))
+    assert config.threat.epsilon == 8 / 255
+    assert isinstance(config.attack.step_size, float)
+    assert config.model.strides == (1, 2, 1)
+    assert number('0.031') == 0.031
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'line'),
+    [
+        ('threat__epsilon', -0.1, 'threat.epsilon = -0.1: must be at least 0; nearest: 0'),
+        ('threat__epsilon', '8/0', "threat.epsilon = '8/0': must be a finite number or a fraction"),
+        ('threat__epsilon', float('nan'), 'threat.epsilon = nan: must be a finite number'),
+        ('threat__epsilon', True, 'threat.epsilon = True: must be a finite number'),
+        ('threat__norm', 'l1', "threat.norm = 'l1': must be one of 'linf', 'l2'; nearest: 'l2'"),
+        ('attack__step_size', 0.0, 'attack.step_size = 0.0: must be above 0; nearest: any number'),
+        ('attack__num_steps', 0, 'attack.num_steps = 0: must be at least 1; nearest: 1'),
+        ('attack__num_steps', 2.4, 'attack.num_steps = 2.4: must be a whole number; nearest: 2'),
+        ('attack__num_steps', True, 'attack.num_steps = True: must be a whole number'),
+        ('ema_decay', 1.0, 'ema_decay = 1.0: must be below 1; nearest: any number below 1'),
+        ('batch_norm__momentum', 2.0, 'batch_norm.momentum = 2.0: must be at most 1; nearest: 1'),
+        ('data__flip', 'yes', "data.flip = 'yes': must be True or False; nearest: True"),
+        ('data__data_dir', 3, "data.data_dir = 3: must be a string; nearest: '3'"),
+        ('data__name', 'cifar', "data.name = 'cifar': must be one of digits, cifar10, cifar100, "),
+        ('data__name', 'cifra100', '; nearest: cifar100'),
+        ('data__name', 'my/own.npz', '; nearest: npz:my/own.npz'),
+        ('data__name', 'npz:', '; nearest: npz:PATH'),
+        ('model__strides', (1, 2), 'model.strides = (1, 2): must have 3 elements; nearest: (1, 2,'),
+        ('model__strides', (1, 0, 1), 'model.strides[1] = 0: must be at least 1; nearest: 1'),
+        ('model__strides', 2, 'model.strides = 2: must be a tuple; nearest: (2,)'),
+        ('optimizer__boundaries', (9, 8), 'must be strictly increasing; nearest: (8, 9)'),
+        ('evaluation__curve_epsilons', (), 'evaluation.curve_epsilons = (): must not be empty'),
+        ('attack', 3, 'attack = 3: must be a group of the keys num_steps, step_size, init, init_s'),
+        ('attack__stepsize', 1, 'attack.stepsize = 1: no such key; nearest: attack.step_size'),
+        ('sede', 1, 'sede = 1: no such key; nearest: seed'),
+    ],
+)
+def test_refusals(path: str, value: object, line: str):
+    with pytest.raises(ConfigError) as caught:
+        resolve(values(**{path: value}))
+    assert line in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('depth', 'suggestion'), [(4, '10'), (9, '10'), (33, '34'), (35, '34'), (31, '28 or 34')]
+)
+def test_impossible_depths(depth: int, suggestion: str):
+    with pytest.raises(ConfigError, match=rf'model.depth = {depth}: .*; nearest: {suggestion}$'):
+        resolve(values(model__depth=depth))
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'key'),
+    [
+        ({'data__extra_fraction': 0.5}, 'data.extra_fraction'),
+        ({'data__extra_path': 'x.npz'}, 'data.extra_path'),
+        ({'optimizer__schedule': 'halving'}, 'optimizer.boundaries'),
+        ({'optimizer__warmup_epochs': 77.0}, 'optimizer.warmup_epochs'),
+        ({'data__num_validation': 0}, 'data.num_validation'),
+        ({'evaluation__init': 'none', 'evaluation__restarts': 2}, 'evaluation.restarts'),
+        ({'attack__init': 'uniform', 'attack__init_scale': 1.5}, 'attack.init_scale'),
+    ],
+)
+def test_keys_that_do_not_go_together(overrides: dict, key: str):
+    with pytest.raises(ConfigError, match=f'^{key} = .*: .*; nearest: '):
+        resolve(values(**overrides))
+
+
+def test_absent_key():
+    config = values()
+    del config['threat']['norm']
+    with pytest.raises(ConfigError, match=r'^threat\.norm: absent'):
+        resolve(config)
+
+
+def test_nearest():
+    assert nearest('trade', ('natural', 'madry', 'trades', 'mart')) == 'trades'
+    keys = ('attack.num_steps', 'evaluation.step_size', 'attack.step_size', 'threat.epsilon')
+    assert nearest_key('atack.step_size', keys) == 'attack.step_size'
+    assert nearest_key('stepsize', keys) == 'attack.step_size'
+    assert nearest_key('model.epsilon', keys) == 'threat.epsilon'
+
+
+def test_config_arguments():
+    config = resolve(wrn.get_config('34-5,lambda=12'))
+    assert (config.model.depth, config.model.widen_factor, config.objective.lam) == (34, 5.0, 12.0)
+    config = resolve(wrn.get_config('lambda=1/2,10-0.5,seed=3,madry,smoke'))
+    assert (config.model.widen_factor, config.seed) == (0.5, 3), 'values win over words'
+    assert (config.objective.name, config.objective.lam) == ('madry', 0.5)
+    natural = resolve(digits.get_config('natural'))
+    robust = resolve(digits.get_config())
+    assert (natural.objective.name, natural.objective.lam) == ('natural', 0.0)
+    assert dataclasses.replace(natural, objective=robust.objective) == robust, 'a twin'
+
+
+def test_authors_plan_is_that_of_their_code():
+    config = resolve(wrn.get_config('authors'))
+    optimizer = config.optimizer
+    assert (optimizer.batch_size, optimizer.epochs) == (64, 100)
+    assert (optimizer.schedule, optimizer.boundaries) == ('halving', (75,))
+    assert config.evaluation.step_size == 0.007
+
+
+@pytest.mark.parametrize(
+    ('argument', 'token', 'suggestion'),
+    [
+        ('34-5,lamda=12', 'lamda=12', 'lambda=NUMBER'),
+        ('lambda', 'lambda', 'lambda=NUMBER'),
+        ('lambda=x', 'lambda=x', 'lambda=1'),
+        ('seed=1.5', 'seed=1.5', 'seed=1'),
+        ('34x5', '34x5', '34-5'),
+        ('wrn-28-10', 'wrn-28-10', '28-10'),
+        ('34-5.5.5', '34-5.5.5', '34-10'),
+        ('smok', 'smok', 'smoke'),
+        ('madry=3', 'madry=3', 'madry'),
+    ],
+)
+def test_unknown_config_arguments(argument: str, token: str, suggestion: str):
+    with pytest.raises(ConfigError) as caught:
+        wrn.get_config(argument)
+    line = str(caught.value)
+    assert line.startswith(f'config argument {token!r} in {argument!r}: ')
+    assert line.endswith(f'; nearest: {suggestion}')

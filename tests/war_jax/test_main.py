@@ -1,0 +1,155 @@
+"""The command line. Oracle: what was typed wrong, and the key or value that was meant.
+
+Programs are run in this process, apart from what only a process shows: exit codes, one line on
+stderr, and which modules an import pulls in.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from war_jax import command_line, main
+from war_jax.config import ConfigError, resolve
+
+ROOT = Path(main.__file__).parents[1]
+WRN = f'--config={ROOT}/configs/wrn.py'
+
+
+def parse(*arguments: str):
+    return command_line.parse(['prog', *arguments], main.define_flags)
+
+
+def run(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONDONTWRITEBYTECODE': '1'}
+    return subprocess.run(
+        [sys.executable, *command], cwd=directory, env=environment, capture_output=True, text=True
+    )
+
+
+def test_overrides_are_applied():
+    values = parse(
+        '--config.threat.epsilon=8/255',
+        '--config.optimizer.epochs',
+        '3',
+        f'{WRN}:34-5,lambda=12',
+        '--noconfig.data.flip',
+        '--config.model.strides=1,2,1',
+        '--config.data.name=npz:my,own=1.npz',
+        '--workdir=runs/x',
+    )
+    config = resolve(values.config)
+    assert values.workdir == 'runs/x'
+    assert (config.threat.epsilon, config.optimizer.epochs) == (8 / 255, 3)
+    assert (config.model.widen_factor, config.objective.lam) == (5.0, 12.0)
+    assert (config.data.flip, config.data.name) == (False, 'npz:my,own=1.npz')
+    assert config.model.strides == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'line'),
+    [
+        ([], '--config: must be given'),
+        (['configs/wrn.py'], '; nearest: --config=configs/wrn.py'),
+        ([WRN], '--workdir: must be given'),
+        ([WRN, '--workdir='], '--workdir: must be given'),
+        ([WRN, '--workdir'], 'Missing value for flag --workdir'),
+        ([WRN, '--wrokdir=x'], '--wrokdir: no such flag; nearest: --workdir'),
+        ([WRN, 'seed=1'], "'seed=1': must be a flag"),
+        ([WRN.replace('wrn', 'wrm')], f'wrm.py: no such file; nearest: {WRN}'),
+        ([f'{WRN}:34-5,lamda=12'], "config argument 'lamda=12' in '34-5,lamda=12': must be one of"),
+        ([WRN, '--config.sede=1'], '--config.sede=1: no such key; nearest: --config.seed'),
+        ([WRN, '--config.atack.num_steps=1'], 'no such key; nearest: --config.attack.num_steps'),
+        ([WRN, '--config.attack.stepsize=1'], 'no such key; nearest: --config.attack.step_size'),
+        ([WRN, '--config.attack.init.x=1'], 'no such key; nearest: --config.attack.init'),
+        ([WRN, '--config.threat=1'], 'is a group of keys, set one of them; nearest: --config.thr'),
+        ([WRN, '--config.seed=1.5'], '--config.seed=1.5: must be a whole number; nearest: 0'),
+        ([WRN, '--config.attack.step_size=a'], 'attack.step_size=a: must be a finite number'),
+        ([WRN, '--config.data.flip=maybe'], '--config.data.flip=maybe: must be True or False; '),
+        ([WRN, '--config.model.strides=(1,'], 'strides=(1,: must be a tuple; nearest: (1, 2, 2)'),
+    ],
+)
+def test_refused_command_lines(arguments: list[str], line: str):
+    with pytest.raises(ConfigError) as caught:
+        parse(*arguments)
+    assert line in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('body', 'line'),
+    [
+        ('def get_config(): return 1 1', 'SyntaxError'),
+        ('import no_such_module', 'no_such_module'),
+        ('x = 1', "no attribute 'get_config'"),
+        ('def get_config(): return {}', 'get_config() must return a ConfigDict'),
+        ('def get_config(): open("/no/such/file")', '/no/such/file'),
+        (
+            'from configs import default\n'
+            'def get_config():\n'
+            '  config = default.get_config()\n'
+            '  config.threat.epsilonn = 1.0\n',
+            'Did you mean "epsilon"',
+        ),
+    ],
+)
+def test_broken_config_files(body: str, line: str, tmp_path: Path, monkeypatch):
+    # The name under which ml_collections loads every config file, on top of what was there.
+    monkeypatch.delitem(sys.modules, 'config_config', raising=False)
+    path = tmp_path / 'broken.py'
+    path.write_text(body)
+    with pytest.raises(ConfigError) as caught:
+        parse(f'--config={path}', '--workdir=x')
+    assert line in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_workdir_must_be_a_directory(tmp_path: Path):
+    (tmp_path / 'file').touch()
+    assert command_line.check_workdir(f'{tmp_path}/a/b') == f'{tmp_path}/a/b'
+    for path in ('file', 'file/below'):
+        with pytest.raises(ConfigError, match=r'must be a directory, but .*/file is a file'):
+            command_line.check_workdir(f'{tmp_path}/{path}')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'line'),
+    [
+        (
+            [WRN, '--workdir=x', '--config.threat.epsilon=-0.1'],
+            'threat.epsilon = -0.1: must be at least 0; nearest: 0',
+        ),
+        (
+            [WRN, '--workdir=x', '--config.threat.epsilonn=1'],
+            '--config.threat.epsilonn=1: no such key; nearest: --config.threat.epsilon',
+        ),
+        (
+            [WRN, '--workdir=x', f'--config.data.name=npz:{ROOT}/no_such_file.npz'],
+            'no_such_file.npz',
+        ),
+    ],
+)
+def test_refusal_is_one_line_exit_code_2_and_nothing_written(
+    arguments: list[str], line: str, tmp_path: Path
+):
+    done = run(tmp_path, '-m', 'war_jax.main', *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ''
+    assert done.stderr.startswith('war_jax.main: error: ') and line in done.stderr
+    assert done.stderr.count('\n') == 1
+    assert not os.listdir(tmp_path)
+
+
+def test_help_imports_no_jax(tmp_path: Path):
+    """Importing JAX alone takes longer than --help may."""
+    script = (
+        'import sys, war_jax.main as m\n'
+        'code = m.main(["prog", "--help"])\n'
+        'slow = {"jax", "numpy", "flax", "tensorflow"} & set(sys.modules)\n'
+        'sys.exit(f"imported {slow}" if slow else code)'
+    )
+    done = run(tmp_path, '-c', script)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert '--workdir' in done.stdout and 'configs/digits.py' in done.stdout

@@ -1,0 +1,59 @@
+"""Threat models: which perturbed images an adversary may show.
+
+    threat = ThreatModel('linf', 8 / 255)
+    x_adv = threat.project(x + step_size * threat.ascend(gradient), x)
+
+The set is the norm ball of radius epsilon around the clean image, cut to the pixel box [0, 1].
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+_TINY = 1e-12  # divides a vanishing gradient or perturbation without changing any other
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """Ball of radius `epsilon` >= 0, in units of pixel intensity in [0, 1], in L-infinity or L2."""
+
+    norm: Literal['linf', 'l2']
+    epsilon: float | Array
+
+    def project(self, x_adv: Array, x: Array) -> Array:
+        """(b, ...), (b, ...) -> (b, ...): onto the ball around x, then onto [0, 1].
+
+        For x in the box the second projection moves every coordinate towards x, so the point
+        stays in the ball; for L-infinity the composition is the exact projection.
+        """
+        if self.norm == 'linf':
+            x_adv = jnp.clip(x_adv, x - self.epsilon, x + self.epsilon)
+        else:
+            delta = x_adv - x
+            shrink = jnp.minimum(1.0, self.epsilon / jnp.maximum(_norm(delta), _TINY))
+            x_adv = x + delta * shrink
+        return jnp.clip(x_adv, 0.0, 1.0)
+
+    def ascend(self, grad: Array) -> Array:
+        """(b, ...) -> (b, ...): per example the unit step of this norm that climbs fastest."""
+        if self.norm == 'linf':
+            return jnp.sign(grad)
+        return grad / jnp.maximum(_norm(grad), _TINY)
+
+    def sample(self, key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+        """One perturbation of `shape` drawn uniformly from the ball (no batch axis, no box)."""
+        if self.norm == 'linf':
+            return jax.random.uniform(key, shape, dtype, -self.epsilon, self.epsilon)
+        direction_key, radius_key = jax.random.split(key)
+        direction = jax.random.normal(direction_key, shape, dtype)
+        radius = jax.random.uniform(radius_key, (), dtype) ** (1.0 / direction.size)
+        length = jnp.sqrt(jnp.sum(jnp.square(direction)))
+        return self.epsilon * radius * direction / jnp.maximum(length, _TINY)
+
+
+def _norm(values: Array) -> Array:
+    """(b, ...) -> (b, 1, ...): L2 norm of each example."""
+    return jnp.sqrt(jnp.sum(jnp.square(values), tuple(range(1, values.ndim)), keepdims=True))

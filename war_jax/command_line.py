@@ -1,0 +1,173 @@
+"""The command line of every program: a config file, overrides of its keys, further flags.
+
+    values = parse(argv, define_flags)              # ConfigError: one line, what is wrong
+    config = resolve(values.config)
+    workdir = check_workdir(values.workdir)
+
+The file is read first and the names of the overrides are compared with the keys it has, before
+ml_collections parses them: its own errors are tracebacks of four kinds, and name no rule.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from glob import glob
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+from ml_collections.config_dict import ConfigDict
+
+from war_jax.config_rules import TYPE_RULES, ConfigError, nearest, nearest_key, number
+
+_HELP = 'FILE.py[:ARGUMENT]; --config.KEY=VALUE then sets any of its keys'
+_EXAMPLE = 'configs/digits.py'
+# What a config file raises: absl turns its TypeErrors and ValueErrors into a flags.Error,
+# ml_collections keeps an OSError until the config is used, these pass through both.
+_FILE_ERRORS = (OSError, SyntaxError, ImportError, NameError, AttributeError, LookupError)
+
+DefineFlags = Callable[[flags.FlagValues], None]
+
+
+class _NumberParser(flags.FloatParser):
+    """Floats that may be written as fractions: --config.threat.epsilon=8/255."""
+
+    def convert(self, argument: Any) -> float:
+        return number(argument) if isinstance(argument, str) else float(argument)
+
+
+config_flags.register_flag_parser_for_type(float, _NumberParser())
+
+
+def parse(argv: Sequence[str], define_flags: DefineFlags) -> flags.FlagValues:
+    """Returns the parsed flags, with the config (a ConfigDict, overrides applied) as `.config`.
+
+    Args:
+      argv: the program's name and its arguments.
+      define_flags: adds the program's own flags; those whose default is None must be given.
+
+    Raises:
+      ConfigError: for anything that the command line cannot mean.
+    """
+    config, rest = _read_config(argv)
+    keys = dict(_flatten(config))
+    _check_keys(rest, keys)
+    values = _new_flags(define_flags)
+    own = list(values)
+    try:
+        config_flags.DEFINE_config_dict('config', config, _HELP, flag_values=values, sys_argv=rest)
+        positional = values(rest)[1:]
+    except flags.UnrecognizedFlagError as error:
+        choice = nearest(error.flagname, ['config', 'help', *own])
+        raise ConfigError(f'--{error.flagname}: no such flag; nearest: --{choice}') from error
+    except (flags.Error, ValueError) as error:
+        raise ConfigError(_explain_value(error, keys)) from error
+    if positional:
+        rule = 'must be a flag, such as --config.KEY=VALUE'
+        raise ConfigError(f'{positional[0]!r}: {rule}; nearest: --{positional[0]}')
+    for name in own:
+        if values[name].value in (None, ''):
+            raise ConfigError(f'--{name}: must be given; it is {values[name].help}')
+    return values
+
+
+def usage(doc: str, define_flags: DefineFlags) -> str:
+    """Returns the text of --help: the program's docstring and its flags."""
+    values = _new_flags(define_flags)
+    lines = [f'  --config: {_HELP}', *(f'  --{name}: {values[name].help}' for name in values)]
+    return '\n'.join([doc, *lines])
+
+
+def check_workdir(path: str) -> str:
+    """Returns `path`, absolute. Raises ConfigError if it cannot become a directory of ours."""
+    path = os.path.abspath(os.path.expanduser(path))
+    ancestor = path
+    while not os.path.lexists(ancestor):
+        ancestor = os.path.dirname(ancestor)
+    if not os.path.isdir(ancestor):
+        raise ConfigError(f'--workdir={path}: must be a directory, but {ancestor} is a file')
+    if not os.access(ancestor, os.W_OK):
+        raise ConfigError(f'--workdir={path}: must be writable, but {ancestor} is not')
+    return path
+
+
+def _new_flags(define_flags: DefineFlags) -> flags.FlagValues:
+    values = flags.FlagValues()
+    values.set_gnu_getopt()  # a forgotten `--config=` must not hide the flags behind it
+    define_flags(values)
+    return values
+
+
+def _read_config(argv: Sequence[str]) -> tuple[ConfigDict, list[str]]:
+    """Returns what --config names, and the command line without it."""
+    values = _new_flags(lambda _: None)
+    # sys_argv without overrides: those are parsed later, by `parse`.
+    config_flags.DEFINE_config_file('config', None, _HELP, flag_values=values, sys_argv=[argv[0]])
+    try:
+        # Absl keeps the order of what it does not know, the overrides included.
+        rest = values(argv, known_only=True)
+        if not values['config'].present:
+            guess = next((argument for argument in rest[1:] if '.py' in argument), _EXAMPLE)
+            raise ConfigError(f'--config: must be given, {_HELP}; nearest: --config={guess}')
+        path = config_flags.get_config_filename(values['config'])
+        _check_file(path.partition(':')[0])
+        config = values['config'].value
+        getattr(config, 'items', None)  # raises the OSError that ml_collections has kept, if any
+        if not isinstance(config, ConfigDict):
+            raise ConfigError(f'--config={path}: get_config() must return a ConfigDict')
+    except _FILE_ERRORS as error:
+        raise ConfigError(f'--config: {_one_line(error)}') from error
+    except flags.IllegalFlagValueError as error:
+        raise _first_cause(error) from error
+    except flags.Error as error:
+        raise ConfigError(_one_line(error)) from error
+    return config, list(rest)
+
+
+def _check_file(path: str) -> None:
+    if not os.path.isfile(path):
+        there = glob(os.path.join(os.path.dirname(path), '*.py')) or glob('configs/*.py')
+        choice = nearest(path, there) if there else _EXAMPLE
+        raise ConfigError(f'--config={path}: no such file; nearest: --config={choice}')
+
+
+def _first_cause(error: BaseException) -> ConfigError:
+    """The error as the config file raised it: absl and ml_collections re-raise copies of it."""
+    chain = [error]
+    while chain[-1].__context__ is not None:
+        chain.append(chain[-1].__context__)
+    refused = [link for link in chain if isinstance(link, ConfigError)]
+    return refused[-1] if refused else ConfigError(f'--config: {_one_line(chain[-1])}')
+
+
+def _one_line(error: BaseException) -> str:
+    text = ' '.join(str(error).split())
+    return text if isinstance(error, flags.Error) else f'{type(error).__name__}: {text}'
+
+
+def _flatten(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _flatten(value, f'{prefix}{name}.')
+        else:
+            yield f'{prefix}{name}', value
+
+
+def _check_keys(argv: Sequence[str], keys: dict[str, Any]) -> None:
+    for argument in argv:
+        match = re.match(r'--?(?:no)?config\.([^=]*)', argument)
+        if match and match[1] not in keys:
+            members = [key for key in keys if key.startswith(f'{match[1]}.')]
+            rule = 'is a group of keys, set one of them' if members else 'no such key'
+            choice = nearest_key(match[1], members or list(keys))
+            raise ConfigError(f'{argument}: {rule}; nearest: --config.{choice}')
+
+
+def _explain_value(error: Exception, keys: dict[str, Any]) -> str:
+    """Says what an override's value must be, where absl says how reading it failed."""
+    match = re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL)
+    if not match or match[1] not in keys:
+        return ' '.join(str(error).split())
+    default = keys[match[1]]
+    rule = TYPE_RULES.get(type(default), 'must be a tuple')
+    return f'--config.{match[1]}={match[2]}: {rule}; nearest: {default!r}, as in the config file'

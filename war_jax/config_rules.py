@@ -1,0 +1,196 @@
+"""Rules that a configuration's values keep, and the one-line error that says which one was broken.
+
+    convert('threat.epsilon', '8/255', Annotated[float, at_least(0)])   # 0.03137...
+    convert('threat.epsilon', -1, Annotated[float, at_least(0)])        # ConfigError:
+    # threat.epsilon = -1: must be at least 0; nearest: 0
+    nearest('trade', ('madry', 'trades'))                               # 'trades'
+
+A rule is written where the field is declared, as `Annotated` metadata: reading a dataclass tells
+what a key may hold.
+"""
+
+import dataclasses
+import difflib
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+
+class ConfigError(ValueError):
+    """A refused configuration; the message is one line naming key, value, rule, nearest choice."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """`holds(value)`, or else `text` says what must hold and `nearest(value)` what would."""
+
+    text: str
+    holds: Callable[[Any], bool]
+    nearest: Callable[[Any], str]
+
+
+def refusal(key: str, value: object, rule: str, nearest: str | None = None) -> ConfigError:
+    """Returns the error to raise; `nearest` is shown as it would be typed."""
+    line = f'{key} = {value!r}: {rule}'
+    return ConfigError(line if nearest is None else f'{line}; nearest: {nearest}')
+
+
+def at_least(low: float) -> Rule:
+    return Rule(f'must be at least {low}', lambda v: v >= low, lambda v: f'{low}')
+
+
+def above(low: float) -> Rule:
+    return Rule(f'must be above {low}', lambda v: v > low, lambda v: f'any number above {low}')
+
+
+def at_most(high: float) -> Rule:
+    return Rule(f'must be at most {high}', lambda v: v <= high, lambda v: f'{high}')
+
+
+def below(high: float) -> Rule:
+    return Rule(f'must be below {high}', lambda v: v < high, lambda v: f'any number below {high}')
+
+
+def increasing() -> Rule:
+    """For tuples: each element is larger than the one before."""
+    return Rule(
+        'must be strictly increasing',
+        lambda v: all(a < b for a, b in itertools.pairwise(v)),
+        lambda v: f'{tuple(sorted(set(v)))}',
+    )
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Returns the choice that looks most like `word` (there is always one)."""
+    return max(choices, key=lambda choice: _likeness(word.lower(), choice.lower()))
+
+
+def nearest_key(key: str, known: Sequence[str]) -> str:
+    """Like `nearest` for dotted keys, whose last part alone may be what was meant.
+
+    'stepsize' is then near 'attack.step_size', and 'model.epsilon' near 'threat.epsilon'.
+    """
+    last = key.rpartition('.')[2]
+    return max(
+        known,
+        key=lambda k: (_likeness(key, k) + 2 * _likeness(last, k.rpartition('.')[2]), -len(k)),
+    )
+
+
+def _likeness(word: str, choice: str) -> float:
+    return difflib.SequenceMatcher(None, word, choice).ratio()
+
+
+def number(text: str) -> float:
+    """Reads '0.031' or '8/255'. Raises ValueError for anything else, division by 0 included."""
+    numerator, slash, denominator = text.partition('/')
+    if not slash:
+        return float(numerator)
+    if not float(denominator):
+        raise ValueError(f'{text!r} divides by zero')
+    return float(numerator) / float(denominator)
+
+
+def convert(key: str, value: Any, kind: Any) -> Any:
+    """Returns `value` as what the annotation `kind` says, rules included.
+
+    `kind` is bool, int, float (also from the text of a fraction), str, a Literal of strings, a
+    tuple of any number or of a fixed number of one of those (also from a list), or one of these
+    Annotated with `Rule`s.
+
+    Raises:
+      ConfigError: if `value` is of another type or breaks a rule.
+    """
+    if get_origin(kind) is Annotated:
+        base, *rules = get_args(kind)
+        value = convert(key, value, base)
+        for rule in rules:
+            if not rule.holds(value):
+                raise refusal(key, value, rule.text, rule.nearest(value))
+        return value
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        if value not in choices:
+            rule = f'must be one of {", ".join(map(repr, choices))}'
+            raise refusal(key, value, rule, repr(nearest(str(value), choices)))
+        return value
+    if get_origin(kind) is tuple:
+        return _convert_tuple(key, value, get_args(kind))
+    if kind is float:
+        return _convert_float(key, value)
+    # bool is a subclass of int: True must not pass for the number 1.
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise refusal(key, value, TYPE_RULES[kind], _nearest_of_type(value, kind))
+    return value
+
+
+TYPE_RULES = {
+    bool: 'must be True or False',
+    int: 'must be a whole number',
+    float: 'must be a finite number or a fraction such as 8/255',
+    str: 'must be a string',
+}
+
+
+def _convert_float(key: str, value: Any) -> float:
+    result = math.nan
+    if isinstance(value, str):
+        try:
+            result = number(value)
+        except ValueError:
+            pass  # stays NaN, which is refused below
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        result = float(value)
+    if not math.isfinite(result):
+        raise refusal(key, value, TYPE_RULES[float])
+    return result
+
+
+def _convert_tuple(key: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not isinstance(value, tuple | list):
+        raise refusal(key, value, 'must be a tuple', f'({value!r},)')
+    size = len(value) if kinds[-1] is Ellipsis else len(kinds)
+    result = tuple(convert(f'{key}[{i}]', element, kinds[0]) for i, element in enumerate(value))
+    if len(result) != size:
+        padded = (result + result[-1:] * size)[:size]
+        raise refusal(key, result, f'must have {size} elements', str(padded) if result else None)
+    return result
+
+
+def _nearest_of_type(value: Any, kind: type) -> str | None:
+    """What was probably meant: 10 for 10.2 or '10', True for 'yes'."""
+    if kind is str:
+        return repr(str(value))
+    if kind is bool:
+        return str(str(value).lower() in ('true', '1', '1.0', 'yes', 'on'))
+    try:
+        return str(round(number(str(value))))
+    except (ValueError, OverflowError):  # no number, or not a finite one
+        return None
+
+
+def build(kind: type, values: Mapping[str, Any], path: str = '') -> Any:
+    """Returns dataclass `kind` from nested mappings that hold all of its fields and nothing else.
+
+    Raises:
+      ConfigError: if a key is unknown or absent, or a value is refused by `convert`.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    for name, value in values.items():
+        if name not in hints:
+            rule = 'no such key'
+            raise refusal(f'{path}{name}', value, rule, f'{path}{nearest(str(name), hints)}')
+    result = {}
+    for name, hint in hints.items():
+        key = f'{path}{name}'
+        if name not in values:
+            raise ConfigError(f'{key}: absent; must be set (configs/default.py has every key)')
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(values[name], Mapping):
+                fields = ', '.join(field.name for field in dataclasses.fields(hint))
+                raise refusal(key, values[name], f'must be a group of the keys {fields}')
+            result[name] = build(hint, values[name], f'{key}.')  # pyright: ignore[reportArgumentType]
+        else:
+            result[name] = convert(key, values[name], hint)
+    return kind(**result)

@@ -1,0 +1,49 @@
+"""A data set that lives on the devices, and batches cut out of it by index.
+
+    data = DeviceData(mesh, splits.train)
+    plan = train_plan(seed, epoch, len(splits.train.labels), batch_size)
+    batch = data.batch(plan.indices[0], plan.mask[0])
+
+A CIFAR-sized set is a few hundred megabytes of uint8, so every device holds all of it and only
+indices travel from the host: a batch's rows are gathered by the device that needs them.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from war_jax.data.batches import Batch
+from war_jax.data.sources import Dataset
+from war_jax.mesh import AXIS, replicate, shard
+
+
+class DeviceData:
+    """`datasets` one behind the other, replicated over `mesh`."""
+
+    def __init__(self, mesh: Mesh, *datasets: Dataset):
+        self._mesh = mesh
+        images = np.concatenate([dataset.images for dataset in datasets])
+        labels = np.concatenate([dataset.labels for dataset in datasets])
+        self._images, self._labels = replicate(mesh, (images, labels))
+        self._gather = jax.jit(_gather, out_shardings=NamedSharding(mesh, P(AXIS)))
+
+    def __len__(self) -> int:
+        return self._labels.shape[0]
+
+    def batch(self, indices: np.ndarray, mask: np.ndarray) -> Batch:
+        """indices, mask (b,) -> the batch, its rows split over the devices."""
+        return self._gather(self._images, self._labels, *shard(self._mesh, (indices, mask)))
+
+
+def _gather(images: Array, labels: Array, indices: Array, mask: Array) -> Batch:
+    return Batch(images[indices], labels[indices], mask, indices)
+
+
+def as_unit_interval(images: Array, dtype: jnp.dtype) -> Array:
+    """uint8 images, or floats in [0, 1], as floats in [0, 1]."""
+    if jnp.issubdtype(images.dtype, jnp.integer):
+        return images.astype(dtype) / 255
+    return images.astype(dtype)

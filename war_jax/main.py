@@ -1,0 +1,52 @@
+"""Trains and evaluates one network.
+
+    python -m war_jax.main --config=configs/digits.py --workdir=runs/demo
+    python -m war_jax.main --config=configs/wrn.py:34-5,lambda=12 --workdir=runs/x \\
+        --config.attack.step_size=0.01
+
+The same command again continues a run that was stopped. Every key of the configuration is explained
+in configs/default.py. Exit codes: 0 done, 2 refused (one line on stderr says why).
+"""
+
+import sys
+
+from absl import flags
+
+from war_jax import command_line
+from war_jax.config import ConfigError, resolve
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        'workdir',
+        None,
+        'the directory that the run is written to, or continued from',
+        flag_values=values,
+    )
+
+
+def main(argv: list[str]) -> int:
+    if {'-h', '--help', '--helpfull'} & set(argv):
+        print(command_line.usage(__doc__ or '', define_flags))
+        return 0
+    try:
+        values = command_line.parse(argv, define_flags)
+        config = resolve(values.config)
+        workdir = command_line.check_workdir(values.workdir)
+
+        # Only now, since JAX takes seconds to import and a typo should be told at once.
+        from war_jax.data.sources import DataError
+        from war_jax.training.loop import train
+
+        try:
+            train(config, workdir)
+        except DataError as error:
+            raise ConfigError(str(error)) from error
+    except ConfigError as error:
+        print(f'war_jax.main: error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv))

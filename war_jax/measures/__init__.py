@@ -1,0 +1,1 @@
+"""What is said about a trained network: accuracies, local Lipschitzness, and their intervals."""

@@ -1,0 +1,147 @@
+"""Natural accuracy, robust accuracy and perturbation stability, example by example.
+
+    attack = make_attack(model, mesh, threat, budget, loss='ce')
+    outcome = run_attack(attack, variables, key, data, eval_plan(len(data), 256), restarts=5)
+    counts = count(outcome)             # counts.robust <= min(counts.natural, counts.stable)
+
+As sets of examples (Wu et al. 2021, section 4): natural = {f(x) = y}, stable = {f(x_adv) = f(x) for
+every x_adv found}, robust = natural and stable. The clean point lies in the ball, so an example
+that is misclassified without an attack is never robust. Every figure under a finite attack is an
+upper bound of the true one.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from war_jax.attacks.losses import cross_entropy, kl_divergence, margin_loss
+from war_jax.attacks.pgd import Budget, attack_trace
+from war_jax.attacks.threat import ThreatModel
+from war_jax.data.batches import Batch, Plan
+from war_jax.data.device import DeviceData, as_unit_interval
+from war_jax.mesh import AXIS, fetch
+from war_jax.models import forward
+
+AttackLoss = Literal['ce', 'cw', 'kl']
+
+
+class Attacked(NamedTuple):
+    """One batch under one run of one attack; leading axis (b,)."""
+
+    clean_prediction: Array  # int
+    adv_prediction: Array  # int
+    max_grad_l1: Array  # largest ||grad_x loss||_1 met during the attack
+    x_adv: Array  # (b, h, w, c)
+
+
+class Outcome(NamedTuple):
+    """Per example of a data set, (n,), over all restarts."""
+
+    natural: np.ndarray  # bool
+    stable: np.ndarray  # bool
+    max_grad_l1: np.ndarray  # float
+
+    @property
+    def robust(self) -> np.ndarray:
+        return self.natural & self.stable
+
+
+class Counts(NamedTuple):
+    """Integers, so that no ragged last batch can bias a mean."""
+
+    num_examples: int
+    natural: int
+    stable: int
+    robust: int
+
+
+Attack = Callable[[forward.Variables, Array, Batch, Array], Attacked]
+
+
+def make_attack(
+    model: nn.Module, mesh: Mesh, threat: ThreatModel, budget: Budget, loss: AttackLoss
+) -> Attack:
+    """A jitted attack (variables, key, batch, scale) -> Attacked, split over the mesh.
+
+    loss: 'ce' cross-entropy of the label, 'cw' the margin to the best other class, 'kl' divergence
+    from the clean prediction, which is what stability asks about and needs no label.
+    scale multiplies epsilon and step size: one compiled program serves a whole curve over epsilon.
+    """
+
+    def attack(
+        variables: forward.Variables, key: Array, batch: Batch, scale: Array
+    ) -> Attacked:
+        x = as_unit_interval(batch.images, param_dtype(variables))
+        clean_logits = forward.evaluate(model, variables, x)
+
+        def attack_loss(z: Array) -> Array:
+            logits = forward.evaluate(model, variables, z)
+            if loss == 'kl':
+                return kl_divergence(clean_logits, logits)
+            return (cross_entropy if loss == 'ce' else margin_loss)(logits, batch.labels)
+
+        scaled_threat = ThreatModel(threat.norm, threat.epsilon * scale)
+        scaled_budget = Budget(
+            budget.num_steps, budget.step_size * scale, budget.init, budget.init_scale
+        )
+        trace = attack_trace(
+            example_keys(key, batch), attack_loss, x, scaled_threat, scaled_budget
+        )
+        adv_logits = forward.evaluate(model, variables, trace.x_adv)
+        return Attacked(
+            clean_logits.argmax(-1), adv_logits.argmax(-1), trace.max_grad_l1, trace.x_adv
+        )
+
+    specs = (P(), P(), P(AXIS), P())
+    return jax.jit(jax.shard_map(attack, mesh=mesh, in_specs=specs, out_specs=P(AXIS)))
+
+
+def run_attack(
+    attack: Attack,
+    variables: forward.Variables,
+    key: Array,
+    data: DeviceData,
+    plan: Plan,
+    restarts: int = 1,
+    scale: float = 1.0,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Attack the examples of `plan` `restarts` times; stable means that no run changed the label.
+
+    on_batch is called after each batch of each restart.
+    """
+    parts = []
+    for indices, mask in zip(plan.indices, plan.mask, strict=True):
+        batch = data.batch(indices, mask)
+        labels = fetch(batch.labels)
+        natural, stable, max_grad_l1 = None, True, 0.0
+        for restart in range(restarts):
+            run = attack(variables, jax.random.fold_in(key, restart), batch, jnp.float32(scale))
+            clean, adversarial, grad_l1 = fetch(run[:3])
+            natural = clean == labels
+            stable = stable & (adversarial == clean)
+            max_grad_l1 = np.maximum(max_grad_l1, grad_l1)
+            on_batch()
+        parts.append([part[mask] for part in (natural, stable, max_grad_l1)])
+    return Outcome(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def count(outcome: Outcome) -> Counts:
+    sets = (outcome.natural, outcome.stable, outcome.robust)
+    return Counts(len(outcome.natural), *(int(members.sum()) for members in sets))
+
+
+def example_keys(key: Array, batch: Batch) -> Array:
+    """(b,) keys: one per example of the data set, whatever batch or device it is in."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(batch.ids)
+
+
+def param_dtype(variables: forward.Variables) -> jnp.dtype:
+    return jax.tree.leaves(variables['params'])[0].dtype

@@ -1,0 +1,82 @@
+"""Local Lipschitzness of the logits, as Yang et al. 2020 measure it.
+
+    ratio = make_lipschitz(model, mesh, threat, budget)
+    values = run_lipschitz(ratio, variables, key, data, plan)        # (n,); report the mean
+
+Per example, max over x' in the ball of ||f(x) - f(x')||_1 / ||x - x'||, f the logits and the norm in
+the denominator the threat's (L-infinity in the paper); found by sign ascent from a random start, so
+a lower bound. The other published measure, the largest ||grad_x KL(f(x) || f(x'))||_1 on the path of
+an attack (the WAR authors'), is `Outcome.max_grad_l1` of `accuracy.make_attack(..., loss='kl')`.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from war_jax.attacks.pgd import Budget, attack_trace
+from war_jax.attacks.threat import ThreatModel
+from war_jax.data.batches import Batch, Plan
+from war_jax.data.device import DeviceData, as_unit_interval
+from war_jax.measures.accuracy import example_keys, param_dtype
+from war_jax.mesh import AXIS, fetch
+from war_jax.models import forward
+
+Ratio = Callable[[forward.Variables, Array, Batch], Array]
+
+
+def make_lipschitz(
+    model: nn.Module, mesh: Mesh, threat: ThreatModel, budget: Budget
+) -> Ratio:
+    """A jitted (variables, key, batch) -> (b,) largest ratio met by the ascent.
+
+    Raises ValueError for a budget that starts at x itself, where the ratio is 0/0.
+    """
+    if budget.init == 'none':
+        raise ValueError("init = 'none': the ratio is 0/0 at x; use 'gaussian' or 'uniform'")
+
+    def largest_ratio(variables: forward.Variables, key: Array, batch: Batch) -> Array:
+        x = as_unit_interval(batch.images, param_dtype(variables))
+        clean_logits = forward.evaluate(model, variables, x)
+
+        def ratio(z: Array) -> Array:
+            change = jnp.abs(forward.evaluate(model, variables, z) - clean_logits).sum(-1)
+            return change / distance(z - x, threat)
+
+        trace = attack_trace(example_keys(key, batch), ratio, x, threat, budget)
+        return jnp.maximum(trace.loss.max(0), ratio(trace.x_adv))
+
+    return jax.jit(
+        jax.shard_map(largest_ratio, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=P(AXIS))
+    )
+
+
+def distance(delta: Array, threat: ThreatModel) -> Array:
+    """(b, ...) -> (b,): length in the threat's norm, kept away from 0."""
+    flat = delta.reshape(delta.shape[0], -1)
+    if threat.norm == 'linf':
+        length = jnp.abs(flat).max(-1)
+    else:
+        length = jnp.sqrt(jnp.square(flat).sum(-1))
+    return jnp.maximum(length, 1e-6)
+
+
+def run_lipschitz(
+    ratio: Ratio,
+    variables: forward.Variables,
+    key: Array,
+    data: DeviceData,
+    plan: Plan,
+    on_batch: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """(n,) for the examples of `plan`."""
+    parts = []
+    for indices, mask in zip(plan.indices, plan.mask, strict=True):
+        parts.append(fetch(ratio(variables, key, data.batch(indices, mask)))[mask])
+        on_batch()
+    return np.concatenate(parts)

@@ -1,0 +1,63 @@
+"""Devices as one mesh axis, and arrays that live on it.
+
+    mesh = make_mesh()
+    state = replicate(mesh, state)              # the same on every device
+    batch = shard(mesh, batch)                  # leading axis split over the devices
+
+Everything is data parallel: the only axis is `'data'`. A global batch has the size that the config
+says, whatever the number of devices; each host supplies the rows that its devices hold.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXIS = 'data'
+
+
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """A one-dimensional mesh over `devices`, or over all devices of all hosts."""
+    return Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))
+
+
+def replicate(mesh: Mesh, tree: Any) -> Any:
+    """Every leaf whole on every device; each host passes the same values."""
+    sharding = NamedSharding(mesh, P())
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), tree)
+
+
+def shard(mesh: Mesh, tree: Any) -> Any:
+    """Leaves (global_batch, ...) split over the mesh.
+
+    Each host passes the whole (small) global array and its devices take their rows of it, so that
+    what a batch contains does not depend on how many hosts there are.
+    """
+    sharding = NamedSharding(mesh, P(AXIS))
+
+    def place(leaf: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+    return jax.tree.map(place, tree)
+
+
+def check_divisible(mesh: Mesh, key: str, batch_size: int) -> None:
+    """Raises ValueError unless every device gets the same number of rows of a batch."""
+    if batch_size % mesh.size:
+        lower = batch_size // mesh.size * mesh.size
+        nearest = [size for size in (lower, lower + mesh.size) if size]
+        raise ValueError(
+            f'{key} = {batch_size}: must be a multiple of the number of devices, {mesh.size}; '
+            f'nearest: {" or ".join(map(str, nearest))}'
+        )
+
+
+def fetch(tree: Any) -> Any:
+    """Arrays split over all devices of all hosts, whole, as NumPy arrays on each host."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)

@@ -1,0 +1,1 @@
+"""Networks, and the two ways in which one is called."""

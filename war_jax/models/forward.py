@@ -1,0 +1,50 @@
+"""The two ways a network is called, and the running statistics that one leaves for the other.
+
+    logits = evaluate(model, variables, images)                    # attack, measures: BN inference
+    logits, moments = train(model, variables, images, mask)        # update: BN on batch moments
+    batch_stats = update_statistics(batch_stats, [moments], momentum=0.1)
+
+`variables` is {'params': ..., 'batch_stats': ...}. Logits leave here in float32 at least, so that
+softmax, losses and their gradients never run in bfloat16.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+Variables = Mapping[str, Any]
+
+
+def evaluate(model: nn.Module, variables: Variables, images: Array) -> Array:
+    """(b, h, w, c) -> (b, classes); each example on its own, with the running statistics."""
+    return _at_least_float32(model.apply(variables, images, train=False))
+
+
+def train(
+    model: nn.Module, variables: Variables, images: Array, mask: Array
+) -> tuple[Array, dict[str, Any]]:
+    """(b, h, w, c), mask (b,) -> logits (b, classes) and the batch moments of every norm."""
+    logits, changed = model.apply(variables, images, train=True, mask=mask, mutable=['moments'])
+    return _at_least_float32(logits), changed['moments']
+
+
+def update_statistics(batch_stats: Any, moments: Sequence[Any], momentum: float) -> Any:
+    """Running statistics after passes with these `moments`, in this order.
+
+    Each pass gives running <- (1 - momentum) * running + momentum * moment (PyTorch's momentum).
+    """
+    for of_pass in moments:
+        batch_stats = jax.tree.map(
+            lambda running, moment: (1 - momentum) * running + momentum * moment,
+            batch_stats,
+            of_pass,
+        )
+    return batch_stats
+
+
+def _at_least_float32(logits: Any) -> Array:
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

@@ -1,0 +1,277 @@
+"""The three figures of a run, from plain rows and arrays to one PNG each.
+
+    training_curves(Path('curves.png'), train_rows, validation_rows, selected_epoch=24)
+    examples(Path('examples.png'), clean, adversarial, labels, clean_predictions, adv_predictions)
+    stability_curve(Path('stability.png'), epsilons, rates, bands, epsilon=0.031, norm='linf')
+
+Only matplotlib's objects are used, never pyplot: no window, no global list of figures, no effect on
+the plots of a program that calls this one. Each file is written whole or not at all.
+
+Colours are Okabe and Ito's, which readers with any common colour blindness tell apart; line style
+and marker differ too, for print in grey.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
+
+from war_jax.report.files import replacing
+
+NORMS = {'linf': 'L∞', 'l2': 'L2'}
+MAX_EXAMPLES = 10
+
+_DPI = 160
+_INK, _GREY = '#222222', '#767676'
+_BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE = '#0072B2', '#D55E00', '#009E73', '#AA4499', '#E69F00'
+
+# key in the rows -> (name, colour, line style, marker)
+_RATES = {
+    'natural_accuracy': ('natural', _BLUE, '-', 'o'),
+    'perturbation_stability': ('stability', _GREEN, '--', '^'),
+    'robust_accuracy': ('robust', _VERMILION, '-', 's'),
+}
+_RISKS = {
+    'natural_risk': ('natural risk', _BLUE, '-'),
+    'robust_regularization': ('robust regularization', _VERMILION, '-'),
+    'lambda': ('λ', _INK, '--'),
+}
+_LIPSCHITZ = {
+    'local_lipschitz': ('output ratio', _PURPLE, '-', 'o'),
+    'local_lipschitz_kl_gradient': ('KL gradient', _ORANGE, '--', '^'),
+}
+
+_STYLE: dict[Any, Any] = {
+    'font.family': 'DejaVu Sans',  # ships with matplotlib and has every symbol used here
+    'font.size': 9,
+    'axes.titlesize': 10,
+    'axes.titlelocation': 'left',
+    'axes.titleweight': 'bold',
+    'axes.edgecolor': _GREY,
+    'axes.labelcolor': _INK,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.color': '#E4E4E4',
+    'grid.linewidth': 0.6,
+    'xtick.color': _GREY,
+    'ytick.color': _GREY,
+    'xtick.labelcolor': _INK,
+    'ytick.labelcolor': _INK,
+    'lines.linewidth': 1.6,
+    'lines.markersize': 4,
+    'legend.frameon': False,
+    'legend.fontsize': 8.5,
+    'legend.handlelength': 2.0,
+    'legend.columnspacing': 1.2,
+    'legend.handletextpad': 0.5,
+}
+_MARK = {'color': _GREY, 'linestyle': ':', 'linewidth': 1.4, 'zorder': 0.5}
+
+
+def training_curves(
+    path: Path,
+    train: Sequence[Mapping[str, Any]],
+    validation: Sequence[Mapping[str, Any]],
+    *,
+    selected_epoch: float,
+    split: str,
+) -> None:
+    """Accuracies, risks and local Lipschitzness against the epoch, side by side.
+
+    `train` and `validation` are the rows of those kinds in metrics.jsonl, where a null is a gap;
+    `split` names the images of the validation rows, `selected_epoch` is marked in every panel.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(11.0, 3.4), layout='constrained')
+        accuracies, risks, lipschitz = figure.subplots(1, 3)
+        last = max((float(row['epoch']) for row in (*train, *validation)), default=1.0)
+
+        for key, (name, colour, style, marker) in _RATES.items():
+            x, y = _series(validation, key)
+            options = {'color': colour, 'marker': marker, 'label': name}
+            accuracies.plot(x, y, style, markevery=_every(x), **options)
+        accuracies.set(title=f'{split.capitalize()} accuracy', ylim=(0.0, 1.02))
+        _percent_axis(accuracies)
+
+        regularized = any(row.get('robust_regularization') for row in train)
+        for key, (name, colour, style) in _RISKS.items():
+            if key == 'lambda' and not regularized:
+                continue  # natural training: the weight of nothing
+            x, y = _series(train, key)
+            _plot_positive(risks, x, y, style, color=colour, linewidth=1.2, label=name)
+        risks.set_title('Training risks (nats) and λ')
+        _log_axis(risks)
+
+        for key, (name, colour, style, marker) in _LIPSCHITZ.items():
+            x, y = _series(validation, key)
+            options = {'color': colour, 'marker': marker, 'label': name}
+            _plot_positive(lipschitz, x, y, style, markevery=_every(x), **options)
+        lipschitz.set_title(f'Local Lipschitzness ({split})')
+        _log_axis(lipschitz)
+
+        for axes in (accuracies, risks, lipschitz):
+            # Named once, in the panel whose legend has room.
+            name = 'checkpoint' if axes is lipschitz else None
+            axes.axvline(selected_epoch, label=name, **_MARK)
+            axes.set(xlabel='epoch', xlim=(0.0, 1.02 * last))
+            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=last >= 2))
+            _legend(axes)
+        _save(figure, path)
+
+
+def stability_curve(
+    path: Path,
+    epsilons: Sequence[float],
+    rates: Mapping[str, Sequence[float]],
+    bands: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    epsilon: float,
+    norm: str,
+) -> None:
+    """Natural accuracy, robust accuracy and stability against the radius of the attack.
+
+    `epsilons` increase; `rates` and `bands` (lower, upper) hold, under the names of metrics.jsonl,
+    a fraction for each; `epsilon` is the radius of the training, marked by a vertical line.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.6, 3.8), layout='constrained')
+        axes = figure.subplots()
+        x = np.asarray(epsilons, float)
+        span = float(x.max()) or 1.0
+        for key, (name, colour, style, marker) in _RATES.items():
+            lower, upper = np.asarray(bands[key], float).T
+            axes.fill_between(x, lower, upper, color=colour, alpha=0.18, lw=0)
+            axes.plot(x, rates[key], style, color=colour, marker=marker, label=name)
+        axes.axvline(epsilon, label=f'training ε = {epsilon:.4g}', **_MARK)
+        axes.set(xlim=(-0.02 * span, 1.02 * span), ylim=(0.0, 1.02))
+        axes.set_xlabel(f'{NORMS[norm]} radius ε of the attack (pixels in [0, 1])')
+        axes.set_ylabel('share of the images')
+        _percent_axis(axes)
+        _legend(axes)
+        _save(figure, path)
+
+
+def examples(
+    path: Path,
+    clean: np.ndarray,
+    adversarial: np.ndarray,
+    labels: np.ndarray,
+    clean_predictions: np.ndarray,
+    adversarial_predictions: np.ndarray,
+) -> None:
+    """The first images, clean, adversarial, and their difference made visible.
+
+    Images are (m, h, w, c) in [0, 1], the rest (m,) integers. One channel is drawn in grey, three
+    in colour, any other number as its mean. The difference is amplified about mid-grey by one
+    factor for all images, stated in the figure; wrong predictions are orange.
+    """
+    shown = min(len(labels), MAX_EXAMPLES)
+    difference = np.asarray(adversarial[:shown], float) - np.asarray(clean[:shown], float)
+    factor = _amplification(float(np.abs(difference).max(initial=0.0)))
+    rows = (
+        ('clean', clean[:shown], clean_predictions),
+        ('adversarial', adversarial[:shown], adversarial_predictions),
+        (f'difference\n× {factor:g}', 0.5 + factor * difference, None),
+    )
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(0.75 + 1.0 * shown, 3.75), layout='constrained')
+        grid = figure.subplots(len(rows), shown, squeeze=False)
+        for line, (name, images, predictions) in zip(grid, rows, strict=True):
+            line[0].set_ylabel(name, rotation=0, ha='right', va='center', labelpad=8)
+            for column, axes in enumerate(line):
+                axes.imshow(
+                    _drawable(images[column]), cmap='gray', vmin=0, vmax=1, interpolation='nearest'
+                )
+                axes.grid(False)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+                if predictions is not None:
+                    label, predicted = int(labels[column]), int(predictions[column])
+                    colour = _INK if label == predicted else _VERMILION
+                    axes.set_title(
+                        f'{label} → {predicted}', color=colour, loc='center', weight='normal', pad=3
+                    )
+        figure.supxlabel('label → prediction, orange where wrong', color=_GREY, fontsize=8)
+        _save(figure, path)
+
+
+def _drawable(image: np.ndarray) -> np.ndarray:
+    """(h, w, c) -> (h, w, 3) or (h, w), within [0, 1]."""
+    image = np.clip(np.asarray(image, float), 0.0, 1.0)
+    return image if image.shape[-1] == 3 else image.mean(axis=-1)
+
+
+def _amplification(largest: float) -> float:
+    """The roundest factor that brings the largest difference to at most the whole grey scale."""
+    if largest == 0.0:
+        return 1.0
+    limit = 0.5 / largest
+    decade = 10.0 ** np.floor(np.log10(limit))
+    steps = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+    return float(decade * max(step for step in steps if step * decade <= limit * (1 + 1e-6)))
+
+
+def _series(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and values of one key; what is null or absent is NaN, which interrupts a line."""
+    values = [(row['epoch'], row.get(key)) for row in rows]
+    pairs = [(epoch, np.nan if value is None else value) for epoch, value in values]
+    x, y = np.asarray(pairs, float).reshape(-1, 2).T
+    return x, y
+
+
+def _plot_positive(axes: Axes, x: np.ndarray, y: np.ndarray, *style: str, **options: Any) -> None:
+    """On a logarithmic axis: zeros become gaps, and what is never positive is left out."""
+    y = np.where(y > 0, y, np.nan)
+    if np.isfinite(y).any():
+        axes.plot(x, y, *style, **options)
+
+
+def _every(x: np.ndarray) -> int:
+    """A dozen or two of markers: enough to tell lines apart without hiding them."""
+    return max(1, len(x) // 12)
+
+
+def _percent_axis(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=0, symbol=' %'))
+
+
+def _log_axis(axes: Axes) -> None:
+    """Logarithmic y with plain numbers, dense enough that even a narrow range shows two of them."""
+    axes.set_yscale('log')
+    lower, upper = axes.get_ylim()
+    decades = np.log10(upper / lower)
+    subs = (1, 2, 3, 4, 5, 6, 8) if decades < 0.8 else (1, 2, 5) if decades < 2.5 else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(axes: Axes) -> None:
+    """Below the axes, where it hides no data; an empty panel says that it is empty."""
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(
+            handles, names, loc='upper center', bbox_to_anchor=(0.5, -0.16), ncols=len(handles)
+        )
+    else:
+        axes.text(0.5, 0.5, 'nothing recorded', transform=axes.transAxes, ha='center', color=_GREY)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    canvas = FigureCanvasAgg(figure)
+    with replacing(path) as temporary:
+        # Without the version in the file, equal data give equal bytes.
+        canvas.print_figure(temporary, format='png', dpi=_DPI, metadata={'Software': None})

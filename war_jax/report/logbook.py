@@ -1,0 +1,43 @@
+"""A run's metrics as it goes: JSON Lines for programs, TensorBoard events for people.
+
+    with Logbook(workdir, step=1200, tensorboard=True) as log:       # 0 for a new run
+        log.write({'kind': 'train', 'step': 1300, 'epoch': 3.7, 'natural_risk': 0.41})
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from war_jax.report.files import append_json_line, rewind_json_lines
+
+
+class Logbook:
+    """Appends rows behind `step`; what an interrupted run wrote past it is dropped first."""
+
+    def __init__(self, workdir: Path, *, step: int, tensorboard: bool):
+        self._path = workdir / 'metrics.jsonl'
+        rewind_json_lines(self._path, step=step)
+        self._events = None
+        if tensorboard:
+            self._events = SummaryWriter(
+                str(workdir / 'tensorboard'), purge_step=step + 1 if step else None
+            )
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """One row with 'kind' and 'step'; its other numbers become TensorBoard scalars."""
+        append_json_line(self._path, row)
+        if self._events is None:
+            return
+        for name, value in row.items():
+            if name not in ('kind', 'step') and value is not None:
+                self._events.add_scalar(f'{row["kind"]}/{name}', value, row['step'])
+        self._events.flush()
+
+    def __enter__(self) -> 'Logbook':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._events is not None:
+            self._events.close()

@@ -1,0 +1,95 @@
+"""What one finished run left in its folder, read and checked.
+
+    run = read_run(Path('runs/demo'))
+    run.summary['robust_accuracy'], run.validation[-1]['epoch'], run.config['threat']['epsilon']
+"""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from war_jax.report.files import read_json_lines
+
+RATES = {
+    'natural_accuracy': 'natural accuracy',
+    'robust_accuracy': 'robust accuracy',
+    'perturbation_stability': 'perturbation stability',
+}
+FILES = ('config.json', 'metrics.jsonl', 'summary.json', 'examples.npz')
+ARRAYS = ('clean', 'adversarial', 'labels', 'clean_predictions', 'adversarial_predictions')
+# Keys without which the page cannot be written; checked together, to be named together.
+SUMMARY_KEYS = (
+    *RATES, 'perturbation_stability_kl', 'local_lipschitz', 'local_lipschitz_kl_gradient',
+    'natural_risk', 'robust_regularization', 'lambda', 'risk_ratio', 'epsilon', 'norm',
+    'num_examples', 'split', 'best_step', 'best_epoch', 'selected_on', 'seconds', 'attacks',
+    'intervals', 'curve',
+)  # fmt: skip
+PROVENANCE_KEYS = ('commit', 'versions', 'device', 'num_devices', 'python', 'command', 'data')
+
+
+class ReportError(ValueError):
+    """A run's folder that cannot be reported on; one line that names the file and the cause."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run left behind, read and checked; the keys are those of its files."""
+
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    train: list[dict[str, Any]]
+    validation: list[dict[str, Any]]
+    summary: dict[str, Any]
+    examples: dict[str, np.ndarray]
+
+
+def read_run(workdir: Path) -> Run:
+    """The four files of a run. Raises ReportError as `write_report` does."""
+    if not workdir.is_dir():
+        raise ReportError(f'{workdir}: no such folder')
+    missing = [name for name in FILES if not (workdir / name).is_file()]
+    if missing:
+        raise ReportError(
+            f'{workdir}: missing {", ".join(missing)}; war_jax.main writes config.json first and '
+            'summary.json and examples.npz after its final evaluation: let the run finish'
+        )
+    about = _read(workdir / 'config.json', _read_json)
+    summary = _read(workdir / 'summary.json', _read_json)
+    rows = _read(workdir / 'metrics.jsonl', read_json_lines)
+    arrays = _read(workdir / 'examples.npz', _read_npz)
+    _require(workdir / 'config.json', about, ('config', 'provenance'))
+    _require(workdir / 'config.json: provenance', about['provenance'], PROVENANCE_KEYS)
+    _require(workdir / 'summary.json', summary, SUMMARY_KEYS)
+    _require(workdir / 'examples.npz', arrays, ARRAYS)
+    train, validation = (
+        [row for row in rows if row['kind'] == kind] for kind in ('train', 'validation')
+    )
+    return Run(about['config'], about['provenance'], train, validation, summary, arrays)
+
+
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
+    try:
+        return reader(path)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ReportError(f'{path}: unreadable ({error})') from error
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text('utf-8'))
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def _require(file: Path, found: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    absent = [key for key in keys if key not in found]
+    if absent:
+        raise ReportError(f'{file}: no {", ".join(absent)}')

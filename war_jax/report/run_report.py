@@ -1,0 +1,295 @@
+"""The report of one run: figures and a page that says what was measured, and how.
+
+    report = write_report('runs/demo')               # runs/demo/report.md, runs/demo/figures/*.png
+
+    python -m war_jax.report.run_report runs/demo    # the same from the shell, to redraw a run
+
+Reads what the run left in its folder: config.json, metrics.jsonl, summary.json, examples.npz.
+Nothing is measured anew, so that a report can be redrawn anywhere, without data or accelerator.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from war_jax.report import figures, tables
+from war_jax.report.files import write_text
+from war_jax.report.run_files import ARRAYS, RATES, ReportError, Run, read_run
+
+OBJECTIVES = {'natural': 'Natural', 'madry': 'Madry', 'trades': 'TRADES', 'mart': 'MART'}
+ATTACK_LOSSES = {
+    'pgd': 'cross-entropy to the label',
+    'cw': 'largest wrong logit − logit of the label (Carlini and Wagner)',
+    'kl': 'KL(f(x) ‖ f(x′)), label-free',
+}
+
+
+def write_report(workdir: str | Path) -> Path:
+    """Draws figures/*.png, writes report.md, returns its path.
+
+    Raises ReportError, before anything is written, if a file of the run is missing or unreadable.
+    """
+    workdir = Path(workdir)
+    run = read_run(workdir)
+    curve, threat = run.summary['curve'], run.config['threat']
+    figures.training_curves(
+        workdir / 'figures/training_curves.png',
+        run.train,
+        run.validation,
+        selected_epoch=run.summary['best_epoch'],
+        split=run.summary['selected_on'],
+    )
+    figures.examples(workdir / 'figures/examples.png', *(run.examples[name] for name in ARRAYS))
+    figures.stability_curve(
+        workdir / 'figures/stability_curve.png',
+        curve['epsilon'],
+        {key: curve[key] for key in RATES},
+        {key: [interval(rate, curve['num_examples']) for rate in curve[key]] for key in RATES},
+        epsilon=threat['epsilon'],
+        norm=threat['norm'],
+    )
+    write_text(workdir / 'report.md', page(run))
+    return workdir / 'report.md'
+
+
+def interval(rate: float, total: int) -> tuple[float, float]:
+    """95 % Wilson interval of a rate counted on `total` images, as in war_jax.measures."""
+    found = stats.binomtest(round(rate * total), total).proportion_ci(0.95, method='wilson')
+    return found.low, found.high
+
+
+def page(run: Run) -> str:
+    """report.md as text."""
+    config, data = run.config, run.config['data']['name']
+    network = f'WRN-{config["model"]["depth"]}-{config["model"]["widen_factor"]:g}'
+    title = f'{OBJECTIVES[config["objective"]["name"]]} training of {network} on {data}'
+    blocks = [
+        f'# {tables.markdown_text(title)}',
+        *_warnings(run.summary),
+        *_headline(run),
+        '## Attacks',
+        _attacks(run),
+        '## Local Lipschitzness and risks',
+        *_measures(run),
+        '## How the numbers were obtained',
+        _how(run, network),
+        '## Training',
+        '![Validation accuracies, training risks, local Lipschitzness against the epoch]'
+        '(figures/training_curves.png)',
+        'Dotted line: the checkpoint that this page is about. The training risks are means over '
+        'the batches between two log lines, as training met them.',
+        '## Stability against the radius of the attack',
+        '![Natural accuracy, robust accuracy and stability against epsilon]'
+        '(figures/stability_curve.png)',
+        'One run of the attack of the headline at each radius, its step size in proportion, on '
+        f'{run.summary["curve"]["num_examples"]:,} {run.summary["split"]} images; bands are 95 % '
+        'intervals. Robust accuracy has to fall towards 0 % as ε grows: where it does not, the '
+        'attack fails, not the network resists.',
+        '## Examples',
+        '![Clean images, adversarial images and their difference](figures/examples.png)',
+        'The difference, adversarial − clean, is amplified by the factor beside it; mid-grey is 0.',
+        '## To run it again',
+        _indented(run.provenance['command']),
+        '`config.json` holds the whole configuration. `python -m war_jax.report.run_report` with '
+        'this folder draws the report again.',
+    ]
+    return '\n\n'.join(block.rstrip('\n') for block in blocks) + '\n'
+
+
+def _warnings(summary: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    if summary['selected_on'] == 'test':
+        warnings.append(
+            '> **Warning.** The checkpoint was selected on the test images, as in the papers’ '
+            'code, and then measured on them: every number below is optimistic. Compare it only '
+            'with numbers selected in the same way.'
+        )
+    natural, robust, stable = (summary[key] for key in RATES)
+    if not natural + stable - 1.0 - 1e-6 <= robust <= min(natural, stable) + 1e-6:
+        warnings.append(
+            '> **Warning.** These three rates cannot come from one attack on one set of images: '
+            'natural + stable − 1 ≤ robust ≤ min(natural, stable) does not hold. Do not use them.'
+        )
+    return warnings
+
+
+def _headline(run: Run) -> list[str]:
+    summary, total = run.summary, run.summary['num_examples']
+    header = ('Measure', 'Rate', '95 % interval', 'Images')
+    bounds = {key: summary['intervals'][key] for key in RATES}
+    bounds['perturbation_stability_kl'] = interval(summary['perturbation_stability_kl'], total)
+    names = {**RATES, 'perturbation_stability_kl': 'perturbation stability, label-free attack'}
+    rows = [
+        (
+            name.capitalize(),
+            tables.percent(summary[key]),
+            tables.percent_interval(bounds[key]),
+            f'{round(summary[key] * total):,} of {total:,}',
+        )
+        for key, name in names.items()
+    ]
+    return [
+        tables.markdown(header, rows, 'lrrr'),
+        f'Measured on {total:,} {summary["split"]} images under PGD-'
+        f'{run.config["evaluation"]["num_steps"]} in the {_ball(summary)}; all conditions are '
+        '[below](#how-the-numbers-were-obtained).',
+        'An image counts as *natural* if f(x) = y, as *stable* if f(x′) = f(x), and as *robust* '
+        'if f(x′) = y, for every x′ that the attack ends on, x itself included. Hence, image by '
+        'image, **robust = natural ∩ stable**. An attack may miss adversarial examples: robust '
+        'accuracy and stability are upper bounds. The intervals are Wilson’s, for the draw of the '
+        'images; they know nothing of other seeds.',
+        '<details><summary>The table in LaTeX</summary>',
+        f'```latex\n{tables.latex(header, rows, "lrrr")}```',
+        '</details>',
+    ]
+
+
+def _headline_attack(run: Run) -> str:
+    budget = run.config['evaluation']
+    runs = 'once' if budget['restarts'] == 1 else f'{budget["restarts"]} times, the worst counts'
+    return (
+        f'PGD-{budget["num_steps"]} on the {ATTACK_LOSSES["pgd"]}: {_ball(run.summary)}, step '
+        f'size {_pixels(budget["step_size"])}, {_start(budget)}, run {runs}'
+    )
+
+
+def _attacks(run: Run) -> str:
+    total, rows = run.summary['num_examples'], []
+    for name, found in run.summary['attacks'].items():
+        parts = re.fullmatch(r'([a-z]+)(\d+)', name)
+        kind, steps = parts.groups() if parts else (name, '')
+        shown = ('PGD' if kind == 'kl' else kind.upper()) + (f'-{steps}' if steps else '')
+        cells: list[object] = [shown, ATTACK_LOSSES.get(kind, '—'), found['restarts']]
+        for key in ('robust_accuracy', 'perturbation_stability'):
+            rate = found[key]
+            low_high = '—' if rate is None else tables.percent_interval(interval(rate, total))
+            cells += [tables.percent(rate), low_high]
+        rows.append(cells)
+    header = ('Attack', 'Loss it raises', 'Runs', 'Robust', '95 %', 'Stable', '95 %')
+    return tables.markdown(header, rows, 'llrrrrr') + (
+        '\nAn attack on the label has no reason to change the prediction of an image that is '
+        'already misclassified, and so overstates stability; the label-free attack has.'
+    )
+
+
+def _measures(run: Run) -> list[str]:
+    summary = run.summary
+    norm = '‖x − x′‖' + ('∞' if summary['norm'] == 'linf' else '₂')
+    rows = [
+        (
+            'Local Lipschitzness, output ratio',
+            summary['local_lipschitz'],
+            f'mean over images of max ‖f(x) − f(x′)‖₁ / {norm} over {norm} ≤ ε, f the '
+            'logits, found by PGD (Yang et al. 2020)',
+        ),
+        (
+            'Local Lipschitzness, KL gradient',
+            summary['local_lipschitz_kl_gradient'],
+            'mean over images of max over the attack’s steps of ‖∇ KL(f(x) ‖ f(x′))‖₁, gradient '
+            'in x′ (Wu et al. 2021; their code sums over a batch)',
+        ),
+        (
+            'Natural risk',
+            summary['natural_risk'],
+            'moving average over the last training steps, in nats',
+        ),
+        ('Robust regularization', summary['robust_regularization'], 'likewise, not weighted by λ'),
+        ('λ', summary['lambda'], 'weight of the robust regularization at the end of training'),
+        ('Risk ratio', summary['risk_ratio'], 'natural risk / robust regularization'),
+    ]
+    cells = [(name, tables.number(value), meaning) for name, value, meaning in rows]
+    return [tables.markdown(('Measure', 'Value', 'Definition'), cells, 'lrl')]
+
+
+def _how(run: Run, network: str) -> str:
+    config, about, summary = run.config, run.provenance, run.summary
+    attack, optimizer, threat = config['attack'], config['optimizer'], config['threat']
+    if config['objective']['name'] == 'natural':
+        training = 'Natural: cross-entropy of the clean images, no attack'
+    else:
+        training = (
+            f'{OBJECTIVES[config["objective"]["name"]]}, λ = {config["objective"]["lam"]:g}; '
+            f'{_ball(threat)}; PGD-{attack["num_steps"]}, step size '
+            f'{_pixels(attack["step_size"])}, {_start(attack)}'
+        )
+    options = {
+        'label smoothing': config['objective']['label_smoothing'],
+        'AWP γ': config['awp']['gamma'],
+        'measured weights: moving average with decay': config['ema_decay'],
+    }
+    training += ''.join(f'; {name} {value:g}' for name, value in options.items() if value)
+    rows = [
+        ('Attack of the headline', _headline_attack(run)),
+        ('Images', f'{summary["num_examples"]:,} of the {summary["split"]} split'),
+        ('Data', f'{config["data"]["name"]}: {about["data"]}'),
+        (
+            'Checkpoint',
+            f'step {summary["best_step"]}, epoch {summary["best_epoch"]:g}: best robust accuracy '
+            f'on {summary["selected_on"]} images',
+        ),
+        ('Network', f'{network}, {config["model"]["compute_dtype"]}'),
+        ('Training', training),
+        (
+            'Optimizer',
+            f'SGD, {optimizer["epochs"]} epochs, batch {optimizer["batch_size"]}, learning rate '
+            f'{optimizer["learning_rate"]:g} ({optimizer["schedule"]}), momentum '
+            f'{optimizer["momentum"]:g}, weight decay {optimizer["weight_decay"]:g}',
+        ),
+        ('Seed', config['seed']),
+        ('Commit', about['commit']),
+        ('Device', f'{about["num_devices"]} × {about["device"]}'),
+        (
+            'Versions',
+            ', '.join(
+                f'{name} {version}'
+                for name, version in {'Python': about['python'], **about['versions']}.items()
+            ),
+        ),
+        ('Wall time', tables.duration(summary['seconds'])),
+    ]
+    return tables.markdown(('What', 'How'), rows, 'll')
+
+
+def _ball(threat: Mapping[str, Any]) -> str:
+    return f'{figures.NORMS[threat["norm"]]} ball of ε = {_pixels(threat["epsilon"])}'
+
+
+def _start(budget: Mapping[str, Any]) -> str:
+    scale = budget['init_scale']
+    if budget['init'] == 'none':
+        return 'started at the image'
+    if budget['init'] == 'gaussian':
+        return f'Gaussian start (deviation {scale:g})'
+    return 'uniform start' if scale == 1.0 else f'uniform start ({scale:g} of the ball)'
+
+
+def _pixels(value: float) -> str:
+    """0.0313725… -> '0.03137 (8/255)': the two conventions differ and are easily mistaken."""
+    whole = round(255.0 * value)
+    is_fraction = abs(255.0 * value - whole) < 1e-6 and abs(value - round(value, 3)) > 1e-6
+    return f'{value:.4g} ({whole}/255)' if is_fraction else f'{value:.4g}'
+
+
+def _indented(text: str) -> str:
+    """A Markdown code block that no character of `text` can end."""
+    return '\n'.join(f'    {line}' for line in text.splitlines())
+
+
+def main() -> None:
+    """Command line: draws the report of one folder; exit code 2 and one line if it cannot."""
+    parser = argparse.ArgumentParser(description='Draw the report of a run again.')
+    parser.add_argument('workdir', type=Path, help='folder of a run of war_jax.main')
+    try:
+        print(write_report(parser.parse_args().workdir))
+    except ReportError as error:
+        print(f'run_report: {error}', file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,1 @@
+"""From a batch to a better network: objective, optimizer, state, step and the loop around them."""

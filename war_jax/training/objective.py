@@ -1,0 +1,133 @@
+"""What training minimises: natural risk + lambda * robust regularization (Wu et al. 2021, eq. 1).
+
+    objective = Trades()
+    loss_fn = lambda z: objective.attack_loss(predict(z), clean_logits, labels)      # the attack's
+    terms = objective.risk(clean_logits, adv_logits, labels, jnp.mean)               # the update's
+    loss = terms.natural + lam * terms.robust
+
+The two terms are reported unweighted, and lambda is not known here: it lives in the training state,
+where width adjusted regularization moves it. `mean` reduces per-example values (b,) to a scalar; the
+training step passes the mean over the real examples of all devices.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from war_jax.attacks.losses import cross_entropy, kl_divergence
+
+Mean = Callable[[Array], Array]  # (b,) -> ()
+
+
+class RiskTerms(NamedTuple):
+    natural: Array  # () >= 0
+    robust: Array  # () >= 0, not multiplied by lambda
+
+
+class Objective(Protocol):
+    """Natural risk and robust regularization, and the loss by which the attack looks for x_adv."""
+
+    @property
+    def uses_attack(self) -> bool: ...
+
+    def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
+        """(b, classes), (b, classes), (b,) -> (b,): what the adversary maximises."""
+        ...
+
+    def risk(
+        self, clean_logits: Array, adv_logits: Array, labels: Array, mean: Mean
+    ) -> RiskTerms: ...
+
+
+@dataclass(frozen=True)
+class Natural:
+    """Plain cross-entropy: the regularization is 0 and no attack runs."""
+
+    label_smoothing: float = 0.0
+    uses_attack = False
+
+    def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
+        del clean_logits
+        return cross_entropy(logits, labels)
+
+    def risk(
+        self, clean_logits: Array, adv_logits: Array, labels: Array, mean: Mean
+    ) -> RiskTerms:
+        del adv_logits
+        natural = mean(cross_entropy(clean_logits, labels, self.label_smoothing))
+        return RiskTerms(natural, jnp.zeros_like(natural))
+
+
+@dataclass(frozen=True)
+class Madry:
+    """Natural cross-entropy + lambda * (adversarial - natural)^+; lambda = 1 is Madry et al. 2018.
+
+    The positive part is taken of the batch means, as in the WAR authors' code.
+    """
+
+    label_smoothing: float = 0.0
+    uses_attack = True
+
+    def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
+        del clean_logits
+        return cross_entropy(logits, labels)
+
+    def risk(
+        self, clean_logits: Array, adv_logits: Array, labels: Array, mean: Mean
+    ) -> RiskTerms:
+        natural = mean(cross_entropy(clean_logits, labels, self.label_smoothing))
+        adversarial = mean(cross_entropy(adv_logits, labels, self.label_smoothing))
+        return RiskTerms(natural, jax.nn.relu(adversarial - natural))
+
+
+@dataclass(frozen=True)
+class Trades:
+    """Natural cross-entropy + lambda * KL(f(x) || f(x_adv)) (Zhang et al. 2019)."""
+
+    label_smoothing: float = 0.0
+    uses_attack = True
+
+    def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
+        del labels
+        return kl_divergence(clean_logits, logits)
+
+    def risk(
+        self, clean_logits: Array, adv_logits: Array, labels: Array, mean: Mean
+    ) -> RiskTerms:
+        natural = mean(cross_entropy(clean_logits, labels, self.label_smoothing))
+        return RiskTerms(natural, mean(kl_divergence(clean_logits, adv_logits)))
+
+
+@dataclass(frozen=True)
+class Mart:
+    """Boosted cross-entropy + lambda * KL weighted by natural uncertainty (Wang et al. 2020).
+
+    The first term is MART's boosted cross-entropy of the *adversarial* images, reported in the
+    place of the natural risk.
+    """
+
+    label_smoothing: float = 0.0
+    uses_attack = True
+
+    def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
+        del clean_logits
+        return cross_entropy(logits, labels)
+
+    def risk(
+        self, clean_logits: Array, adv_logits: Array, labels: Array, mean: Mean
+    ) -> RiskTerms:
+        is_label = jax.nn.one_hot(labels, adv_logits.shape[-1], dtype=bool)
+        strongest_other = jnp.max(jnp.where(is_label, 0.0, jax.nn.softmax(adv_logits)), -1)
+        # 1.0001 as in MART's code: the term stays finite where the network is certain and wrong.
+        boost = -jnp.log(1.0001 - strongest_other)
+        boosted = cross_entropy(adv_logits, labels, self.label_smoothing) + boost
+        label_probability = jnp.sum(jnp.where(is_label, jax.nn.softmax(clean_logits), 0.0), -1)
+        regularization = kl_divergence(clean_logits, adv_logits) * (1 - label_probability)
+        return RiskTerms(mean(boosted), mean(regularization))
+
+
+OBJECTIVES = {'natural': Natural, 'madry': Madry, 'trades': Trades, 'mart': Mart}

@@ -1,0 +1,61 @@
+"""Learning-rate schedule and decay mask as one optax chain.
+
+    schedule = make_schedule(config.optimizer, steps_per_epoch=352)
+    tx = make_optimizer(config.optimizer, schedule)
+
+SGD as in PyTorch: the decay is added to the gradient, before the momentum (in all parameters, norms
+and biases included, in the papers' code).
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from war_jax.config import OptimizerConfig
+
+
+def make_schedule(optimizer: OptimizerConfig, steps_per_epoch: int) -> optax.Schedule:
+    """step -> learning rate. Epochs count from 1, as the papers' code does.
+
+    'piecewise': times `factor` from each epoch in `boundaries` on (TRADES: 75, 90, 100).
+    'halving': halved at boundaries[0] and at every epoch after it (the WAR authors' early stop).
+    'cosine': to 0 at the end of the last epoch.
+    A warm-up rises linearly from 0 over the first `warmup_epochs` and multiplies any of them.
+    """
+    peak = optimizer.learning_rate
+    warmup_steps = optimizer.warmup_epochs * steps_per_epoch
+    total_steps = optimizer.epochs * steps_per_epoch
+
+    def schedule(step: jax.Array | int) -> jax.Array:
+        step = jnp.asarray(step)
+        epoch = step // steps_per_epoch + 1
+        if optimizer.schedule == 'cosine':
+            scale = (1 + jnp.cos(jnp.pi * step / total_steps)) / 2
+        elif optimizer.schedule == 'halving':
+            scale = 0.5 ** jnp.maximum(epoch - optimizer.boundaries[0] + 1, 0)
+        else:
+            passed = sum((epoch >= boundary).astype(int) for boundary in optimizer.boundaries)
+            scale = optimizer.factor ** jnp.asarray(passed)
+        if warmup_steps:
+            scale = scale * jnp.minimum((step + 1) / warmup_steps, 1.0)
+        return peak * scale
+
+    return schedule
+
+
+def make_optimizer(
+    optimizer: OptimizerConfig, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """Decay, momentum, learning rate; the state is arrays only."""
+
+    def is_decayed(path: tuple, leaf: jax.Array) -> bool:
+        return optimizer.decay_norm_and_bias or leaf.ndim > 1
+
+    return optax.chain(
+        optax.add_decayed_weights(
+            optimizer.weight_decay,
+            mask=lambda params: jax.tree_util.tree_map_with_path(is_decayed, params),
+        ),
+        optax.trace(optimizer.momentum, nesterov=optimizer.nesterov),
+        optax.scale_by_learning_rate(schedule),
+    )

@@ -1,0 +1,180 @@
+"""One adversarial training step: augment, attack, two risks, one update.
+
+    step = make_train_step(model, objective, threat, budget, tx, mesh, options)
+    state, metrics = step(state, jax.random.key(seed), batch)      # state's buffers are donated
+
+The one file that puts the parts together. It runs once per device under `shard_map`, on that
+device's rows of the batch; means over the batch are sums over all devices. All randomness is a
+function of (key, state.step, example id): neither the number of devices nor an interruption
+changes it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from war_jax.attacks import awp, pgd
+from war_jax.attacks.threat import ThreatModel
+from war_jax.data.augment import crop_flip
+from war_jax.data.batches import Batch
+from war_jax.data.device import as_unit_interval
+from war_jax.mesh import AXIS
+from war_jax.models import forward
+from war_jax.training.objective import Objective, RiskTerms
+from war_jax.training.state import TrainState
+from war_jax.training.war import war_update
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """What is constant in the compiled step, beyond network, objective and attack.
+
+    pad, flip: augmentation. bn_momentum, bn_updates: how the passes 'natural' and 'adversarial'
+    enter the running statistics, in order. awp_gamma 0 and ema_decay 0 mean off; awp_start is the
+    first step that perturbs weights.
+    """
+
+    pad: int = 0
+    flip: bool = False
+    bn_momentum: float = 0.1
+    bn_updates: tuple[str, ...] = ('natural', 'adversarial')
+    awp_gamma: float = 0.0
+    awp_start: int = 0
+    ema_decay: float = 0.0
+
+
+class Metrics(NamedTuple):
+    """Scalars of one step, over the real examples of the global batch, before its update."""
+
+    loss: Array
+    natural_risk: Array
+    robust_regularization: Array
+    lam: Array
+    natural_accuracy: Array
+    adversarial_accuracy: Array
+    gradient_norm: Array
+
+
+TrainStep = Callable[[TrainState, Array, Batch], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    model: nn.Module,
+    objective: Objective,
+    threat: ThreatModel,
+    budget: pgd.Budget,
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+    options: StepOptions,
+) -> TrainStep:
+    """The jitted step over `mesh`; its batch's rows are split over the devices."""
+
+    def step(state: TrainState, key: Array, batch: Batch) -> tuple[TrainState, Metrics]:
+        x, x_adv = inputs(state, key, batch)
+
+        def loss_of(params: Any) -> tuple[Array, tuple[RiskTerms, dict[str, Any], Array, Array]]:
+            return training_loss(params, state, x, x_adv, batch)
+
+        gradient = jax.grad(loss_of, has_aux=True)
+        at = state.params
+        if options.awp_gamma:
+            gamma = jnp.where(state.step >= options.awp_start, options.awp_gamma, 0.0)
+            at = awp.perturb(at, gradient(at)[0], gamma)
+        # Parameters are the same on every device and the loss is a sum over all of them, so
+        # shard_map's transpose has already summed these gradients over the devices.
+        grads, (terms, moments, clean_logits, adv_logits) = gradient(at)
+
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        batch_stats = forward.update_statistics(
+            state.batch_stats, [moments[p] for p in options.bn_updates if p in moments],
+            options.bn_momentum,
+        )  # fmt: skip
+        new = TrainState(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            averaged=average(state.averaged, {'params': params, 'batch_stats': batch_stats}),
+            opt_state=opt_state,
+            war=war_update(state.war, terms),
+        )
+        mean = batch_mean(batch.mask)
+        metrics = Metrics(
+            loss=terms.natural + state.war.lam * terms.robust,
+            natural_risk=terms.natural,
+            robust_regularization=terms.robust,
+            lam=state.war.lam,
+            natural_accuracy=mean(clean_logits.argmax(-1) == batch.labels),
+            adversarial_accuracy=mean(adv_logits.argmax(-1) == batch.labels),
+            gradient_norm=optax.tree.norm(grads),
+        )
+        return new, metrics
+
+    def inputs(state: TrainState, key: Array, batch: Batch) -> tuple[Array, Array]:
+        """The augmented batch in [0, 1] and its adversarial counterpart."""
+        step_key = jax.random.fold_in(key, state.step)
+        keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(batch.ids)
+        x = as_unit_interval(
+            crop_flip(keys[:, 0], batch.images, pad=options.pad, flip=options.flip),
+            jax.tree.leaves(state.params)[0].dtype,
+        )
+        if not objective.uses_attack:
+            return x, x
+        # The attack's target does not depend on the perturbation: one pass, not one per step.
+        clean_logits = forward.evaluate(model, state.variables, x)
+
+        def attack_loss(z: Array) -> Array:
+            logits = forward.evaluate(model, state.variables, z)
+            return objective.attack_loss(logits, clean_logits, batch.labels)
+
+        return x, pgd.pgd(keys[:, 1], attack_loss, x, threat, budget)
+
+    def training_loss(params: Any, state: TrainState, x: Array, x_adv: Array, batch: Batch):
+        """Loss; and its terms, the moments of each pass, clean and adversarial logits."""
+        variables = {'params': params, 'batch_stats': state.batch_stats}
+        clean_logits, clean_moments = forward.train(model, variables, x, batch.mask)
+        moments = {'natural': over_devices(clean_moments, batch.mask)}
+        adv_logits = clean_logits
+        if objective.uses_attack:
+            adv_logits, adv_moments = forward.train(model, variables, x_adv, batch.mask)
+            moments['adversarial'] = over_devices(adv_moments, batch.mask)
+        terms = objective.risk(clean_logits, adv_logits, batch.labels, batch_mean(batch.mask))
+        loss = terms.natural + state.war.lam.astype(terms.robust.dtype) * terms.robust
+        return loss, (terms, moments, clean_logits, adv_logits)
+
+    def over_devices(moments: Any, mask: Array) -> Any:
+        """Per-device statistics, averaged by how many examples each device has."""
+        if model.axis_name is not None:  # type: ignore[attr-defined]  # already global
+            return moments
+        share = mask.sum() / jax.lax.psum(mask.sum(), AXIS)
+        return jax.tree.map(lambda m: jax.lax.psum(m * share.astype(m.dtype), AXIS), moments)
+
+    def average(averaged: Any, current: Any) -> Any:
+        if averaged is None:
+            return None
+        return optax.incremental_update(current, averaged, 1 - options.ema_decay)
+
+    mapped = jax.shard_map(
+        step, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=(P(), P())
+    )
+    return jax.jit(mapped, donate_argnums=0)
+
+
+def batch_mean(mask: Array) -> Callable[[Array], Array]:
+    """The mean over the real examples of all devices: (b,) -> (). For use inside `shard_map`."""
+    count = jax.lax.psum(mask.sum(), AXIS)
+
+    def mean(values: Array) -> Array:
+        dtype = jnp.promote_types(values.dtype, jnp.float32)
+        kept = jnp.where(mask, values.astype(dtype), 0)
+        return jax.lax.psum(kept.sum(), AXIS) / count.astype(dtype)
+
+    return mean
