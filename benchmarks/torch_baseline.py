@@ -113,7 +113,9 @@ def make_model(
 ) -> tuple[WideResNet, torch.optim.SGD]:
     """A freshly initialised channels-last network and its optimizer."""
     torch.manual_seed(seed)
-    model = WideResNet(network).to(memory_format=torch.channels_last)  # pyright: ignore
+    model = WideResNet(network)
+    # Module.to's published types leave this argument out.
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=settings.learning_rate,
@@ -124,7 +126,7 @@ def make_model(
 
 
 def kl_divergence(clean_logits: Tensor, adversarial_logits: Tensor) -> Tensor:
-    """sum over the batch of KL(softmax(clean) || softmax(adversarial)); () from two (b, classes)."""
+    """KL(softmax(clean) || softmax(adversarial)), summed over the batch: two (b, classes) -> ()."""
     return functional.kl_div(
         functional.log_softmax(adversarial_logits, dim=1),
         functional.log_softmax(clean_logits, dim=1),

@@ -15,6 +15,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,14 +66,17 @@ def random_batch(batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def build_jax_step(network: Network, batch: int) -> Step:
     """The step that configs/wrn.py trains with, compiled, on all devices, with its state inside."""
-    config = wrn.get_config(str(network))
-    config.optimizer.batch_size = batch
-    config.attack.num_steps = ATTACK_STEPS
+    config = resolve(wrn.get_config(str(network)))
+    config = replace(
+        config,
+        optimizer=replace(config.optimizer, batch_size=batch),
+        attack=replace(config.attack, num_steps=ATTACK_STEPS),
+    )
     images, labels = random_batch(batch)
     data = Dataset(images, labels)
     splits = Splits('random', NUM_CLASSES, data, data, data, extra=None, provenance='random')
     mesh = make_mesh()
-    parts = build(resolve(config), splits, mesh)
+    parts = build(config, splits, mesh)
     state, key = parts.create_state(), parts.key
     everything = Batch(images, labels, np.ones(batch, bool), np.arange(batch, dtype=np.int32))
     examples = shard(mesh, everything)
@@ -180,8 +184,8 @@ def table(rows: list[dict[str, Any]], measured: dict[str, float]) -> str:
     for row in rows:
         if (row['others_share'] or 0.0) > QUIET:
             lines.append(
-                f'{row["network"]}: NOT A COMPARISON, other processes took {row["others_share"]:.0%}'
-                " of the cores' time and that hurts PyTorch most; repeat it on a quiet machine"
+                f'{row["network"]}: no fair comparison: other processes took'
+                f" {row['others_share']:.0%} of the cores' time, which hurts PyTorch most"
             )
     return '\n'.join(lines)
 

@@ -10,13 +10,11 @@ trades | mart, smoke.
 Wall time and results: docs/results.md
 """
 
-from ml_collections.config_dict import ConfigDict
-
 from configs import default
-from war_jax.config_argument import COMMON, apply
+from war_jax.config_argument import COMMON, Tree, apply
 
 
-def get_config(argument: str = '') -> ConfigDict:
+def get_config(argument: str = '') -> Tree:
     """Returns the config for an argument such as '' or 'natural,seed=1'."""
     config = default.get_config()
 
@@ -42,7 +40,7 @@ def get_config(argument: str = '') -> ConfigDict:
     return apply(argument, config, {**COMMON, 'smoke': _smoke})
 
 
-def _smoke(config: ConfigDict) -> None:
+def _smoke(config: Tree) -> None:
     """Every part of the path, as little as possible of each; the accuracies mean nothing."""
     config.data.num_validation = 32
     config.data.max_train_examples = 192

@@ -19,13 +19,11 @@ Argument, comma-separated:
 Wall time and results: docs/results.md
 """
 
-from ml_collections.config_dict import ConfigDict
-
 from configs import default
-from war_jax.config_argument import COMMON, apply
+from war_jax.config_argument import COMMON, Tree, apply
 
 
-def get_config(argument: str = '') -> ConfigDict:
+def get_config(argument: str = '') -> Tree:
     """Returns the config for an argument such as '' or '34-5,lambda=12'."""
     tokens = {
         **COMMON,
@@ -38,7 +36,7 @@ def get_config(argument: str = '') -> ConfigDict:
     return apply(argument, default.get_config(), tokens)
 
 
-def _authors(config: ConfigDict) -> None:
+def _authors(config: Tree) -> None:
     """Wu et al. 2021, as in their public code."""
     config.optimizer.batch_size = 64
     config.optimizer.epochs = 100
@@ -47,20 +45,20 @@ def _authors(config: ConfigDict) -> None:
     config.evaluation.step_size = 0.007
 
 
-def _cifar10(config: ConfigDict) -> None:
+def _cifar10(config: Tree) -> None:
     config.data.name = 'cifar10'
 
 
-def _cifar100(config: ConfigDict) -> None:
+def _cifar100(config: Tree) -> None:
     config.data.name = 'cifar100'
 
 
-def _svhn_cropped(config: ConfigDict) -> None:
+def _svhn_cropped(config: Tree) -> None:
     config.data.name = 'svhn_cropped'
     config.data.flip = False  # a mirrored house number is another one, or none
 
 
-def _smoke(config: ConfigDict) -> None:
+def _smoke(config: Tree) -> None:
     """Every part of the path, as little as possible of each; the accuracies mean nothing."""
     config.data.num_validation = 32
     config.data.max_train_examples = 128

@@ -48,7 +48,6 @@ Positive = Annotated[int, at_least(1)]
 NonNegative = Annotated[float, at_least(0)]
 AboveZero = Annotated[float, above(0)]
 Fraction = Annotated[float, at_least(0), below(1)]
-Init = Literal['gaussian', 'uniform', 'none']
 
 DATA_NAMES = ('digits', 'cifar10', 'cifar100', 'svhn_cropped')
 
@@ -107,12 +106,9 @@ class ModelConfig:
 class BatchNormConfig:
     momentum: Annotated[float, above(0), at_most(1)]
     statistics: Literal['global', 'per_device']
-    updates: Literal['natural,adversarial', 'natural,adversarial,natural']
-
-    @property
-    def passes(self) -> tuple[str, ...]:
-        """`updates` as a tuple, in the order in which the running statistics see the passes."""
-        return tuple(self.updates.split(','))
+    updates: Literal[
+        'natural,adversarial', 'adversarial,natural', 'natural,adversarial,natural'
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +121,7 @@ class ThreatConfig:
 class AttackConfig:
     num_steps: Positive
     step_size: AboveZero
-    init: Init
+    init: Literal['gaussian', 'uniform', 'none']
     init_scale: AboveZero
 
 
@@ -164,7 +160,7 @@ class EvaluationConfig:
     batch_size: Positive
     num_steps: Positive
     step_size: AboveZero
-    init: Init
+    init: Literal['gaussian', 'uniform']  # KL has no gradient at x, local Lipschitzness no value
     init_scale: AboveZero
     restarts: Positive
     curve_epsilons: Annotated[tuple[NonNegative, ...], NOT_EMPTY, increasing()]
@@ -245,9 +241,9 @@ def _check_together(config: Config) -> None:
     if evaluation.select_on == 'validation' and data.num_validation == 0:
         rule = "must be at least 1 while evaluation.select_on = 'validation'"
         raise refusal('data.num_validation', 0, rule, '1')
-    if evaluation.init == 'none' and evaluation.restarts > 1:
-        rule = "must be 1 with evaluation.init = 'none', where every restart is the same attack"
-        raise refusal('evaluation.restarts', evaluation.restarts, rule, '1')
+    if config.attack.init == 'none' and config.objective.name == 'trades':
+        rule = "must not be that with objective.name = 'trades', whose KL has no gradient at x"
+        raise refusal('attack.init', 'none', rule, "'gaussian'")
     for group, attack in (('attack', config.attack), ('evaluation', evaluation)):
         if attack.init == 'uniform' and attack.init_scale > 1:
             rule = f"is a fraction of the ball with {group}.init = 'uniform': must be at most 1"

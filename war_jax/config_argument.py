@@ -1,6 +1,6 @@
 """The argument of a config file, `configs/wrn.py:34-5,lambda=12`: tokens that change the config.
 
-    def get_config(argument: str = '') -> ConfigDict:
+    def get_config(argument: str = '') -> Tree:
         return apply(argument, default.get_config(), {**COMMON, 'smoke': smoke})
 
 Tokens are separated by commas: words ('smoke'), names with a value ('lambda=12') and the network's
@@ -12,17 +12,18 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ml_collections.config_dict import ConfigDict
-
 from war_jax.config_rules import ConfigError, nearest, number
 
 SIZE = 'DEPTH-WIDTH'
+
+# A ConfigDict, whose keys are attributes that no type checker can know.
+Tree = Any
 
 # What a token does: change(config) for a word; change(config, text) for SIZE and names with '='.
 Tokens = Mapping[str, Callable[..., None]]
 
 
-def apply(argument: str, config: ConfigDict, tokens: Tokens) -> ConfigDict:
+def apply(argument: str, config: Tree, tokens: Tokens) -> Tree:
     """Returns `config`, changed by each token of `argument` (may be empty) in turn.
 
     Raises:
@@ -78,35 +79,35 @@ def _read_int(text: str) -> int:
         raise ValueError('the value must be a whole number') from None
 
 
-def _size(config: ConfigDict, text: str) -> None:
+def _size(config: Tree, text: str) -> None:
     depth, _, width = text.partition('-')
     config.model.depth = _read_int(depth)
     config.model.widen_factor = _read_float(width)
 
 
-def _lambda(config: ConfigDict, text: str) -> None:
+def _lambda(config: Tree, text: str) -> None:
     config.objective.lam = _read_float(text)
 
 
-def _seed(config: ConfigDict, text: str) -> None:
+def _seed(config: Tree, text: str) -> None:
     config.seed = _read_int(text)
 
 
-def _natural(config: ConfigDict) -> None:
+def _natural(config: Tree) -> None:
     config.objective.name = 'natural'
     config.objective.lam = 0.0
 
 
-def _madry(config: ConfigDict) -> None:
+def _madry(config: Tree) -> None:
     config.objective.name = 'madry'
     config.objective.lam = 1.0  # natural + 1 * (adversarial - natural) is Madry's own objective
 
 
-def _trades(config: ConfigDict) -> None:
+def _trades(config: Tree) -> None:
     config.objective.name = 'trades'
 
 
-def _mart(config: ConfigDict) -> None:
+def _mart(config: Tree) -> None:
     config.objective.name = 'mart'
 
 

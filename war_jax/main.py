@@ -5,7 +5,8 @@
         --config.attack.step_size=0.01
 
 The same command again continues a run that was stopped. Every key of the configuration is explained
-in configs/default.py. Exit codes: 0 done, 2 refused (one line on stderr says why).
+in configs/default.py. Exit codes: 0 done, 1 training failed, 2 refused (one line on stderr says
+why), 130 and 143 stopped by SIGINT and SIGTERM, with a checkpoint.
 """
 
 import sys
@@ -33,19 +34,24 @@ def main(argv: list[str]) -> int:
         values = command_line.parse(argv, define_flags)
         config = resolve(values.config)
         workdir = command_line.check_workdir(values.workdir)
-
-        # Only now, since JAX takes seconds to import and a typo should be told at once.
-        from war_jax.data.sources import DataError
-        from war_jax.training.loop import train
-
-        try:
-            train(config, workdir)
-        except DataError as error:
-            raise ConfigError(str(error)) from error
     except ConfigError as error:
-        print(f'war_jax.main: error: {error}', file=sys.stderr)
-        return 2
+        return fail(error, 2)
+    # Only now, since JAX takes seconds to import and a typo should be told at once.
+    from war_jax.data.sources import DataError
+    from war_jax.training.loop import TrainingError, train
+
+    try:
+        train(config, workdir)
+    except (ConfigError, DataError) as error:
+        return fail(error, 2)
+    except TrainingError as error:
+        return fail(error, 1)
     return 0
+
+
+def fail(error: Exception, exit_code: int) -> int:
+    print(f'war_jax.main: error: {error}', file=sys.stderr)
+    return exit_code
 
 
 if __name__ == '__main__':

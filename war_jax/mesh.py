@@ -17,6 +17,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from war_jax.config_rules import refusal
+
 AXIS = 'data'
 
 
@@ -46,14 +48,12 @@ def shard(mesh: Mesh, tree: Any) -> Any:
 
 
 def check_divisible(mesh: Mesh, key: str, batch_size: int) -> None:
-    """Raises ValueError unless every device gets the same number of rows of a batch."""
+    """Raises ConfigError unless every device gets the same number of rows of a batch."""
     if batch_size % mesh.size:
         lower = batch_size // mesh.size * mesh.size
         nearest = [size for size in (lower, lower + mesh.size) if size]
-        raise ValueError(
-            f'{key} = {batch_size}: must be a multiple of the number of devices, {mesh.size}; '
-            f'nearest: {" or ".join(map(str, nearest))}'
-        )
+        rule = f'must be a multiple of the number of devices, {mesh.size}'
+        raise refusal(key, batch_size, rule, ' or '.join(map(str, nearest)))
 
 
 def fetch(tree: Any) -> Any:

@@ -64,7 +64,7 @@ def test_network_names():
     assert str(Network(34, 10)) == '34-10'
 
 
-@pytest.mark.parametrize('text', ['', '34', '34-', '12-1', '4-1', '-2-1', '16-0', '16-2-1', '16-.5'])
+@pytest.mark.parametrize('text', ['', '34', '34-', '12-1', '4-1', '-2-1', '16-0', '16-2-1'])
 def test_impossible_networks_are_refused(text):
     with pytest.raises(ValueError, match=f"network '{text}'"):
         parse_network(text)

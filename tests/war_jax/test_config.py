@@ -39,24 +39,14 @@ def test_default_is_trades_wrn_34_10():
     assert (optimizer.schedule, optimizer.boundaries) == ('piecewise', (75, 90, 100))
     assert (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay) == (0.1, 0.9, 2e-4)
     assert (config.evaluation.num_steps, config.evaluation.step_size) == (20, 0.003)
-    assert config.batch_norm.passes == ('natural', 'adversarial')
+    assert config.batch_norm.updates == 'natural,adversarial'
 
 
 def test_every_default_has_a_comment():
-    """Each assignment in configs/default.py stands below, or on, a line with a comment."""
-    lines = Path(default.__file__).read_text().split('def get_config')[1].splitlines()
-    commented, missing = False, []
-    for line in map(str.strip, lines):
-        if line.startswith('#'):
-            commented = True
-        elif not line:
-            commented = False
-        elif line.startswith('config.') and '#' not in line and not line.endswith('ConfigDict()'):
-            group, _, key = line.split(' = ')[0].rpartition('.')
-            siblings = {'learning_rate', 'momentum', 'nesterov', 'weight_decay', 'epochs'}
-            if not commented and key not in siblings:
-                missing.append(f'{group}.{key}')
-    assert not missing
+    lines = [line.strip() for line in Path(default.__file__).read_text().splitlines()]
+    keys = [i for i, line in enumerate(lines) if line.startswith("'") and not line.endswith('{')]
+    assert len(keys) > 50, 'the pattern no longer finds the keys'
+    assert not [lines[i] for i in keys if not lines[i - 1].startswith('#')]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +133,7 @@ def test_impossible_depths(depth: int, suggestion: str):
         ({'optimizer__schedule': 'halving'}, 'optimizer.boundaries'),
         ({'optimizer__warmup_epochs': 77.0}, 'optimizer.warmup_epochs'),
         ({'data__num_validation': 0}, 'data.num_validation'),
-        ({'evaluation__init': 'none', 'evaluation__restarts': 2}, 'evaluation.restarts'),
+        ({'attack__init': 'none'}, 'attack.init'),
         ({'attack__init': 'uniform', 'attack__init_scale': 1.5}, 'attack.init_scale'),
     ],
 )

@@ -13,6 +13,8 @@ import pytest
 
 from war_jax import command_line, main
 from war_jax.config import ConfigError, resolve
+from war_jax.data.sources import DataError
+from war_jax.training import loop
 
 ROOT = Path(main.__file__).parents[1]
 WRN = f'--config={ROOT}/configs/wrn.py'
@@ -153,3 +155,29 @@ def test_help_imports_no_jax(tmp_path: Path):
     done = run(tmp_path, '-c', script)
     assert (done.returncode, done.stderr) == (0, '')
     assert '--workdir' in done.stdout and 'configs/digits.py' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('error', 'code'),
+    [
+        (ConfigError('batch'), 2),
+        (DataError('data'), 2),
+        (loop.TrainingError('loss'), 1),
+        (None, 0),
+    ],
+)
+def test_training_is_called_and_its_errors_become_exit_codes(
+    error: Exception | None, code: int, tmp_path: Path, monkeypatch, capsys
+):
+    calls = []
+
+    def train(config, workdir):
+        calls.append((config, workdir))
+        if error:
+            raise error
+
+    monkeypatch.setattr(loop, 'train', train)
+    assert main.main(['prog', f'{WRN}:lambda=9', f'--workdir={tmp_path}']) == code
+    [(config, workdir)] = calls
+    assert (config.objective.lam, workdir) == (9.0, str(tmp_path))
+    assert capsys.readouterr().err == (f'war_jax.main: error: {error}\n' if error else '')

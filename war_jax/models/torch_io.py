@@ -1,8 +1,8 @@
 """PyTorch WideResNet state dicts in and out, without PyTorch.
 
-    variables = from_torch(np.load('state_dict.npz'))           # {'params': ..., 'batch_stats': ...}
+    variables = from_torch(np.load('state_dict.npz'))       # {'params': ..., 'batch_stats': ...}
     logits = model.apply(variables, images, train=False)
-    state = to_torch(variables)                                 # PyTorch's names and layouts again
+    state = to_torch(variables)                             # PyTorch's names and layouts again
 
 The names are those of the WideResNet in TRADES' and in the WAR authors' code (`conv1`,
 `block1.layer.0.bn1`, ..., `bn1`, `fc`). Both networks compute the same function, so a conversion

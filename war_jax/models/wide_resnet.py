@@ -72,6 +72,10 @@ class BatchNorm(nn.Module):
         axes = tuple(range(x.ndim - 1))
         positions = x.size // (x.shape[0] * x.shape[-1])
         weight = jnp.ones(x.shape[0], x.dtype) if mask is None else mask.astype(x.dtype)
+        if self.axis_name is None:
+            # A device may hold nothing but padding. That counts nowhere, but has to stay finite: a
+            # variance of 0 would amplify from layer to layer, and 0 * inf is not a number.
+            weight = jnp.where(weight.any(), weight, 1)
         weight = weight.reshape((-1,) + (1,) * (x.ndim - 1))
 
         def total(values: Array) -> Array:

@@ -103,7 +103,7 @@ def training_curves(
             x, y = _series(validation, key)
             options = {'color': colour, 'marker': marker, 'label': name}
             accuracies.plot(x, y, style, markevery=_every(x), **options)
-        accuracies.set(title=f'{split.capitalize()} accuracy', ylim=(0.0, 1.02))
+        accuracies.set(title=f'{split.capitalize()} accuracy', ylim=(-0.02, 1.02))
         _percent_axis(accuracies)
 
         regularized = any(row.get('robust_regularization') for row in train)
@@ -112,7 +112,7 @@ def training_curves(
                 continue  # natural training: the weight of nothing
             x, y = _series(train, key)
             _plot_positive(risks, x, y, style, color=colour, linewidth=1.2, label=name)
-        risks.set_title('Training risks (nats) and λ')
+        risks.set_title('Training risks (nats)' + (' and λ' if regularized else ''))
         _log_axis(risks)
 
         for key, (name, colour, style, marker) in _LIPSCHITZ.items():
@@ -156,7 +156,8 @@ def stability_curve(
             axes.fill_between(x, lower, upper, color=colour, alpha=0.18, lw=0)
             axes.plot(x, rates[key], style, color=colour, marker=marker, label=name)
         axes.axvline(epsilon, label=f'training ε = {epsilon:.4g}', **_MARK)
-        axes.set(xlim=(-0.02 * span, 1.02 * span), ylim=(0.0, 1.02))
+        axes.set(xlim=(-0.02 * span, 1.02 * span), ylim=(-0.02, 1.02))
+        axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         axes.set_xlabel(f'{NORMS[norm]} radius ε of the attack (pixels in [0, 1])')
         axes.set_ylabel('share of the images')
         _percent_axis(axes)
@@ -197,7 +198,7 @@ def examples(
                 )
                 axes.grid(False)
                 axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
+                axes.spines[:].set(visible=True, color=_GREY, linewidth=0.4)  # white ends too
                 if predictions is not None:
                     label, predicted = int(labels[column]), int(predictions[column])
                     colour = _INK if label == predicted else _VERMILION
@@ -249,11 +250,12 @@ def _percent_axis(axes: Axes) -> None:
 
 
 def _log_axis(axes: Axes) -> None:
-    """Logarithmic y with plain numbers, dense enough that even a narrow range shows two of them."""
+    """Logarithmic y, labelled with plain numbers, over a decade at least: noise stays small."""
     axes.set_yscale('log')
-    lower, upper = axes.get_ylim()
-    decades = np.log10(upper / lower)
-    subs = (1, 2, 3, 4, 5, 6, 8) if decades < 0.8 else (1, 2, 5) if decades < 2.5 else (1,)
+    lower, upper = np.log10(axes.get_ylim())
+    missing = max(0.0, 1.0 - (upper - lower)) / 2
+    axes.set_ylim(10 ** (lower - missing), 10 ** (upper + missing))
+    subs = (1.0, 2.0, 5.0) if upper - lower < 2.5 else (1.0,)
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     axes.yaxis.set_minor_formatter(NullFormatter())

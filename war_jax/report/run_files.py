@@ -85,7 +85,8 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
+    # Opened here: np.load leaves the file open when it turns out to be no archive.
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
         return dict(archive)
 
 

@@ -75,7 +75,7 @@ def page(run: Run) -> str:
         '## Attacks',
         _attacks(run),
         '## Local Lipschitzness and risks',
-        *_measures(run),
+        _measures(run.summary),
         '## How the numbers were obtained',
         _how(run, network),
         '## Training',
@@ -115,6 +115,12 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
             '> **Warning.** These three rates cannot come from one attack on one set of images: '
             'natural + stable − 1 ≤ robust ≤ min(natural, stable) does not hold. Do not use them.'
         )
+    for key, (lower, upper) in summary['intervals'].items():
+        if not lower <= summary[key] <= upper:
+            warnings.append(
+                f'> **Warning.** The {RATES[key]} of {tables.percent(summary[key])} lies outside '
+                f'its own interval, {tables.percent_interval((lower, upper))}. Do not use it.'
+            )
     return warnings
 
 
@@ -172,13 +178,13 @@ def _attacks(run: Run) -> str:
         rows.append(cells)
     header = ('Attack', 'Loss it raises', 'Runs', 'Robust', '95 %', 'Stable', '95 %')
     return tables.markdown(header, rows, 'llrrrrr') + (
-        '\nAn attack on the label has no reason to change the prediction of an image that is '
-        'already misclassified, and so overstates stability; the label-free attack has.'
+        '\nEach is an upper bound, and the smallest the best one. An attack on the label has no '
+        'reason to change the prediction of an image that is already misclassified; the label-free '
+        'attack has, but may be the weaker one elsewhere.'
     )
 
 
-def _measures(run: Run) -> list[str]:
-    summary = run.summary
+def _measures(summary: Mapping[str, Any]) -> str:
     norm = '‖x − x′‖' + ('∞' if summary['norm'] == 'linf' else '₂')
     rows = [
         (
@@ -203,7 +209,7 @@ def _measures(run: Run) -> list[str]:
         ('Risk ratio', summary['risk_ratio'], 'natural risk / robust regularization'),
     ]
     cells = [(name, tables.number(value), meaning) for name, value, meaning in rows]
-    return [tables.markdown(('Measure', 'Value', 'Definition'), cells, 'lrl')]
+    return tables.markdown(('Measure', 'Value', 'Definition'), cells, 'lrl')
 
 
 def _how(run: Run, network: str) -> str:
@@ -217,6 +223,7 @@ def _how(run: Run, network: str) -> str:
             f'{_ball(threat)}; PGD-{attack["num_steps"]}, step size '
             f'{_pixels(attack["step_size"])}, {_start(attack)}'
         )
+    versions = {'Python': about['python'], **about['versions']}
     options = {
         'label smoothing': config['objective']['label_smoothing'],
         'AWP γ': config['awp']['gamma'],
@@ -226,7 +233,7 @@ def _how(run: Run, network: str) -> str:
     rows = [
         ('Attack of the headline', _headline_attack(run)),
         ('Images', f'{summary["num_examples"]:,} of the {summary["split"]} split'),
-        ('Data', f'{config["data"]["name"]}: {about["data"]}'),
+        ('Data', about['data']),
         (
             'Checkpoint',
             f'step {summary["best_step"]}, epoch {summary["best_epoch"]:g}: best robust accuracy '
@@ -243,13 +250,7 @@ def _how(run: Run, network: str) -> str:
         ('Seed', config['seed']),
         ('Commit', about['commit']),
         ('Device', f'{about["num_devices"]} × {about["device"]}'),
-        (
-            'Versions',
-            ', '.join(
-                f'{name} {version}'
-                for name, version in {'Python': about['python'], **about['versions']}.items()
-            ),
-        ),
+        ('Versions', ', '.join(f'{name} {version}' for name, version in versions.items())),
         ('Wall time', tables.duration(summary['seconds'])),
     ]
     return tables.markdown(('What', 'How'), rows, 'll')

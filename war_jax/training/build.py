@@ -38,6 +38,7 @@ class Parts:
     step: TrainStep
     image_shape: tuple[int, int, int]
     measures: Measures
+    selected_by: str  # the accuracy by which checkpoints are compared
 
     @property
     def total_steps(self) -> int:
@@ -99,6 +100,7 @@ def build(config: Config, splits: Splits, mesh: Mesh) -> Parts:
         step=step,
         image_shape=tuple(image_shape),
         measures=make_measures(model, mesh, threat, test_budget),
+        selected_by='robust_accuracy' if objective.uses_attack else 'natural_accuracy',
     )
 
 

@@ -65,6 +65,8 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
     SIGTERM, with a checkpoint written.
     """
     workdir = Path(workdir)
+    if 'float64' in (config.model.param_dtype, config.model.compute_dtype):
+        jax.config.update('jax_enable_x64', True)  # else JAX would quietly use float32
     splits = load(config.data)
     mesh = make_mesh()
     check_divisible(mesh, 'optimizer.batch_size', config.optimizer.batch_size)
@@ -226,7 +228,10 @@ class Run:
     def validate(
         self, state: TrainState, step: int, progress: Progress, log: Logbook
     ) -> Progress:
-        """Measure the network, log it, and keep it if it is the most robust so far."""
+        """Measure the network, log it, and keep it if it is the best so far.
+
+        The best is the most robust one; without an adversary in training, the most accurate one.
+        """
         chosen = self.config.evaluation.select_on
         examples = self.splits.validation if chosen == 'validation' else self.splits.test
         data, plan = self.examples(examples, self.config.evaluation.num_examples)
@@ -239,12 +244,11 @@ class Run:
         epoch = step / self.parts.steps_per_epoch
         row = {'kind': 'validation', 'step': step, 'epoch': epoch, **measured, 'seconds': seconds}
         log.write(row)
-        if measured['robust_accuracy'] <= progress.best_score:
+        score = measured[self.parts.selected_by]
+        if score <= progress.best_score:
             return progress
         self.checkpoints.save_best(step, state.evaluated)
-        return dataclasses.replace(
-            progress, best_step=step, best_score=measured['robust_accuracy']
-        )
+        return dataclasses.replace(progress, best_step=step, best_score=score)
 
     def measure(self, state: TrainState, progress: Progress) -> dict[str, Any]:
         """The best network on the test set, as summary.json; also writes examples.npz."""
@@ -280,6 +284,7 @@ class Run:
             'best_step': progress.best_step,
             'best_epoch': progress.best_step / parts.steps_per_epoch,
             'selected_on': settings.select_on,
+            'selected_by': parts.selected_by,
             'seconds': self.seconds(),
         }
 

@@ -1,4 +1,4 @@
-"""Oracles: PyTorch's published names and layouts written out by hand, and our network's own tree."""
+"""Oracles: PyTorch's published names and layouts by hand, and our network's own tree."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ COUNTER = 'num_batches_tracked'
 def pytorch_state(blocks: int = 2, widths: tuple[int, ...] = (16, 32, 64)) -> dict:
     """Random values under the names that PyTorch's WideResNet-(6 blocks + 4) has, by hand."""
     rng = np.random.default_rng(0)
-    state = {'conv1.weight': rng.normal(size=(16, 3, 3, 3))}
+    state: dict = {'conv1.weight': rng.normal(size=(16, 3, 3, 3))}
 
     def norm(name: str, channels: int) -> None:
         for leaf in ('weight', 'bias', 'running_mean', 'running_var'):

@@ -2,16 +2,12 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from war_jax.measures.statistics import binomial_interval
-
-MakeRun = Callable[..., Path]
 
 
 def summary(total: int, epsilon: float, selected_on: str) -> dict[str, Any]:
@@ -164,31 +160,26 @@ def images(rng: np.random.Generator, size: int, channels: int, epsilon: float) -
     }
 
 
-@pytest.fixture
-def make_run() -> MakeRun:
-    """A function (workdir, colour=False, selected_on='validation') -> workdir."""
-
-    def make(workdir: Path, *, colour: bool = False, selected_on: str = 'validation') -> Path:
-        rng = np.random.default_rng(0)
-        epsilon = 8 / 255 if colour else 0.2
-        about = {
-            'commit': '0123456789abcdef0123456789abcdef01234567',
-            'versions': {'jax': '0.10.2', 'flax': '0.12.8'},
-            'device': 'cpu',
-            'num_devices': 1,
-            'python': '3.11.9',
-            'command': 'python -m war_jax.main --config=configs/digits.py --workdir=runs/demo',
-            'data': 'handwritten digits, 8×8, embedded in scikit-learn.',
-        }
-        chosen = config('cifar10', 34, 10, epsilon) if colour else config('digits', 10, 2, epsilon)
-        workdir.mkdir(parents=True)
-        (workdir / 'config.json').write_text(json.dumps({'config': chosen, 'provenance': about}))
-        rows = metrics(rng, epochs=30, steps=66)
-        (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
-        total = 10_000 if colour else 360
-        (workdir / 'summary.json').write_text(json.dumps(summary(total, epsilon, selected_on)))
-        size, channels = (32, 3) if colour else (8, 1)
-        np.savez(workdir / 'examples.npz', **images(rng, size, channels, epsilon))
-        return workdir
-
-    return make
+def make_run(workdir: Path, *, colour: bool = False, selected_on: str = 'validation') -> Path:
+    """Fills a new folder with one run's four files; returns it."""
+    rng = np.random.default_rng(0)
+    epsilon = 8 / 255 if colour else 0.2
+    about = {
+        'commit': '0123456789abcdef0123456789abcdef01234567',
+        'versions': {'jax': '0.10.2', 'flax': '0.12.8'},
+        'device': 'cpu',
+        'num_devices': 1,
+        'python': '3.11.9',
+        'command': 'python -m war_jax.main --config=configs/digits.py --workdir=runs/demo',
+        'data': 'digits: handwritten digits, 8×8, embedded in scikit-learn.',
+    }
+    chosen = config('cifar10', 34, 10, epsilon) if colour else config('digits', 10, 2, epsilon)
+    workdir.mkdir(parents=True)
+    (workdir / 'config.json').write_text(json.dumps({'config': chosen, 'provenance': about}))
+    rows = metrics(rng, epochs=30, steps=66)
+    (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    total = 10_000 if colour else 360
+    (workdir / 'summary.json').write_text(json.dumps(summary(total, epsilon, selected_on)))
+    size, channels = (32, 3) if colour else (8, 1)
+    np.savez(workdir / 'examples.npz', **images(rng, size, channels, epsilon))
+    return workdir

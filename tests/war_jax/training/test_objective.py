@@ -1,0 +1,166 @@
+"""Oracle: every formula written out in float64 NumPy, and finite differences of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax, rel_entr, softmax
+
+from war_jax.training.objective import OBJECTIVES, Madry, Mart, Natural, Trades
+
+LABELS = np.array([0, 3, 4, 1, 1, 2])
+ROWS = np.arange(len(LABELS))
+CLEAN = np.random.default_rng(0).normal(scale=2, size=(6, 5))
+ADVERSARIAL = CLEAN + np.random.default_rng(1).normal(scale=2, size=(6, 5))
+# The training step's mean leaves padding out: the objective has to use the mean that it is given.
+WEIGHTS = np.array([1, 1, 1, 1, 0, 0]) / 4
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def mean(values: jax.Array) -> jax.Array:
+    assert values.shape == (6,)
+    return jnp.sum(jnp.asarray(WEIGHTS, values.dtype) * values)
+
+
+def risk(objective, clean=CLEAN, adversarial=ADVERSARIAL) -> tuple[float, float]:
+    return objective.risk(
+        jnp.asarray(clean), jnp.asarray(adversarial), jnp.asarray(LABELS), mean
+    )
+
+
+def cross_entropy(logits: np.ndarray, smoothing: float = 0.0) -> np.ndarray:
+    targets = (1 - smoothing) * np.eye(5)[LABELS] + smoothing / 5
+    return -(targets * log_softmax(logits, axis=-1)).sum(-1)
+
+
+def kl(logits: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return rel_entr(softmax(logits, axis=-1), softmax(other, axis=-1)).sum(-1)
+
+
+def mart(clean: np.ndarray, adversarial: np.ndarray, smoothing: float = 0.0):
+    """Wang et al. 2020, eq. 8 and 10; 1.0001 from their code."""
+    p, p_adv = softmax(clean, axis=-1), softmax(adversarial, axis=-1)
+    runner_up = [np.delete(row, label).max() for row, label in zip(p_adv, LABELS, strict=True)]
+    boosted = cross_entropy(adversarial, smoothing) - np.log(1.0001 - np.array(runner_up))
+    weighted = kl(clean, adversarial) * (1 - p[ROWS, LABELS])
+    return WEIGHTS @ boosted, WEIGHTS @ weighted
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
+def test_natural_risk(smoothing):
+    terms = risk(Natural(smoothing))
+    np.testing.assert_allclose(terms, (WEIGHTS @ cross_entropy(CLEAN, smoothing), 0), rtol=1e-12)
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
+def test_madry_risk(smoothing):
+    natural = WEIGHTS @ cross_entropy(CLEAN, smoothing)
+    adversarial = WEIGHTS @ cross_entropy(ADVERSARIAL, smoothing)
+    assert adversarial > natural
+    terms = risk(Madry(smoothing))
+    np.testing.assert_allclose(terms, (natural, adversarial - natural), rtol=1e-12)
+
+
+def test_madry_takes_the_positive_part_of_the_batch_means():
+    """Examples of both signs cancel; a batch whose attack failed has no regularization."""
+    gap = cross_entropy(ADVERSARIAL) - cross_entropy(CLEAN)
+    real = gap[WEIGHTS > 0]
+    assert real.min() < 0 < real.mean()
+    np.testing.assert_allclose(risk(Madry()).robust, real.mean(), rtol=1e-12)
+    np.testing.assert_array_equal(risk(Madry(), ADVERSARIAL, CLEAN).robust, 0)
+
+
+def test_madry_with_lambda_one_is_the_adversarial_cross_entropy():
+    """Madry et al. 2018, of which this objective is the generalization."""
+    natural, robust = risk(Madry())
+    np.testing.assert_allclose(natural + robust, WEIGHTS @ cross_entropy(ADVERSARIAL))
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
+def test_trades_risk(smoothing):
+    """The smoothing is the natural risk's alone."""
+    terms = risk(Trades(smoothing))
+    desired = WEIGHTS @ cross_entropy(CLEAN, smoothing), WEIGHTS @ kl(CLEAN, ADVERSARIAL)
+    np.testing.assert_allclose(terms, desired, rtol=1e-12)
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
+def test_mart_risk(smoothing):
+    terms = risk(Mart(smoothing))
+    np.testing.assert_allclose(terms, mart(CLEAN, ADVERSARIAL, smoothing), rtol=1e-12)
+
+
+NUMPY_TERMS = {
+    'natural': lambda c, a: (WEIGHTS @ cross_entropy(c), 0.0),
+    'madry': lambda c, a: (
+        WEIGHTS @ cross_entropy(c),
+        max(WEIGHTS @ cross_entropy(a) - WEIGHTS @ cross_entropy(c), 0.0),
+    ),
+    'trades': lambda c, a: (WEIGHTS @ cross_entropy(c), WEIGHTS @ kl(c, a)),
+    'mart': mart,
+}
+
+
+@pytest.mark.parametrize('name', OBJECTIVES)
+def test_gradients_with_respect_to_both_logits(name):
+    """Through both sides of the divergence, as the papers' code. Oracle: central differences."""
+    lam, step = 6.0, 1e-6
+
+    def loss(clean, adversarial):
+        terms = OBJECTIVES[name]().risk(clean, adversarial, jnp.asarray(LABELS), mean)
+        return terms.natural + lam * terms.robust
+
+    def numpy_loss(clean, adversarial):
+        natural, robust = NUMPY_TERMS[name](clean, adversarial)
+        return natural + lam * robust
+
+    gradients = jax.jit(jax.grad(loss, (0, 1)))(CLEAN, ADVERSARIAL)
+    for side, gradient in enumerate(gradients):
+        for i in np.ndindex(CLEAN.shape):
+            up, down = [CLEAN.copy(), ADVERSARIAL.copy()], [CLEAN.copy(), ADVERSARIAL.copy()]
+            up[side][i] += step
+            down[side][i] -= step
+            desired = (numpy_loss(*up) - numpy_loss(*down)) / (2 * step)
+            np.testing.assert_allclose(gradient[i], desired, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
+@pytest.mark.parametrize('name', OBJECTIVES)
+def test_attack_loss(name, smoothing):
+    """TRADES climbs the divergence from the clean prediction and does not know the label; the
+    others climb the cross-entropy, unsmoothed."""
+    objective = OBJECTIVES[name](smoothing)
+    actual = objective.attack_loss(
+        jnp.asarray(ADVERSARIAL), jnp.asarray(CLEAN), jnp.asarray(LABELS)
+    )
+    desired = kl(CLEAN, ADVERSARIAL) if name == 'trades' else cross_entropy(ADVERSARIAL)
+    np.testing.assert_allclose(actual, desired, rtol=1e-12)
+
+
+def test_only_the_natural_objective_does_without_attack():
+    without = [name for name, objective in OBJECTIVES.items() if not objective().uses_attack]
+    assert without == ['natural']
+
+
+@pytest.mark.parametrize('name', OBJECTIVES)
+def test_risks_and_gradients_stay_finite_at_huge_gaps(name):
+    """float32, certain and wrong on one side or on both."""
+    certain = 1e3 * jax.nn.one_hot(LABELS, 5, dtype=jnp.float32)
+    wrong = 1e3 * jax.nn.one_hot((LABELS + 1) % 5, 5, dtype=jnp.float32)
+
+    @jax.jit
+    def loss_and_gradients(clean, adversarial):
+        def loss(clean, adversarial):
+            terms = OBJECTIVES[name]().risk(clean, adversarial, jnp.asarray(LABELS), mean)
+            return terms.natural + 6 * terms.robust
+
+        return jax.value_and_grad(loss, (0, 1))(clean, adversarial)
+
+    for clean, adversarial in ((certain, wrong), (wrong, certain), (wrong, wrong)):
+        for array in jax.tree.leaves(loss_and_gradients(clean, adversarial)):
+            assert np.isfinite(array).all()

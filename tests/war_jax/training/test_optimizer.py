@@ -1,0 +1,137 @@
+"""Oracles: tables written out by hand, closed forms, and SGD as a NumPy loop."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from war_jax.config import OptimizerConfig
+from war_jax.training.optimizer import make_optimizer, make_schedule
+
+STEPS_PER_EPOCH = 391  # CIFAR-10 in batches of 128
+TRADES = OptimizerConfig(
+    epochs=76,
+    batch_size=128,
+    learning_rate=0.1,
+    momentum=0.9,
+    nesterov=False,
+    weight_decay=2e-4,
+    decay_norm_and_bias=True,
+    schedule='piecewise',
+    boundaries=(75, 90, 100),
+    factor=0.1,
+    warmup_epochs=0.0,
+)
+# adjust_learning_rate of the TRADES authors: divided by 10 at 75, 90 and 100.
+PIECEWISE = {1: 0.1, 74: 0.1, 75: 0.01, 76: 0.01, 89: 0.01, 90: 1e-3, 99: 1e-3, 100: 1e-4}
+# The WAR authors' early stop: from epoch 75 on, 0.1 * 0.5**int(epoch - 74).
+HALVING = {1: 0.1, 74: 0.1, 75: 0.05, 76: 0.025, 90: 0.1 / 65536, 100: 0.1 / 67108864}
+
+
+def change(**fields) -> OptimizerConfig:
+    return dataclasses.replace(TRADES, **fields)
+
+
+@pytest.mark.parametrize(
+    'settings, table',
+    [
+        (TRADES, PIECEWISE),
+        (change(schedule='halving', boundaries=(75,)), HALVING),
+        (change(boundaries=()), {1: 0.1, 76: 0.1}),
+        (change(boundaries=(2, 3), factor=0.5), {1: 0.1, 2: 0.05, 3: 0.025, 4: 0.025}),
+    ],
+)
+def test_rate_of_each_epoch_from_its_first_to_its_last_step(settings, table):
+    schedule = make_schedule(settings, STEPS_PER_EPOCH)
+    for epoch, rate in table.items():
+        first, last = (epoch - 1) * STEPS_PER_EPOCH, epoch * STEPS_PER_EPOCH - 1
+        np.testing.assert_allclose([schedule(first), schedule(last)], rate, rtol=1e-5)
+
+
+def test_cosine_from_the_peak_to_zero():
+    """Oracle: cos^2 of a quarter turn, the half-angle form."""
+    schedule = make_schedule(change(schedule='cosine', epochs=8), 10)
+    steps = np.arange(81)
+    desired = 0.1 * np.cos(np.pi / 2 * steps / 80) ** 2
+    np.testing.assert_allclose(jax.vmap(schedule)(steps), desired, rtol=0, atol=1e-7)
+    np.testing.assert_allclose([schedule(0), schedule(40), schedule(80)], [0.1, 0.05, 0], atol=1e-8)
+
+
+def test_warm_up_rises_linearly_and_ends():
+    """1.5 epochs of 10 steps: a fifteenth more at each step, then the schedule itself."""
+    schedule = make_schedule(change(boundaries=(3,), warmup_epochs=1.5), 10)
+    rates = jax.vmap(schedule)(np.arange(30))
+    np.testing.assert_allclose(rates[:15], 0.1 * np.arange(1, 16) / 15, rtol=1e-5)
+    np.testing.assert_allclose(rates[15:20], 0.1, rtol=1e-5)
+    np.testing.assert_allclose(rates[20:], 0.01, rtol=1e-5)
+
+
+def test_warm_up_multiplies_the_cosine():
+    schedule = make_schedule(change(schedule='cosine', epochs=4, warmup_epochs=2), 10)
+    desired = 0.1 * (10 + 1) / 20 * (1 + np.cos(np.pi / 4)) / 2
+    np.testing.assert_allclose(schedule(10), desired, rtol=1e-5)
+
+
+def test_schedule_may_be_traced():
+    schedule = make_schedule(TRADES, STEPS_PER_EPOCH)
+    steps = np.array([0, 74 * STEPS_PER_EPOCH - 1, 74 * STEPS_PER_EPOCH])
+    np.testing.assert_allclose(jax.jit(jax.vmap(schedule))(steps), [0.1, 0.1, 0.01], rtol=1e-5)
+
+
+SHAPES = {'conv': {'kernel': (3, 3, 1, 2)}, 'norm': {'scale': (2,), 'bias': (2,)}}
+
+
+def random_tree(seed: int) -> dict:
+    rng = np.random.default_rng(seed)
+    return {
+        layer: {name: rng.normal(size=shape) for name, shape in leaves.items()}
+        for layer, leaves in SHAPES.items()
+    }
+
+
+def numpy_sgd(w, gradients, rates, momentum, nesterov, decay):
+    """torch.optim.SGD's documentation, dampening 0, for one array."""
+    buffer = np.zeros_like(w)
+    for gradient, rate in zip(gradients, rates, strict=True):
+        g = gradient + decay * w
+        buffer = momentum * buffer + g
+        w = w - rate * (g + momentum * buffer if nesterov else buffer)
+    return w
+
+
+@pytest.mark.parametrize('decay_norm_and_bias', [True, False])
+@pytest.mark.parametrize('nesterov', [True, False])
+def test_chain_is_pytorchs_sgd(nesterov, decay_norm_and_bias):
+    """Five steps over a drop of the rate, with a decay large enough to be seen."""
+    settings = change(
+        nesterov=nesterov,
+        decay_norm_and_bias=decay_norm_and_bias,
+        weight_decay=0.3,
+        momentum=0.8,
+        boundaries=(2,),
+    )
+    rates = [0.1, 0.1, 0.1, 0.01, 0.01]
+    start, gradients = random_tree(0), [random_tree(seed) for seed in range(1, 6)]
+    with jax.enable_x64(True):
+        tx = make_optimizer(settings, make_schedule(settings, 3))
+        params, state = start, tx.init(start)
+        update = jax.jit(tx.update)
+        for gradient in gradients:
+            updates, state = update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+    for layer, name in (('conv', 'kernel'), ('norm', 'scale'), ('norm', 'bias')):
+        decay = 0.3 if decay_norm_and_bias or name == 'kernel' else 0.0
+        of_leaf = [gradient[layer][name] for gradient in gradients]
+        desired = numpy_sgd(start[layer][name], of_leaf, rates, 0.8, nesterov, decay)
+        np.testing.assert_allclose(params[layer][name], desired, rtol=1e-7, err_msg=name)
+
+
+def test_state_holds_nothing_but_arrays():
+    """It goes through jit, shard_map and checkpoints."""
+    tx = make_optimizer(TRADES, make_schedule(TRADES, STEPS_PER_EPOCH))
+    params = jax.tree.map(jnp.asarray, random_tree(0))
+    leaves = jax.tree.leaves(tx.init(params))
+    assert leaves and all(isinstance(leaf, jax.Array) for leaf in leaves)

@@ -1,0 +1,206 @@
+"""The training step as a whole. Its numbers are checked against PyTorch in test_reference_step.
+
+Here: that they do not depend on how the batch is laid out over devices or padded (oracle: the same
+step on one device and without padding, in float64), and what each option changes (oracle: NumPy).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from war_jax.attacks.pgd import Budget
+from war_jax.attacks.threat import ThreatModel
+from war_jax.data.batches import Batch
+from war_jax.mesh import AXIS, make_mesh, replicate, shard
+from war_jax.models.wide_resnet import WideResNet
+from war_jax.training.objective import Natural, Trades
+from war_jax.training.state import create_state
+from war_jax.training.step import StepOptions, make_train_step
+
+FLOAT64 = jnp.dtype('float64')
+THREAT = ThreatModel('linf', 0.1)
+BUDGET = Budget(2, 0.05, 'gaussian', 0.001)
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def network(statistics: str = 'global') -> WideResNet:
+    return WideResNet(
+        depth=10,
+        widen_factor=0.25,
+        num_classes=3,
+        stem_channels=4,
+        strides=(2, 1, 1),
+        axis_name=AXIS if statistics == 'global' else None,
+        dtype=FLOAT64,
+        param_dtype=FLOAT64,
+    )
+
+
+def images(n: int = 8, seed: int = 0) -> Batch:
+    rng = np.random.default_rng(seed)
+    return Batch(
+        rng.integers(0, 256, (n, 8, 8, 1), np.uint8),
+        rng.integers(0, 3, n).astype(np.int32),
+        np.ones(n, bool),
+        np.arange(10, 10 + n, dtype=np.int32),
+    )
+
+
+@functools.cache
+def machinery(num_devices: int, statistics: str, objective, options: StepOptions):
+    """Mesh, optimizer, network and jitted step; compiled once for all tests that share them."""
+    mesh = make_mesh(jax.devices()[:num_devices])
+    model, tx = network(statistics), optax.sgd(0.1, momentum=0.9)
+    return mesh, tx, model, make_train_step(model, objective, THREAT, BUDGET, tx, mesh, options)
+
+
+def run(
+    batches,
+    num_devices: int = 1,
+    statistics: str = 'global',
+    objective=None,
+    options=None,
+    lam: float = 3.0,
+):
+    """State after the batches, and the metrics of each."""
+    options = options or StepOptions(pad=1, flip=True)
+    mesh, tx, model, step = machinery(num_devices, statistics, objective or Trades(), options)
+    ema = options.ema_decay > 0
+    state = create_state(jax.random.key(0), model, tx, (8, 8, 1), lam, ema)
+    state = replicate(mesh, state)
+    traced_before = step._cache_size()
+    key = replicate(mesh, jax.random.key(1))
+    history = []
+    for batch in batches:
+        state, metrics = step(state, key, shard(mesh, batch))
+        history.append(jax.device_get(metrics))
+    assert step._cache_size() <= traced_before + 1, 'the step was traced more than once'
+    return jax.device_get(state), history
+
+
+def largest_difference(a, b) -> float:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.abs(np.asarray(x) - np.asarray(y)).max()) for x, y in pairs)
+
+
+def test_four_devices_agree_with_one():
+    batches = [images(seed=s) for s in range(3)]
+    one, metrics_of_one = run(batches, 1)
+    four, metrics_of_four = run(batches, 4)
+    assert largest_difference(one, four) < 1e-12
+    np.testing.assert_allclose(metrics_of_one, metrics_of_four, rtol=1e-9)
+
+
+def test_per_device_statistics_are_those_of_each_device():
+    batch = images()
+    one, _ = run([batch], 1)
+    four, _ = run([batch], 4, statistics='per_device')
+    assert largest_difference(one.params, four.params) > 1e-6
+    # The running mean of the first norm is a mean of means, whatever the split: with equal shares
+    # it is the global one. Its variance lacks the part between the devices.
+    name = ('stage1', 'block0', 'norm1')
+    one_norm, four_norm = one.batch_stats, four.batch_stats
+    for part in name:
+        one_norm, four_norm = one_norm[part], four_norm[part]
+    assert not np.allclose(one_norm['var'], four_norm['var'], rtol=1e-6, atol=0)
+
+
+def test_padding_changes_nothing():
+    whole = images(6)
+    padded = Batch(*(np.concatenate([a, b[:2]]) for a, b in zip(whole, images(8, 5), strict=True)))
+    padded = padded._replace(mask=np.array([True] * 6 + [False] * 2))
+    spread = Batch(*(leaf[[6, 0, 1, 2, 3, 7, 4, 5]] for leaf in padded))
+    state, metrics = run([whole])
+    for other in (padded, spread):
+        other_state, other_metrics = run([other])
+        assert largest_difference(state, other_state) < 1e-12
+        np.testing.assert_allclose(metrics, other_metrics, rtol=1e-9)
+
+
+def test_a_step_depends_on_key_and_step_number_alone():
+    first, _ = run([images(), images()])
+    again, _ = run([images(), images()])
+    assert largest_difference(first, again) == 0.0
+
+
+def test_natural_objective_ignores_lambda_and_the_adversary():
+    zero, metrics = run([images()], objective=Natural(), lam=0.0)
+    six, _ = run([images()], objective=Natural(), lam=6.0)
+    assert largest_difference(zero.params, six.params) == 0.0
+    assert metrics[0].robust_regularization == 0.0
+    assert metrics[0].adversarial_accuracy == metrics[0].natural_accuracy
+    assert metrics[0].loss == metrics[0].natural_risk
+
+
+def test_loss_is_the_weighted_sum_and_lambda_is_data():
+    _, [small] = run([images()], lam=0.5)
+    _, [large] = run([images()], lam=5.0)
+    assert small.natural_risk == large.natural_risk
+    assert small.robust_regularization == large.robust_regularization > 0
+    for metrics, lam in ((small, 0.5), (large, 5.0)):
+        expected = metrics.natural_risk + lam * metrics.robust_regularization
+        np.testing.assert_allclose(metrics.loss, expected, rtol=1e-12)
+
+
+def test_weight_average():
+    batches = [images(seed=s) for s in range(2)]
+    start, _ = run([])
+    after_one, _ = run(batches[:1])
+    after_two, _ = run(batches)
+    averaged, _ = run(batches, options=StepOptions(pad=1, flip=True, ema_decay=0.7))
+    expected = jax.tree.map(
+        lambda a, b, c: 0.7 * (0.7 * a + 0.3 * b) + 0.3 * c,
+        start.variables,
+        after_one.variables,
+        after_two.variables,
+    )
+    assert largest_difference(averaged.evaluated, expected) < 1e-12
+    assert largest_difference(averaged.variables, after_two.variables) == 0.0
+
+
+def test_weight_perturbation_starts_when_told_and_raises_the_loss():
+    batches = [images(), images(seed=1)]
+    plain, metrics = run(batches)
+    perturbed, awp_metrics = run(
+        batches, options=StepOptions(pad=1, flip=True, awp_gamma=0.05, awp_start=1)
+    )
+    np.testing.assert_allclose(awp_metrics[0], metrics[0], rtol=1e-12)
+    assert awp_metrics[1].loss > metrics[1].loss
+    assert largest_difference(plain.params, perturbed.params) > 1e-4
+
+
+def test_third_natural_update_of_the_statistics():
+    batch = images()
+    twice, _ = run([batch], options=StepOptions(pad=1, flip=True))
+    thrice, _ = run(
+        [batch],
+        options=StepOptions(pad=1, flip=True, bn_updates=('natural', 'adversarial', 'natural')),
+    )
+    once, _ = run([batch], options=StepOptions(pad=1, flip=True, bn_updates=('natural',)))
+    start, _ = run([])
+    # once = .9 start + .1 natural gives the natural moments; the third update adds them again.
+    expected = jax.tree.map(
+        lambda two, one, zero: 0.9 * two + (one - 0.9 * zero),
+        twice.batch_stats,
+        once.batch_stats,
+        start.batch_stats,
+    )
+    assert largest_difference(thrice.batch_stats, expected) < 1e-12
+
+
+def test_state_is_donated():
+    mesh = make_mesh(jax.devices()[:1])
+    model, tx = network(), optax.sgd(0.1)
+    step = make_train_step(model, Natural(), THREAT, BUDGET, tx, mesh, StepOptions())
+    state = replicate(mesh, create_state(jax.random.key(0), model, tx, (8, 8, 1), 1.0, False))
+    step(state, replicate(mesh, jax.random.key(1)), shard(mesh, images()))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
