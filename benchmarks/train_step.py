@@ -4,9 +4,9 @@
 
 Both sides take the same batch of CIFAR-10's shape and the hyperparameters of record: ten attack
 steps, both updates of the running statistics, SGD. Ours also augments inside the step. Prints a
-table and writes `runs/bench/train_step.json`: the machine, its ceilings in FLOP/s, and `rows`.
-The share of the ceiling (`flops_fraction`) is the step's necessary work (`benchmarks.flops`) per
-second over the fastest of the measured ceilings.
+table and writes `runs/bench/train_step.json`: the machine, and `rows`, each with the ceilings in
+FLOP/s that were measured between its steps. The share of the ceiling (`flops_fraction`) is the
+step's necessary work (`benchmarks.flops`) per second over the fastest of those.
 """
 
 import argparse
@@ -94,7 +94,6 @@ def build_jax_step(network: Network, batch: int) -> Step:
 
 def build_torch_step(network: Network, batch: int, settings: Settings) -> Step:
     """The baseline, with its model and optimizer inside; eager, so there is nothing to compile."""
-    use_all_cores()
     model, optimizer = make_model(network, seed=0, settings=settings)
     images, labels = random_batch(batch)
     # A permuted NHWC array is a channels-last tensor already.
@@ -107,22 +106,19 @@ def build_torch_step(network: Network, batch: int, settings: Settings) -> Step:
     return Step(run, compile_seconds=0.0)
 
 
-def measure_ceilings(repeats: int) -> dict[str, float]:
-    """FLOP/s of each operation in `benchmarks.ceilings`, from its median time."""
-    functions = ceilings()
-    timings = interleave({name: c.run for name, c in functions.items()}, repeats=repeats)
-    return {name: functions[name].flops / timing.median for name, timing in timings.items()}
-
-
-def measure_row(
-    network: Network, batch: int, repeats: int, settings: Settings, ceiling: float
-) -> dict[str, Any]:
-    """Times both steps for one network; `ceiling` in FLOP/s."""
+def measure_row(network: Network, batch: int, repeats: int, settings: Settings) -> dict[str, Any]:
+    """Times both steps for one network, and between them the ceilings."""
     ours, baseline = build_jax_step(network, batch), build_torch_step(network, batch, settings)
+    limits = ceilings()
+    functions = {'ours': ours.run, 'baseline': baseline.run}
     before = cpu_usage()
-    timings = interleave({'ours': ours.run, 'baseline': baseline.run}, repeats=repeats)
-    row = make_row(network, batch, timings, ours.compile_seconds, settings, ceiling)
-    return row | {'others_share': others_share(before, cpu_usage())}
+    timings = interleave(
+        functions | {name: limit.run for name, limit in limits.items()}, repeats=repeats
+    )
+    share = others_share(before, cpu_usage())
+    speeds = {name: limit.flops / timings[name].median for name, limit in limits.items()}
+    row = make_row(network, batch, timings, ours.compile_seconds, settings, max(speeds.values()))
+    return row | {'ceilings': speeds, 'others_share': share}
 
 
 def make_row(
@@ -133,7 +129,10 @@ def make_row(
     settings: Settings,
     ceiling: float,
 ) -> dict[str, Any]:
-    """What one comparison says; seconds are medians, `ratio` > 1 where ours is the faster."""
+    """What one comparison says; seconds are medians, `ratio` > 1 where ours is the faster.
+
+    `ceiling` in FLOP/s.
+    """
     seconds, baseline_seconds = timings['ours'].median, timings['baseline'].median
     flops = train_step_flops(network, batch, attack_steps=ATTACK_STEPS, clean_passes=1)
     baseline_flops = train_step_flops(
@@ -161,12 +160,9 @@ def make_row(
     }
 
 
-def table(rows: list[dict[str, Any]], measured: dict[str, float]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """The measurement as text of at most 100 columns."""
-    speeds = ', '.join(f'{name} {flops / 1e9:.0f}' for name, flops in measured.items())
     lines = [
-        f'ceilings in GFLOP/s: {speeds}',
-        '',
         'network  batch   images/s   PyTorch   ratio   s/step [quartiles]      PyTorch'
         '               compile  ceiling',
     ]
@@ -182,6 +178,8 @@ def table(rows: list[dict[str, Any]], measured: dict[str, float]) -> str:
             f' {baseline:<21} {row["compile_seconds"]:>5.1f} s {row["flops_fraction"]:>7.0%}'
         )
     for row in rows:
+        speeds = ', '.join(f'{name} {flops / 1e9:.0f}' for name, flops in row['ceilings'].items())
+        lines.append(f'{row["network"]}: ceilings in GFLOP/s: {speeds}')
         if (row['others_share'] or 0.0) > QUIET:
             lines.append(
                 f'{row["network"]}: no fair comparison: other processes took'
@@ -242,14 +240,11 @@ def main() -> None:
 
     settings = Settings(hoist_targets=flags.hoist_targets)
     use_all_cores()
-    measured = measure_ceilings(flags.repeats)
-    ceiling = max(measured.values())
     rows = [
-        measure_row(network, flags.batch, flags.repeats, settings, ceiling)
-        for network in flags.networks
+        measure_row(network, flags.batch, flags.repeats, settings) for network in flags.networks
     ]
-    write_json(flags.output, {'machine': machine(), 'ceilings': measured, 'rows': rows})
-    print(table(rows, measured))
+    write_json(flags.output, {'machine': machine(), 'rows': rows})
+    print(table(rows))
     print(f'\n{flags.output}')
 
 

@@ -2,8 +2,8 @@
 
 import os
 
-# Before JAX starts: four devices on any machine, so that sharding is always exercised; and code that
-# compiles four times faster, since the tests ask what is computed and not how fast.
+# Before JAX starts: four devices on any machine, so that sharding is always exercised; and code
+# that compiles four times faster, since the tests ask what is computed and not how fast.
 os.environ['XLA_FLAGS'] = ' '.join(
     [
         os.environ.get('XLA_FLAGS', ''),
@@ -12,6 +12,6 @@ os.environ['XLA_FLAGS'] = ' '.join(
     ]
 )
 
-import jax  # noqa: E402
+import jax
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')

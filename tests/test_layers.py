@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # From the lowest floor to the highest; on one floor from left to right. A name stands for a module
 # or for a package with all that is in it.
 FLOORS = (
-    ('config_rules', 'config', 'config_argument', 'mesh', 'models', 'attacks', 'report'),
+    ('config_rules', 'config', 'config_argument', 'mesh', 'models', 'attacks', 'records', 'report'),
     ('data', 'measures'),
     ('training',),
     ('command_line', 'main'),

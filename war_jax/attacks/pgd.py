@@ -53,7 +53,7 @@ def pgd(
 def attack_trace(
     keys: Array, loss_fn: ExampleLoss, x: Array, threat: ThreatModel, budget: Budget
 ) -> AttackTrace:
-    """`pgd`, with what it saw on its way: losses, and the gradient norms of a Lipschitz estimate."""
+    """`pgd`, with what it saw on its way: losses, and gradient norms for a Lipschitz estimate."""
 
     def total(z: Array) -> tuple[Array, Array]:
         losses = loss_fn(z)

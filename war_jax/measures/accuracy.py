@@ -111,7 +111,7 @@ def run_attack(
     plan: Plan,
     restarts: int = 1,
     scale: float = 1.0,
-    on_batch: Callable[[], None] = lambda: None,
+    on_batch: Callable[[], object] = lambda: None,
 ) -> Outcome:
     """Attack the examples of `plan` `restarts` times; stable means that no run changed the label.
 
@@ -121,7 +121,8 @@ def run_attack(
     for indices, mask in zip(plan.indices, plan.mask, strict=True):
         batch = data.batch(indices, mask)
         labels = fetch(batch.labels)
-        natural, stable, max_grad_l1 = None, True, 0.0
+        natural = stable = np.ones(len(mask), bool)
+        max_grad_l1 = np.zeros(len(mask))
         for restart in range(restarts):
             run = attack(variables, jax.random.fold_in(key, restart), batch, jnp.float32(scale))
             clean, adversarial, grad_l1 = fetch(run[:3])

@@ -11,6 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
@@ -23,6 +24,7 @@ from war_jax.measures.accuracy import (
     Attack,
     AttackLoss,
     Counts,
+    Outcome,
     count,
     make_attack,
     param_dtype,
@@ -33,7 +35,7 @@ from war_jax.measures.statistics import binomial_interval
 from war_jax.mesh import fetch
 from war_jax.models import forward
 
-OnBatch = Callable[[], None]
+OnBatch = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def test(
     Calls on_batch `num_test_batches` times.
     """
     common = (variables, key, data, plan)
-    outcomes = {
+    outcomes: dict[AttackLoss, Outcome] = {
         loss: run_attack(attack, *common, restarts=restarts, on_batch=on_batch)
         for loss, attack in measures.attacks.items()
     }
@@ -130,7 +132,11 @@ def test(
         'local_lipschitz_kl_gradient': float(outcomes['kl'].max_grad_l1.mean()),
         'intervals': {
             name: binomial_interval(members, counts.num_examples)
-            for name, members in zip(columns, counts[1:], strict=True)
+            for name, members in (
+                ('natural_accuracy', counts.natural),
+                ('robust_accuracy', counts.robust),
+                ('perturbation_stability', counts.stable),
+            )
         },
         'attacks': {
             measures.name(loss): {
@@ -170,7 +176,7 @@ def adversarial_examples(
     indices, mask = plan.indices[0], plan.mask[0]
     batch = data.batch(indices, mask)
     attacked = measures.attacks['ce'](
-        variables, jax.random.fold_in(key, 0), batch, np.float32(1.0)
+        variables, jax.random.fold_in(key, 0), batch, jnp.float32(1.0)
     )
     arrays = {
         'clean': as_unit_interval(batch.images, param_dtype(variables)),

@@ -3,10 +3,10 @@
     ratio = make_lipschitz(model, mesh, threat, budget)
     values = run_lipschitz(ratio, variables, key, data, plan)        # (n,); report the mean
 
-Per example, max over x' in the ball of ||f(x) - f(x')||_1 / ||x - x'||, f the logits and the norm in
-the denominator the threat's (L-infinity in the paper); found by sign ascent from a random start, so
-a lower bound. The other published measure, the largest ||grad_x KL(f(x) || f(x'))||_1 on the path of
-an attack (the WAR authors'), is `Outcome.max_grad_l1` of `accuracy.make_attack(..., loss='kl')`.
+Per example, max over x' in the ball of ||f(x) - f(x')||_1 / ||x - x'||, f the logits and the norm
+in the denominator the threat's (L-infinity in the paper); found by sign ascent from a random start,
+so a lower bound. The other published measure, the largest ||grad_x KL(f(x) || f(x'))||_1 on the
+path of an attack (the WAR authors'), is `Outcome.max_grad_l1` of `make_attack(..., loss='kl')`.
 """
 
 from collections.abc import Callable
@@ -72,7 +72,7 @@ def run_lipschitz(
     key: Array,
     data: DeviceData,
     plan: Plan,
-    on_batch: Callable[[], None] = lambda: None,
+    on_batch: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """(n,) for the examples of `plan`."""
     parts = []

@@ -29,7 +29,7 @@ def train(
 ) -> tuple[Array, dict[str, Any]]:
     """(b, h, w, c), mask (b,) -> logits (b, classes) and the batch moments of every norm."""
     logits, changed = model.apply(variables, images, train=True, mask=mask, mutable=['moments'])
-    return _at_least_float32(logits), changed['moments']
+    return _at_least_float32(logits), dict(changed['moments'])
 
 
 def update_statistics(batch_stats: Any, moments: Sequence[Any], momentum: float) -> Any:

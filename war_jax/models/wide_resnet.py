@@ -111,7 +111,8 @@ class Block(nn.Module):
         y = conv(self.features, 3, 1, self.dtype, self.param_dtype, 'conv2')(y)
         if x.shape[-1] != self.features:
             # As in TRADES' code, the projection starts from the activated input.
-            x = conv(self.features, 1, self.stride, self.dtype, self.param_dtype, 'shortcut')(active)
+            types = (self.dtype, self.param_dtype)
+            x = conv(self.features, 1, self.stride, *types, 'shortcut')(active)
         elif self.stride != 1:
             x = x[:, :: self.stride, :: self.stride]
         return x + y

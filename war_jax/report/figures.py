@@ -28,7 +28,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
-from war_jax.report.files import replacing
+from war_jax.records.files import replacing
 
 NORMS = {'linf': 'L∞', 'l2': 'L2'}
 MAX_EXAMPLES = 10

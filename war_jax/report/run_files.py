@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from war_jax.report.files import read_json_lines
+from war_jax.records.files import read_json_lines
 
 RATES = {
     'natural_accuracy': 'natural accuracy',

@@ -17,8 +17,8 @@ from typing import Any
 
 from scipy import stats
 
+from war_jax.records.files import write_text
 from war_jax.report import figures, tables
-from war_jax.report.files import write_text
 from war_jax.report.run_files import ARRAYS, RATES, ReportError, Run, read_run
 
 OBJECTIVES = {'natural': 'Natural', 'madry': 'Madry', 'trades': 'TRADES', 'mart': 'MART'}

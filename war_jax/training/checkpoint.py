@@ -6,8 +6,8 @@
     variables = checkpoints.restore_best(like=state.evaluated)
 
 `last/` holds whole training states, from which a run goes on bit for bit; `best/` the variables by
-which the run is judged. Orbax writes each to a temporary name and renames it when it is complete, so
-a kill at any time leaves the checkpoint before it in force.
+which the run is judged. Orbax writes each to a temporary name and renames it when it is complete,
+so a kill at any time leaves the checkpoint before it in force.
 """
 
 import dataclasses

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from war_jax.config import Config, to_dict
@@ -28,11 +29,11 @@ from war_jax.data.device import DeviceData
 from war_jax.data.sources import Dataset, Splits, load
 from war_jax.measures import evaluation
 from war_jax.mesh import check_divisible, make_mesh
-from war_jax.report.console import describe, describe_accuracies, progress_bar
-from war_jax.report.files import write_json, write_npz
-from war_jax.report.logbook import Logbook
-from war_jax.report.meter import Meter
-from war_jax.report.provenance import claim_workdir
+from war_jax.records.console import describe, describe_accuracies, progress_bar
+from war_jax.records.files import write_json, write_npz
+from war_jax.records.logbook import Logbook
+from war_jax.records.meter import Meter
+from war_jax.records.provenance import claim_workdir
 from war_jax.report.run_report import write_report
 from war_jax.training.build import Parts, build, extra_per_batch
 from war_jax.training.checkpoint import Checkpoints, Progress
@@ -40,8 +41,8 @@ from war_jax.training.state import TrainState
 from war_jax.training.step import Metrics
 from war_jax.training.war import recent_risks
 
-# Steps that the devices may be ahead of the loop: enough to keep them busy, few enough that a signal
-# is answered, and a loss that is not finite is seen, within a step or two.
+# Steps that the devices may be ahead of the loop: enough to keep them busy, few enough that a
+# signal is answered, and a loss that is not finite is seen, within a step or two.
 _IN_FLIGHT = 2
 _EVALUATION_STREAM = 2**31 - 1  # folded into the seed's key: no training step has this number
 
@@ -207,16 +208,18 @@ class Run:
 
     def training_row(self, step: int, meter: Meter) -> dict[str, Any]:
         """The means of the steps since the last row, for metrics.jsonl."""
-        mean = meter.close(self.config.optimizer.batch_size)
+        mean, speed = meter.close()
         mean['lambda'] = mean.pop('lam')
         regularization = mean['robust_regularization']
+        batch_size = self.config.optimizer.batch_size
         return {
             'kind': 'train',
             'step': step,
             'epoch': step / self.parts.steps_per_epoch,
             **mean,
             'risk_ratio': mean['natural_risk'] / regularization if regularization else None,
-            'learning_rate': float(self.parts.schedule(step - 1)),
+            'learning_rate': float(jnp.asarray(self.parts.schedule(step - 1))),
+            'images_per_second': None if speed is None else speed * batch_size,
             'seconds': self.seconds(),
         }
 

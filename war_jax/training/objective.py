@@ -5,9 +5,9 @@
     terms = objective.risk(clean_logits, adv_logits, labels, jnp.mean)               # the update's
     loss = terms.natural + lam * terms.robust
 
-The two terms are reported unweighted, and lambda is not known here: it lives in the training state,
-where width adjusted regularization moves it. `mean` reduces per-example values (b,) to a scalar; the
-training step passes the mean over the real examples of all devices.
+The two terms are reported unweighted, and lambda is not known here: it lives in the training
+state, where width adjusted regularization moves it. `mean` reduces per-example values (b,) to a
+scalar; the training step passes the mean over the real examples of all devices.
 """
 
 from collections.abc import Callable

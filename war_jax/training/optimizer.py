@@ -10,6 +10,7 @@ and biases included, in the papers' code).
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from war_jax.config import OptimizerConfig
 
@@ -26,8 +27,8 @@ def make_schedule(optimizer: OptimizerConfig, steps_per_epoch: int) -> optax.Sch
     warmup_steps = optimizer.warmup_epochs * steps_per_epoch
     total_steps = optimizer.epochs * steps_per_epoch
 
-    def schedule(step: jax.Array | int) -> jax.Array:
-        step = jnp.asarray(step)
+    def schedule(count: ArrayLike) -> ArrayLike:
+        step = jnp.asarray(count)
         epoch = step // steps_per_epoch + 1
         if optimizer.schedule == 'cosine':
             scale = (1 + jnp.cos(jnp.pi * step / total_steps)) / 2

@@ -1,6 +1,6 @@
 """Everything that training changes, as one tree of arrays.
 
-    state = create_state(jax.random.key(seed), model, tx, image_shape=(32, 32, 3), lam=6.0, ema=True)
+    state = create_state(jax.random.key(seed), model, tx, (32, 32, 3), lam=6.0, ema=True)
     predict = lambda images: forward.evaluate(model, state.variables, images)
 """
 

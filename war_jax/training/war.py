@@ -17,7 +17,6 @@ from jax import Array
 
 from war_jax.training.objective import RiskTerms
 
-
 DECAY = 0.99  # of the moving averages, per step: they look back about a hundred steps
 
 

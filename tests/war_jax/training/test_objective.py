@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, rel_entr, softmax
 
-from war_jax.training.objective import OBJECTIVES, Madry, Mart, Natural, Trades
+from war_jax.training.objective import OBJECTIVES, Madry, Mart, Natural, RiskTerms, Trades
 
 LABELS = np.array([0, 3, 4, 1, 1, 2])
 ROWS = np.arange(len(LABELS))
@@ -27,7 +27,7 @@ def mean(values: jax.Array) -> jax.Array:
     return jnp.sum(jnp.asarray(WEIGHTS, values.dtype) * values)
 
 
-def risk(objective, clean=CLEAN, adversarial=ADVERSARIAL) -> tuple[float, float]:
+def risk(objective, clean=CLEAN, adversarial=ADVERSARIAL) -> RiskTerms:
     return objective.risk(
         jnp.asarray(clean), jnp.asarray(adversarial), jnp.asarray(LABELS), mean
     )
@@ -43,7 +43,7 @@ def kl(logits: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def mart(clean: np.ndarray, adversarial: np.ndarray, smoothing: float = 0.0):
-    """Wang et al. 2020, eq. 8 and 10; 1.0001 from their code."""
+    """Wang et al. 2020: BCE(x_adv) and KL(p || p_adv) (1 - p_y); the 1.0001 is their code's."""
     p, p_adv = softmax(clean, axis=-1), softmax(adversarial, axis=-1)
     runner_up = [np.delete(row, label).max() for row, label in zip(p_adv, LABELS, strict=True)]
     boosted = cross_entropy(adversarial, smoothing) - np.log(1.0001 - np.array(runner_up))
@@ -54,7 +54,8 @@ def mart(clean: np.ndarray, adversarial: np.ndarray, smoothing: float = 0.0):
 @pytest.mark.parametrize('smoothing', [0.0, 0.2])
 def test_natural_risk(smoothing):
     terms = risk(Natural(smoothing))
-    np.testing.assert_allclose(terms, (WEIGHTS @ cross_entropy(CLEAN, smoothing), 0), rtol=1e-12)
+    np.testing.assert_allclose(terms.natural, WEIGHTS @ cross_entropy(CLEAN, smoothing), rtol=1e-12)
+    np.testing.assert_array_equal(terms.robust, 0)
 
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.2])

@@ -138,9 +138,9 @@ def test_whole_step(recorded, num_devices, monkeypatch):
     )
     tx = make_optimizer(settings, make_schedule(settings, 10))
     objective = OBJECTIVES[recorded.method]()
-    # That code runs the natural pass first in TRADES and the adversarial one first in Madry.
-    order = ('natural', 'adversarial') if recorded.method == 'trades' else ('adversarial', 'natural')
-    options = StepOptions(bn_updates=order)
+    # That code runs the natural pass first in TRADES, and the adversarial one first in Madry.
+    order = ('natural', 'adversarial')
+    options = StepOptions(bn_updates=order if recorded.method == 'trades' else order[::-1])
     step = make_train_step(
         recorded.model, objective, recorded.threat, recorded.budget, tx, mesh, options
     )

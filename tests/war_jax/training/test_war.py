@@ -28,8 +28,8 @@ def weighted_mean(values: np.ndarray) -> float:
 @pytest.mark.parametrize('steps', [1, 2, 5])
 def test_recent_risks_are_weighted_means(steps):
     natural, robust = recent_risks(after(steps), steps)
-    np.testing.assert_allclose(natural, weighted_mean(NATURAL[:steps]), rtol=1e-4)
-    np.testing.assert_allclose(robust, weighted_mean(ROBUST[:steps]), rtol=1e-4)
+    np.testing.assert_allclose(natural, weighted_mean(NATURAL[:steps]), rtol=1e-5)
+    np.testing.assert_allclose(robust, weighted_mean(ROBUST[:steps]), rtol=1e-5)
 
 
 @pytest.mark.parametrize('steps', [1, 2, 5])

@@ -8,6 +8,7 @@ A workdir belongs to one configuration: a second run with another one is refused
 import importlib.metadata
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any
 import jax
 
 from war_jax.config import ConfigError
-from war_jax.report.files import plain, write_json
+from war_jax.records.files import plain, write_json
 
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint', 'scikit-learn')
 
@@ -54,7 +55,7 @@ def provenance(data: str) -> dict[str, Any]:
         'platform': jax.default_backend(),
         'num_devices': jax.device_count(),
         'python': platform.python_version(),
-        'command': ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        'command': shlex.join(['python', '-m', 'war_jax.main', *sys.argv[1:]]),
         'data': data,
     }
 

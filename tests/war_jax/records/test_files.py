@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from war_jax.report.files import (
+from war_jax.records.files import (
     append_json_line,
     plain,
     read_json_lines,

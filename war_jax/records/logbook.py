@@ -10,7 +10,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from war_jax.report.files import append_json_line, rewind_json_lines
+from war_jax.records.files import append_json_line, rewind_json_lines
 
 
 class Logbook:

@@ -2,7 +2,7 @@
 
     meter = Meter()
     meter.add({'loss': 0.7})                     # after every step; the clock starts at the first
-    row = meter.close(batch_size=128)            # {'loss': 0.7, 'images_per_second': None}
+    means, steps_per_second = meter.close()      # {'loss': 0.7}, None
 
 `sums` is all that a resumed run needs in order to write the same means.
 """
@@ -20,8 +20,10 @@ class Meter:
         self._since: float | None = None
 
     def add(self, metrics: Mapping[str, Any]) -> None:
-        """One step's scalars. The first step after `pause` or construction only starts the clock:
-        it may have compiled."""
+        """One step's scalars.
+
+        The first one after `pause` or construction only starts the clock: it may have compiled.
+        """
         for name, value in {**metrics, 'steps': 1}.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
         if self._since is None:
@@ -34,14 +36,13 @@ class Meter:
         """What follows until the next step is not training."""
         self._since = None
 
-    def close(self, batch_size: int) -> dict[str, float | None]:
-        """The means, and images_per_second (None if no step was timed); the sums start anew."""
+    def close(self) -> tuple[dict[str, float], float | None]:
+        """The means, and steps per second (None if no step was timed); both start anew."""
         steps = self.sums.pop('steps')
-        row: dict[str, float | None] = {name: total / steps for name, total in self.sums.items()}
-        images = self._steps_timed * batch_size
-        row['images_per_second'] = images / self._seconds if images else None
+        means = {name: total / steps for name, total in self.sums.items()}
+        speed = self._steps_timed / self._seconds if self._steps_timed else None
         self.sums, self._steps_timed, self._seconds = {}, 0, 0.0
-        return row
+        return means, speed
 
     def _tick(self) -> None:
         assert self._since is not None

@@ -1,0 +1,1 @@
+"""What a run writes down while it works, and how: whole files or none."""
