@@ -19,22 +19,24 @@ def get_config(argument: str = '') -> Tree:
     config = default.get_config()
 
     config.data.name = 'digits'
-    config.data.num_validation = 120
+    config.data.num_validation = 150
     # A digit's strokes reach the border of its 8x8 image, and a mirrored digit is none.
     config.data.pad = 0
     config.data.flip = False
 
     config.model.depth = 10
-    config.model.widen_factor = 1.0
+    config.model.widen_factor = 2.0
     config.model.strides = (1, 2, 1)  # the last feature map is 4x4: 2x2 is slow on CPU
 
     config.threat.epsilon = 0.2
     config.attack.step_size = 0.05
     config.evaluation.step_size = 0.02
+    config.evaluation.restarts = 5
+    config.evaluation.every_epochs = 2
 
     config.objective.lam = 3.0
-    config.optimizer.epochs = 30
-    config.optimizer.boundaries = (20, 25)
+    config.optimizer.epochs = 40
+    config.optimizer.schedule = 'cosine'
     config.log.every_steps = 10
 
     return apply(argument, config, {**COMMON, 'smoke': _smoke})
@@ -49,8 +51,10 @@ def _smoke(config: Tree) -> None:
     config.attack.num_steps = 2
     config.optimizer.epochs = 2
     config.optimizer.batch_size = 64
+    config.optimizer.schedule = 'piecewise'
     config.optimizer.boundaries = (2,)
     config.evaluation.batch_size = 32
+    config.evaluation.every_epochs = 1
     config.evaluation.num_steps = 3
     config.evaluation.restarts = 2
     config.evaluation.curve_epsilons = (0.0, 1.0)

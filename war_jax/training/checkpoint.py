@@ -73,8 +73,11 @@ class Checkpoints:
     def restore_best(self, like: dict[str, Any]) -> dict[str, Any]:
         """The variables saved by the last `save_best`. Raises FileNotFoundError if none were."""
         self.wait()
+        step = self._best.latest_step()
+        if step is None:
+            raise FileNotFoundError(f'{self._best.directory}: holds no checkpoint')
         restored = self._best.restore(
-            self._best.latest_step(),
+            step,
             args=ocp.args.Composite(variables=ocp.args.StandardRestore(_abstract(like))),
         )
         return restored['variables']

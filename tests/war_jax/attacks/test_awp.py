@@ -31,9 +31,7 @@ def test_weights_move_by_gamma_of_their_norm_along_the_gradient(layer):
     delta = np.float64(moved).ravel() - w
     np.testing.assert_allclose(np.linalg.norm(delta) / np.linalg.norm(w), GAMMA, rtol=1e-4)
     # No step of that length climbs more than ||delta|| ||g||.
-    np.testing.assert_allclose(
-        delta @ g, np.linalg.norm(delta) * np.linalg.norm(g), rtol=1e-6
-    )
+    np.testing.assert_allclose(delta @ g, np.linalg.norm(delta) * np.linalg.norm(g), rtol=1e-6)
 
 
 def test_norms_and_biases_stay():

@@ -304,7 +304,7 @@ def test_all_examples_count_without_mask(float64):
     variables, x = norm_variables(2), np.random.default_rng(7).normal(3, 2, (5, 4, 4, 2))
     norm = BatchNorm(dtype=FLOAT64, param_dtype=FLOAT64)
     y, moments = run_norm(norm, variables, x)
-    flat = x.reshape(-1, 2)
+    flat: Any = x.reshape(-1, 2)
     np.testing.assert_allclose(moments['mean'], flat.mean(0), rtol=1e-12)
     np.testing.assert_allclose(moments['var'], flat.var(0, ddof=1), rtol=1e-12)
     np.testing.assert_allclose(y.mean((0, 1, 2)), variables['params']['bias'], rtol=1e-10)

@@ -28,9 +28,7 @@ def mean(values: jax.Array) -> jax.Array:
 
 
 def risk(objective, clean=CLEAN, adversarial=ADVERSARIAL) -> RiskTerms:
-    return objective.risk(
-        jnp.asarray(clean), jnp.asarray(adversarial), jnp.asarray(LABELS), mean
-    )
+    return objective.risk(jnp.asarray(clean), jnp.asarray(adversarial), jnp.asarray(LABELS), mean)
 
 
 def cross_entropy(logits: np.ndarray, smoothing: float = 0.0) -> np.ndarray:

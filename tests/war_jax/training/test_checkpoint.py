@@ -1,0 +1,97 @@
+"""What is saved is what was there. Oracle: the arrays themselves, copied to NumPy before saving."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from war_jax.mesh import make_mesh, replicate
+from war_jax.models.wide_resnet import WideResNet
+from war_jax.training.checkpoint import Checkpoints, Progress
+from war_jax.training.state import create_state
+
+
+def make_state(num_devices: int, seed: int = 0):
+    model = WideResNet(10, 0.25, 3, stem_channels=4)
+    tx = optax.sgd(0.1, momentum=0.9)
+    state = create_state(jax.random.key(seed), model, tx, (8, 8, 1), 6.0, True)
+    return replicate(make_mesh(jax.devices()[:num_devices]), state)
+
+
+def assert_equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(a), jax.device_get(b))
+
+
+def test_restores_state_and_progress_on_another_number_of_devices(tmp_path):
+    state = make_state(4).replace(step=jnp.int32(7))
+    progress = Progress(best_step=5, best_score=0.25, sums={'loss': 0.1 + 0.2}, seconds=1.5)
+    first = Checkpoints(tmp_path, keep=1)
+    first.save(state, progress)
+    first.close()
+    second = Checkpoints(tmp_path, keep=1)
+    like = make_state(1, seed=1)
+    restored, restored_progress = second.restore(like)
+    assert_equal(restored, state)
+    assert restored_progress == progress
+    assert restored.params['head']['bias'].sharding == like.params['head']['bias'].sharding
+    second.close()
+
+
+def test_saving_is_not_disturbed_by_donation(tmp_path):
+    state = make_state(4).replace(step=jnp.int32(1))
+    before = jax.tree.map(np.array, jax.device_get(state))
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state, Progress())
+    overwrite = jax.jit(lambda s: jax.tree.map(lambda leaf: leaf + 1, s), donate_argnums=0)
+    for _ in range(3):
+        state = overwrite(state)
+    checkpoints.wait()
+    restored, _ = checkpoints.restore(make_state(4))
+    assert_equal(restored, before)
+    checkpoints.close()
+
+
+def test_keeps_the_newest_and_one_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.restore(make_state(1)) is None
+    assert checkpoints.newest_step() is None
+    states = [make_state(1, seed).replace(step=jnp.int32(seed)) for seed in (1, 2, 3)]
+    for state in states:
+        checkpoints.save(state, Progress())
+        checkpoints.save_best(int(state.step), state.evaluated)
+    checkpoints.save(states[2].replace(params=states[0].params), Progress())  # step 3 is there
+    assert checkpoints.newest_step() == 3
+    restored, _ = checkpoints.restore(make_state(1))
+    assert_equal(restored, states[2])
+    assert_equal(checkpoints.restore_best(states[0].evaluated), states[2].evaluated)
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / 'last').iterdir()) == ['2', '3']
+    assert [path.name for path in (tmp_path / 'best').iterdir()] == ['3']
+
+
+def test_an_unfinished_checkpoint_is_passed_over(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    state = make_state(1).replace(step=jnp.int32(4))
+    checkpoints.save(state, Progress())
+    checkpoints.close()
+    torn = tmp_path / 'last' / '9.orbax-checkpoint-tmp'  # as a kill during the write leaves it
+    torn.mkdir()
+    (torn / 'manifest').write_text('half')
+    again = Checkpoints(tmp_path, keep=2)
+    assert again.newest_step() == 4
+    again.close()
+
+
+def test_best_must_have_been_saved(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    with pytest.raises(FileNotFoundError, match='best'):
+        checkpoints.restore_best(make_state(1).evaluated)
+    checkpoints.close()
+
+
+def test_progress_is_plain_data():
+    assert Progress(**dataclasses.asdict(Progress(sums={'a': 1.0}))) == Progress(sums={'a': 1.0})

@@ -1,0 +1,227 @@
+"""Whole runs on few digits. Oracle: a run must not notice that it was interrupted, bit for bit; and
+what it wrote must agree with what it wrote elsewhere."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from configs import digits
+from war_jax.config import ConfigError, resolve
+from war_jax.training import loop
+from war_jax.training.checkpoint import Checkpoints
+
+ROOT = Path(__file__).parents[3]
+
+
+def config(**changes):
+    values = digits.get_config('smoke')
+    values.update_from_flattened_dict(changes)
+    return resolve(values)
+
+
+@pytest.fixture(scope='session')
+def finished(tmp_path_factory):
+    """Workdir and summary of one uninterrupted run."""
+    workdir = tmp_path_factory.mktemp('run')
+    return workdir, loop.train(config(), workdir)
+
+
+def final_state(workdir: Path):
+    """The last checkpoint as the arrays on disk, whatever tree they came from."""
+    checkpoints = Checkpoints(workdir / 'checkpoints', keep=1)
+    step = checkpoints.newest_step()
+    checkpoints.close()
+    with ocp.StandardCheckpointer() as reader:
+        return step, reader.restore(workdir / 'checkpoints' / 'last' / str(step) / 'state')
+
+
+def rows(workdir: Path) -> list[dict]:
+    """Metrics without what a clock put there."""
+    clock = ('seconds', 'images_per_second')
+    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in clock} for line in lines]
+
+
+def assert_same_run(workdir: Path, other: Path) -> None:
+    (step, state), (other_step, other_state) = final_state(workdir), final_state(other)
+    assert step == other_step
+    jax.tree.map(np.testing.assert_array_equal, state, other_state)
+    assert rows(workdir) == rows(other)
+    summaries = [json.loads((path / 'summary.json').read_text()) for path in (workdir, other)]
+    for summary in summaries:
+        summary.pop('seconds')
+    assert summaries[0] == summaries[1]
+
+
+def test_what_a_run_leaves(finished):
+    workdir, summary = finished
+    assert {path.name for path in workdir.iterdir()} == {
+        'config.json',
+        'metrics.jsonl',
+        'tensorboard',
+        'checkpoints',
+        'summary.json',
+        'examples.npz',
+        'report.md',
+        'figures',
+    }
+    assert summary['num_examples'] == 48
+    assert summary['epsilon'] == 0.2
+    assert summary['lambda'] == 3.0
+    assert summary['risk_ratio'] == summary['natural_risk'] / summary['robust_regularization']
+    natural, robust, stable = (
+        summary[k] for k in ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
+    )
+    assert natural + stable - 1 <= robust + 1e-12 <= min(natural, stable) + 2e-12
+    for name in ('natural_accuracy', 'robust_accuracy', 'perturbation_stability'):
+        low, high = summary['intervals'][name]
+        assert low <= summary[name] <= high
+    assert summary['curve']['robust_accuracy'][0] == summary['curve']['natural_accuracy'][0]
+    provenance = json.loads((workdir / 'config.json').read_text())['provenance']
+    assert provenance['num_devices'] == 4
+
+
+def test_metrics_cover_every_step_and_epoch(finished):
+    workdir, _ = finished
+    train = [row for row in rows(workdir) if row['kind'] == 'train']
+    steps_per_epoch = 3  # 192 examples in batches of 64
+    assert [row['step'] for row in train] == list(range(1, 2 * steps_per_epoch + 1))
+    assert [row['step'] for row in rows(workdir) if row['kind'] == 'validation'] == [3, 6]
+    for row in train:
+        expected = row['natural_risk'] + row['lambda'] * row['robust_regularization']
+        assert row['loss'] == pytest.approx(expected, rel=1e-5)
+    rates = [row['learning_rate'] for row in train]
+    assert rates[:3] == pytest.approx([0.1] * 3) and rates[3:] == pytest.approx([0.01] * 3)
+
+
+def test_tensorboard_events_are_the_metrics(finished):
+    """Read as records of the published file format, without TensorBoard."""
+    workdir, _ = finished
+    [path] = (workdir / 'tensorboard').iterdir()
+    data, values = path.read_bytes(), {}
+    while data:
+        length = int.from_bytes(data[:8], 'little')
+        event = Event.FromString(data[12 : 12 + length])
+        for value in event.summary.value:
+            values[value.tag, event.step] = value.simple_value
+        data = data[16 + length :]
+    for row in rows(workdir):
+        for name in ('natural_accuracy', 'epoch'):
+            assert values[f'{row["kind"]}/{name}', row['step']] == pytest.approx(row[name])
+
+
+def test_a_finished_run_is_not_repeated_and_keeps_its_configuration(finished, capsys):
+    workdir, summary = finished
+    before = (workdir / 'metrics.jsonl').read_bytes()
+    assert loop.train(config(), workdir) == summary
+    assert 'finished' in capsys.readouterr().out
+    assert (workdir / 'metrics.jsonl').read_bytes() == before
+    with pytest.raises(ConfigError, match=r'objective\.lam = 5\.0 \(there 3\.0\)'):
+        loop.train(config(**{'objective.lam': 5.0}), workdir)
+
+
+def test_sigterm_leaves_a_checkpoint_from_which_it_goes_on(finished, tmp_path, monkeypatch):
+    workdir, _ = finished
+    real_batches = loop.Run.batches
+
+    def batches_with_a_signal(self, step):
+        for i, batch in enumerate(real_batches(self, step)):
+            if i == 1:
+                os.kill(os.getpid(), signal.SIGTERM)  # arrives before the second batch's step
+            yield batch
+
+    monkeypatch.setattr(loop.Run, 'batches', batches_with_a_signal)
+    with pytest.raises(SystemExit) as stopped:
+        loop.train(config(), tmp_path)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert final_state(tmp_path)[0] == 2
+    monkeypatch.undo()
+    loop.train(config(), tmp_path)
+    assert_same_run(workdir, tmp_path)
+
+
+def test_sigkill_at_any_moment_changes_nothing(finished, tmp_path):
+    """A process of its own, killed at whatever it was doing."""
+    workdir, _ = finished
+    script = (
+        'from tests.war_jax.training.test_loop import config, loop\n'
+        f'loop.train(config(**{{"checkpoint.every_steps": 1}}), {str(tmp_path)!r})\n'
+    )
+    command = [sys.executable, '-c', 'import tests.conftest\n' + script]
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        seen = newest(tmp_path)
+        while newest(tmp_path) <= seen and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, 'it ended before it was killed'
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert_same_run(workdir, tmp_path)
+
+
+def newest(workdir: Path) -> int:
+    """Step of the newest complete checkpoint, by its name on disk."""
+    names = [path.name for path in workdir.glob('checkpoints/last/*')]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
+    broken = config(**{'optimizer.learning_rate': 1e30, 'checkpoint.every_steps': 1})
+    with pytest.raises(loop.TrainingError, match=r'step [2-6]: loss = .*must be finite') as error:
+        loop.train(broken, tmp_path)
+    assert '\n' not in str(error.value)
+    step, state = final_state(tmp_path)
+    assert f'is that of step {step};' in str(error.value)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state['opt_state']))
+    assert not (tmp_path / 'summary.json').exists()
+
+
+def test_batch_must_divide_over_the_devices(tmp_path):
+    with pytest.raises(ConfigError, match=r'optimizer\.batch_size = 62: .*4; nearest: 60 or 64'):
+        loop.train(config(**{'optimizer.batch_size': 62}), tmp_path / 'new')
+    assert not (tmp_path / 'new').exists()
+
+
+def test_every_option_at_once(tmp_path):
+    """Extra data, weight average, weight perturbation, smoothing, per-device statistics."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / 'extra.npz', images=images, labels=rng.integers(0, 10, 40))
+    summary = loop.train(
+        config(
+            **{
+                'data.extra_path': str(tmp_path / 'extra.npz'),
+                'data.extra_fraction': 0.5,
+                'ema_decay': 0.9,
+                'awp.gamma': 0.005,
+                'awp.warmup_epochs': 1,
+                'objective.name': 'mart',
+                'objective.label_smoothing': 0.1,
+                'batch_norm.statistics': 'per_device',
+                'optimizer.schedule': 'cosine',
+                'optimizer.warmup_epochs': 0.5,
+                'threat.norm': 'l2',
+                'threat.epsilon': 1.0,
+                'attack.step_size': 0.3,
+                'evaluation.step_size': 0.2,
+                'log.tensorboard': False,
+            }
+        ),
+        tmp_path / 'run',
+    )
+    last = rows(tmp_path / 'run')[-1]
+    assert last['step'] == 2 * 6  # 192 own examples, 32 of them in each batch of 64
+    assert summary['norm'] == 'l2'
