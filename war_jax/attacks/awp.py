@@ -14,7 +14,7 @@ from jax import Array
 def perturb(params: Any, ascent: Any, gamma: Array | float) -> Any:
     """params + gamma * ||w|| / ||g|| * g for every weight array w; norms and biases stay.
 
-    One normalised ascent step of relative size gamma >= 0 per layer (eq. 10, one step).
+    One normalised ascent step of relative size gamma >= 0 per layer (Wu et al., with one step).
     """
 
     def perturb_leaf(w: Array, g: Array) -> Array:

@@ -41,7 +41,11 @@ class ThreatModel:
         """(b, ...) -> (b, ...): per example the unit step of this norm that climbs fastest."""
         if self.norm == 'linf':
             return jnp.sign(grad)
-        return grad / jnp.maximum(_norm(grad), _TINY)
+        # Where the network is certain, entries are so small that their squares vanish in float32:
+        # bring the largest one to 1 first. A gradient of zeros gives no step.
+        largest = jnp.max(jnp.abs(grad), tuple(range(1, grad.ndim)), keepdims=True)
+        scaled = grad / jnp.where(largest > 0, largest, 1)
+        return scaled / jnp.maximum(_norm(scaled), _TINY)
 
     def sample(self, key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
         """One perturbation of `shape` drawn uniformly from the ball (no batch axis, no box)."""

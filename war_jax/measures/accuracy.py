@@ -4,7 +4,7 @@
     outcome = run_attack(attack, variables, key, data, eval_plan(len(data), 256), restarts=5)
     counts = count(outcome)             # counts.robust <= min(counts.natural, counts.stable)
 
-As sets of examples (Wu et al. 2021, section 4): natural = {f(x) = y}, stable = {f(x_adv) = f(x) for
+As sets of examples (Wu et al. 2021): natural = {f(x) = y}, stable = {f(x_adv) = f(x) for
 every x_adv found}, robust = natural and stable. The clean point lies in the ball, so an example
 that is misclassified without an attack is never robust. Every figure under a finite attack is an
 upper bound of the true one.

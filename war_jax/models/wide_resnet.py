@@ -8,8 +8,8 @@ with a global average pool), so that their weights and ours are interchangeable
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
     logits = model.apply(variables, images, train=False)            # (b, h, w, c) -> (b, classes)
 
-`depth` counts the convolutions of the main path plus the dense layer: three stages of
-(d - 4) / 6 blocks of two convolutions each. Stage s has round(16 * 2**s * k) channels.
+There are three stages of (d - 4) / 6 blocks of two convolutions; stage s = 0, 1, 2 has
+round(16 * 2**s * k) channels.
 """
 
 from collections.abc import Sequence
@@ -137,7 +137,7 @@ def conv(features: int, size: int, stride: int, dtype, param_dtype, name: str) -
 class WideResNet(nn.Module):
     """WideResNet-depth-widen_factor.
 
-    depth: (depth - 4) must be a positive multiple of 6.
+    depth: (depth - 4) must be a positive multiple of 6, else ValueError.
     widen_factor: k > 0; may be a fraction.
     stem_channels: channels of the first convolution (16 in the papers).
     strides: of the three stages; (1, 2, 2) in the papers.
@@ -157,6 +157,8 @@ class WideResNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool, mask: Array | None = None) -> Array:
         """(b, h, w, c) in [0, 1] -> (b, num_classes) logits; mask (b,) marks the real examples."""
+        if self.depth < 10 or (self.depth - 4) % 6:
+            raise ValueError(f'depth = {self.depth}: (depth - 4) must be a positive multiple of 6')
         types = (self.dtype, self.param_dtype)
         x = conv(self.stem_channels, 3, 1, *types, 'stem')(images.astype(self.dtype))
         for s, features in enumerate(stage_widths(self.widen_factor)):

@@ -1,4 +1,4 @@
-"""What training minimises: natural risk + lambda * robust regularization (Wu et al. 2021, eq. 1).
+"""What training minimises: natural risk + lambda * robust regularization (Wu et al. 2021).
 
     objective = Trades()
     loss_fn = lambda z: objective.attack_loss(predict(z), clean_logits, labels)      # the attack's
@@ -24,7 +24,7 @@ Mean = Callable[[Array], Array]  # (b,) -> ()
 
 
 class RiskTerms(NamedTuple):
-    natural: Array  # () >= 0
+    natural: Array  # ()
     robust: Array  # () >= 0, not multiplied by lambda
 
 

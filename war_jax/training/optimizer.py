@@ -7,6 +7,8 @@ SGD as in PyTorch: the decay is added to the gradient, before the momentum (in a
 and biases included, in the papers' code).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -21,7 +23,7 @@ def make_schedule(optimizer: OptimizerConfig, steps_per_epoch: int) -> optax.Sch
     'piecewise': times `factor` from each epoch in `boundaries` on (TRADES: 75, 90, 100).
     'halving': halved at boundaries[0] and at every epoch after it (the WAR authors' early stop).
     'cosine': to 0 at the end of the last epoch.
-    A warm-up rises linearly from 0 over the first `warmup_epochs` and multiplies any of them.
+    A warm-up over the first `warmup_epochs` multiplies any of them: step / its steps, from 1 on.
     """
     peak = optimizer.learning_rate
     warmup_steps = optimizer.warmup_epochs * steps_per_epoch
@@ -49,14 +51,11 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Decay, momentum, learning rate; the state is arrays only."""
 
-    def is_decayed(path: tuple, leaf: jax.Array) -> bool:
-        return optimizer.decay_norm_and_bias or leaf.ndim > 1
+    def is_decayed(params: optax.Params) -> Any:
+        return jax.tree.map(lambda w: optimizer.decay_norm_and_bias or w.ndim > 1, params)
 
     return optax.chain(
-        optax.add_decayed_weights(
-            optimizer.weight_decay,
-            mask=lambda params: jax.tree_util.tree_map_with_path(is_decayed, params),
-        ),
+        optax.add_decayed_weights(optimizer.weight_decay, mask=is_decayed),
         optax.trace(optimizer.momentum, nesterov=optimizer.nesterov),
         optax.scale_by_learning_rate(schedule),
     )

@@ -4,7 +4,7 @@
     war = war_update(war, terms)
     natural, robust = recent_risks(war, steps=1)
 
-Width adjusted regularization (Wu et al. 2021, section 6) holds the ratio natural risk / robust
+Width adjusted regularization (Wu et al. 2021) holds the ratio natural risk / robust
 regularization of a wide network at the value of a tuned thin one by moving lambda. Here lambda is
 constant; it is data in the state, not a constant of the compiled step, so that runs of several
 lambdas share one program.

@@ -1,4 +1,4 @@
-"""Oracle: the whole network in float64 NumPy, its convolutions as sums over shifted windows."""
+"""Oracles: the whole network in NumPy, closed formulas, the distributions of the first weights."""
 
 import functools
 from typing import Any
@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from scipy import stats
 
+from tests.war_jax.models.numpy_network import NumpyNetwork
 from war_jax.mesh import AXIS, make_mesh
 from war_jax.models.wide_resnet import BatchNorm, WideResNet, stage_widths
 
@@ -20,58 +21,6 @@ FLOAT64 = jnp.dtype('float64')
 def float64():
     with jax.enable_x64(True):
         yield
-
-
-# The oracle
-
-
-def numpy_conv(x: np.ndarray, kernel: np.ndarray, stride: int = 1) -> np.ndarray:
-    size = kernel.shape[0]
-    pad = (size - 1) // 2
-    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))
-    return np.einsum('bhwcij,ijco->bhwo', windows[:, ::stride, ::stride], kernel)
-
-
-class NumpyNetwork:
-    """A pre-activation WideResNet from `variables`; batch moments of the examples in `mask`.
-
-    mask None: running statistics. `moments` holds mean and unbiased variance of each norm met.
-    """
-
-    def __init__(self, variables: Any, strides: tuple[int, ...], mask: np.ndarray | None = None):
-        self.params, self.stats = variables['params'], variables['batch_stats']
-        self.strides, self.mask = strides, mask
-        self.moments: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
-
-    def norm(self, x: np.ndarray, *path: str) -> np.ndarray:
-        params, running = self.params, self.stats
-        for name in path:
-            params, running = params[name], running[name]
-        mean, var = running['mean'], running['var']
-        if self.mask is not None:
-            real = x[self.mask].reshape(-1, x.shape[-1])
-            mean, var = real.mean(0), real.var(0)
-            self.moments[path] = mean, real.var(0, ddof=1)
-        return (x - mean) / np.sqrt(var + 1e-5) * params['scale'] + params['bias']
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        x = numpy_conv(x, self.params['stem']['kernel'])
-        for s, stride in enumerate(self.strides, 1):
-            for i in range(len(self.params[f'stage{s}'])):
-                x = self.block(x, f'stage{s}', f'block{i}', stride if i == 0 else 1)
-        x = np.maximum(self.norm(x, 'norm'), 0).mean((1, 2))
-        return x @ self.params['head']['kernel'] + self.params['head']['bias']
-
-    def block(self, x: np.ndarray, stage: str, name: str, stride: int) -> np.ndarray:
-        params = self.params[stage][name]
-        active = np.maximum(self.norm(x, stage, name, 'norm1'), 0)
-        y = numpy_conv(active, params['conv1']['kernel'], stride)
-        y = np.maximum(self.norm(y, stage, name, 'norm2'), 0)
-        y = numpy_conv(y, params['conv2']['kernel'])
-        if 'shortcut' in params:
-            return y + active[:, ::stride, ::stride] @ params['shortcut']['kernel'][0, 0]
-        return y + x[:, ::stride, ::stride]
 
 
 def random_variables(model: WideResNet, shape: tuple[int, ...]) -> dict:
@@ -293,7 +242,7 @@ def test_batch_moments_far_from_zero(shape):
     x = np.random.default_rng(6).normal(1000, 1, shape).astype(np.float32)
     mask = np.array([True, False, True, True, True, False])
     y, moments = run_norm(BatchNorm(), float32(norm_variables(3)), x, mask)
-    real = np.float64(x)[mask].reshape(-1, 3)
+    real = x.astype(np.float64)[mask].reshape(-1, 3)
     np.testing.assert_allclose(moments['mean'], real.mean(0), rtol=1e-6)
     np.testing.assert_allclose(moments['var'], real.var(0, ddof=1), rtol=1e-3)
     assert y.shape == shape and y.dtype == jnp.float32

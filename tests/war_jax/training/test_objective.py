@@ -10,8 +10,8 @@ from war_jax.training.objective import OBJECTIVES, Madry, Mart, Natural, RiskTer
 
 LABELS = np.array([0, 3, 4, 1, 1, 2])
 ROWS = np.arange(len(LABELS))
-CLEAN = np.random.default_rng(0).normal(scale=2, size=(6, 5))
-ADVERSARIAL = CLEAN + np.random.default_rng(1).normal(scale=2, size=(6, 5))
+CLEAN = np.random.default_rng(3).normal(scale=2, size=(6, 5))
+ADVERSARIAL = CLEAN + np.random.default_rng(103).normal(scale=2, size=(6, 5))
 # The training step's mean leaves padding out: the objective has to use the mean that it is given.
 WEIGHTS = np.array([1, 1, 1, 1, 0, 0]) / 4
 
@@ -90,6 +90,8 @@ def test_trades_risk(smoothing):
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.2])
 def test_mart_risk(smoothing):
+    right = ADVERSARIAL.argmax(-1) == LABELS
+    assert right[:4].any() and not right[:4].all()  # the strongest other class is not always first
     terms = risk(Mart(smoothing))
     np.testing.assert_allclose(terms, mart(CLEAN, ADVERSARIAL, smoothing), rtol=1e-12)
 
@@ -125,7 +127,7 @@ def test_gradients_with_respect_to_both_logits(name):
             up[side][i] += step
             down[side][i] -= step
             desired = (numpy_loss(*up) - numpy_loss(*down)) / (2 * step)
-            np.testing.assert_allclose(gradient[i], desired, rtol=0, atol=1e-8)
+            np.testing.assert_allclose(gradient[i], desired, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.2])
