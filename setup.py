@@ -18,7 +18,6 @@ VERSION = re.findall(r"^__version__ = '(.+)'$", SOURCE, re.MULTILINE)[0]
 REQUIREMENTS = [
     'absl-py>=2.1',
     'array_record>=0.6',  # the format of tfds.data_source, which needs no TensorFlow
-    'chex>=0.1.91',
     'etils[edc,enp,epath,epy,etree]>=1.13',
     'flax>=0.12,<0.13',
     'importlib_resources>=6',  # for tfds: without it, releases of etils fail on Python 3.11
@@ -39,7 +38,7 @@ REQUIREMENTS = [
 EXTRAS = {
     'cuda': ['jax[cuda13]'],
     'ntk': ['neural-tangents==0.6.5'],  # exact: ntk/compat.py mends this release for current JAX
-    'test': ['pyright>=1.1.400', 'pytest>=8.4', 'ruff>=0.12'],
+    'test': ['markdown-it-py>=3', 'pyright>=1.1.400', 'pytest>=8.4', 'ruff>=0.12'],
     'torch': ['safetensors>=0.5', 'torch>=2.6'],
     'tpu': ['jax[tpu]'],
 }

@@ -10,7 +10,6 @@ step's necessary work (`benchmarks.flops`) per second over the fastest of those.
 """
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -42,7 +41,8 @@ from configs import wrn
 from war_jax.config import resolve
 from war_jax.data.batches import Batch
 from war_jax.data.sources import Dataset, Splits
-from war_jax.mesh import make_mesh, shard
+from war_jax.mesh import make_mesh, shard, spread_over_cores
+from war_jax.records.files import write_json
 from war_jax.training.build import build
 
 OUTPUT = Path('runs/bench/train_step.json')
@@ -162,7 +162,10 @@ def make_row(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The measurement as text of at most 100 columns."""
+    hoisted = rows[0]['baseline_targets'] == 'hoisted'
     lines = [
+        'PyTorch computes f(x), the target of the attack, '
+        f'{"once per training step" if hoisted else "at each step of the attack"}',
         'network  batch   images/s   PyTorch   ratio   s/step [quartiles]      PyTorch'
         '               compile  ceiling',
     ]
@@ -205,14 +208,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(content, indent=2) + '\n')
-    partial.replace(path)
-
-
 def main() -> None:
     """Flags in, table and file out."""
 
@@ -240,6 +235,7 @@ def main() -> None:
 
     settings = Settings(hoist_targets=flags.hoist_targets)
     use_all_cores()
+    spread_over_cores(flags.batch)  # before anything starts JAX's backend, as war_jax.main does
     rows = [
         measure_row(network, flags.batch, flags.repeats, settings) for network in flags.networks
     ]

@@ -34,7 +34,7 @@ DEFAULTS: dict[str, Any] = {
         'flip': True,
         # An .npz of further training images and (pseudo-)labels, e.g. RST's 500K. '': none.
         'extra_path': '',
-        # Which fraction of every batch comes from there (RST: 0.5).
+        # Which fraction of every batch comes from there (RST: 0.5), rounded to whole images.
         'extra_fraction': 0.0,
     },
     # WideResNet-depth-widen_factor.
@@ -88,7 +88,9 @@ DEFAULTS: dict[str, Any] = {
         'name': 'trades',
         # The weight of the robust regularization (beta in TRADES' code).
         'lam': 6.0,
-        # Mass moved from the label to all classes alike in the natural risk.
+        # Mass moved from the label to all classes alike, in every cross-entropy of the loss: that
+        # of the clean images (natural, trades), of both (madry), of the adversarial ones (mart).
+        # Not in the attack.
         'label_smoothing': 0.0,
     },
     # Stochastic gradient descent.
@@ -131,7 +133,7 @@ DEFAULTS: dict[str, Any] = {
     'evaluation': {
         # Epochs between two evaluations on validation examples.
         'every_epochs': 1,
-        # How many validation examples. 0: all.
+        # How many validation examples (or test ones, with select_on = 'test'). 0: all.
         'num_examples': 0,
         # Examples per step of an evaluation, over all devices together.
         'batch_size': 128,
@@ -145,8 +147,8 @@ DEFAULTS: dict[str, Any] = {
         'init_scale': 1.0,
         # Attacks from as many starts: an example is robust only if it withstands all of them.
         'restarts': 1,
-        # The final stability curve, in multiples of epsilon.
-        'curve_epsilons': (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0),
+        # The radii of the final stability curve, as multiples of epsilon.
+        'curve_scales': (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0),
         # How many test examples it is measured on. 0: all.
         'curve_examples': 1000,
         # The split that picks the best checkpoint. 'test' repeats the papers' code and biases the

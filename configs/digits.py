@@ -57,7 +57,7 @@ def _smoke(config: Tree) -> None:
     config.evaluation.every_epochs = 1
     config.evaluation.num_steps = 3
     config.evaluation.restarts = 2
-    config.evaluation.curve_epsilons = (0.0, 1.0)
+    config.evaluation.curve_scales = (0.0, 1.0)
     config.evaluation.curve_examples = 32
     config.evaluation.test_examples = 48
     config.log.every_steps = 1

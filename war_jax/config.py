@@ -95,7 +95,8 @@ class DataConfig:
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     depth: Annotated[int, DEPTH]
-    widen_factor: AboveZero
+    # The papers stop at 20; a thousand is a slip, as of a network's name for its width.
+    widen_factor: Annotated[float, above(0), at_most(1000)]
     stem_channels: Positive
     strides: tuple[Positive, Positive, Positive]
     param_dtype: Literal['float32', 'float64']
@@ -163,7 +164,7 @@ class EvaluationConfig:
     init: Literal['gaussian', 'uniform']  # KL has no gradient at x, local Lipschitzness no value
     init_scale: AboveZero
     restarts: Positive
-    curve_epsilons: Annotated[tuple[NonNegative, ...], NOT_EMPTY, increasing()]
+    curve_scales: Annotated[tuple[NonNegative, ...], NOT_EMPTY, increasing()]
     curve_examples: Count
     select_on: Literal['validation', 'test']
     test_examples: Count
@@ -230,6 +231,13 @@ def _check_together(config: Config) -> None:
     if data.extra_path and data.extra_fraction == 0:
         rule = 'is not used while data.extra_fraction is 0; set it, or leave the path empty'
         raise refusal('data.extra_path', data.extra_path, rule, 'data.extra_fraction = 0.5')
+    if data.extra_fraction > 0:
+        _check_extra(data.extra_fraction, optimizer.batch_size)
+    if config.threat.norm == 'linf' and config.threat.epsilon > 1:
+        epsilon = config.threat.epsilon
+        rule = "must be at most 1 with threat.norm = 'linf', as pixels are in [0, 1]"
+        nearest_epsilon = f'{epsilon:g}/255' if epsilon <= 255 else '1'
+        raise refusal('threat.epsilon', epsilon, rule, nearest_epsilon)
     if optimizer.schedule == 'halving' and len(optimizer.boundaries) != 1:
         rule = "must hold one epoch, the first halved one, for optimizer.schedule = 'halving'"
         first = optimizer.boundaries[:1] or (optimizer.epochs,)
@@ -248,3 +256,15 @@ def _check_together(config: Config) -> None:
         if attack.init == 'uniform' and attack.init_scale > 1:
             rule = f"is a fraction of the ball with {group}.init = 'uniform': must be at most 1"
             raise refusal(f'{group}.init_scale', attack.init_scale, rule, '1')
+
+
+def _check_extra(fraction: float, batch_size: int) -> None:
+    """Every batch holds an image of its own and, if there are extra data, one of those."""
+    if 1 <= round(fraction * batch_size) < batch_size:
+        return
+    if batch_size == 1:
+        rule = 'must be at least 2 with data.extra_fraction > 0: an own and an extra image'
+        raise refusal('optimizer.batch_size', 1, rule, '2')
+    count = min(max(round(fraction * batch_size), 1), batch_size - 1)
+    rule = f'must be 1 to {batch_size - 1} images of a batch of {batch_size}, when rounded'
+    raise refusal('data.extra_fraction', fraction, rule, f'{count}/{batch_size}')

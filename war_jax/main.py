@@ -5,10 +5,12 @@
         --config.attack.step_size=0.01
 
 The same command again continues a run that was stopped. Every key of the configuration is explained
-in configs/default.py. Exit codes: 0 done, 1 training failed, 2 refused (one line on stderr says
-why), 130 and 143 stopped by SIGINT and SIGTERM, with a checkpoint.
+in configs/default.py. Exit codes: 0 done, 1 training or writing failed, 2 refused (one line on
+stderr says why), 130 and 143 stopped by SIGINT and SIGTERM, with a checkpoint if there was anything
+to keep. On CPU, the cores become as many JAX devices as divide the batch sizes.
 """
 
+import shlex
 import sys
 
 from absl import flags
@@ -27,6 +29,14 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(argv: list[str]) -> int:
+    try:
+        return run(argv)
+    except KeyboardInterrupt:  # while modules or data are loaded; train handles what comes later
+        return fail('interrupted', 130)
+
+
+def run(argv: list[str]) -> int:
+    """Returns the exit code. Raises KeyboardInterrupt."""
     if {'-h', '--help', '--helpfull'} & set(argv):
         print(command_line.usage(__doc__ or '', define_flags))
         return 0
@@ -38,19 +48,23 @@ def main(argv: list[str]) -> int:
         return fail(error, 2)
     # Only now, since JAX takes seconds to import and a typo should be told at once.
     from war_jax.data.sources import DataError
+    from war_jax.mesh import spread_over_cores
+    from war_jax.report.run_files import ReportError
     from war_jax.training.loop import TrainingError, train
 
+    if config.batch_norm.statistics == 'global':  # else the number of devices changes the result
+        spread_over_cores(config.optimizer.batch_size, config.evaluation.batch_size)
     try:
-        train(config, workdir)
+        train(config, workdir, shlex.join(['python', '-m', 'war_jax.main', *argv[1:]]))
     except (ConfigError, DataError) as error:
         return fail(error, 2)
-    except TrainingError as error:
+    except (TrainingError, ReportError, OSError) as error:  # OSError: a full disk, permissions
         return fail(error, 1)
     return 0
 
 
-def fail(error: Exception, exit_code: int) -> int:
-    print(f'war_jax.main: error: {error}', file=sys.stderr)
+def fail(error: Exception | str, exit_code: int) -> int:
+    print(f'war_jax.main: error: {" ".join(str(error).split())}', file=sys.stderr)
     return exit_code
 
 

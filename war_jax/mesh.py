@@ -8,6 +8,8 @@ Everything is data parallel: the only axis is `'data'`. A global batch has the s
 says, whatever the number of devices; each host supplies the rows that its devices hold.
 """
 
+import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +24,22 @@ from war_jax.config_rules import refusal
 AXIS = 'data'
 
 
+def spread_over_cores(*batch_sizes: int) -> None:
+    """Make the CPU as many devices as it has cores; call it before JAX starts its backend.
+
+    XLA runs most convolutions of a CPU device on one core, and those of several devices side by
+    side: on two cores a TRADES step of WRN-16-2 takes 1.2 s on two devices and 1.8 s on one. The
+    number is the largest one up to the number of cores that divides all `batch_sizes`.
+    A number chosen by the user in XLA_FLAGS is left alone; accelerators do not care.
+    """
+    if 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', ''):
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    common = math.gcd(*batch_sizes)
+    devices = max(n for n in range(1, (cores or 1) + 1) if common % n == 0)
+    jax.config.update('jax_num_cpu_devices', devices)
+
+
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A one-dimensional mesh over `devices`, or over all devices of all hosts."""
     return Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))
@@ -30,7 +48,15 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 def replicate(mesh: Mesh, tree: Any) -> Any:
     """Every leaf whole on every device; each host passes the same values."""
     sharding = NamedSharding(mesh, P())
-    return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), tree)
+
+    def place(leaf: Any) -> jax.Array:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            # Typed keys cannot be put on the devices of several hosts; their numbers can.
+            data = jax.device_put(jax.random.key_data(leaf), sharding)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        return jax.device_put(leaf, sharding)
+
+    return jax.tree.map(place, tree)
 
 
 def shard(mesh: Mesh, tree: Any) -> Any:

@@ -27,6 +27,9 @@ def values(**overrides) -> dict:
     return config
 
 
+EXTRA = {'data__extra_path': 'x.npz', 'data__extra_fraction': 0.5}
+
+
 def test_default_is_trades_wrn_34_10():
     config = resolve(default.get_config())
     assert (config.model.depth, config.model.widen_factor) == (34, 10.0)
@@ -100,11 +103,15 @@ def test_numbers_are_converted():
         ('data__name', 'cifra100', '; nearest: cifar100'),
         ('data__name', 'my/own.npz', '; nearest: npz:my/own.npz'),
         ('data__name', 'npz:', '; nearest: npz:PATH'),
+        ('threat__epsilon', 8, "must be at most 1 with threat.norm = 'linf', as pixels are in"),
+        ('threat__epsilon', 8, '; nearest: 8/255'),
+        ('threat__epsilon', 8000.0, '; nearest: 1'),
+        ('model__widen_factor', 3410, 'model.widen_factor = 3410.0: must be at most 1000; neares'),
         ('model__strides', (1, 2), 'model.strides = (1, 2): must have 3 elements; nearest: (1, 2,'),
         ('model__strides', (1, 0, 1), 'model.strides[1] = 0: must be at least 1; nearest: 1'),
         ('model__strides', 2, 'model.strides = 2: must be a tuple; nearest: (2,)'),
         ('optimizer__boundaries', (9, 8), 'must be strictly increasing; nearest: (8, 9)'),
-        ('evaluation__curve_epsilons', (), 'evaluation.curve_epsilons = (): must not be empty'),
+        ('evaluation__curve_scales', (), 'evaluation.curve_scales = (): must not be empty'),
         ('attack', 3, 'attack = 3: must be a group of the keys num_steps, step_size, init, init_s'),
         ('attack__stepsize', 1, 'attack.stepsize = 1: no such key; nearest: attack.step_size'),
         ('sede', 1, 'sede = 1: no such key; nearest: seed'),
@@ -130,6 +137,9 @@ def test_impossible_depths(depth: int, suggestion: str):
     [
         ({'data__extra_fraction': 0.5}, 'data.extra_fraction'),
         ({'data__extra_path': 'x.npz'}, 'data.extra_path'),
+        ({**EXTRA, 'data__extra_fraction': 0.001}, 'data.extra_fraction'),
+        ({**EXTRA, 'data__extra_fraction': 0.999}, 'data.extra_fraction'),
+        ({**EXTRA, 'optimizer__batch_size': 1}, 'optimizer.batch_size'),
         ({'optimizer__schedule': 'halving'}, 'optimizer.boundaries'),
         ({'optimizer__warmup_epochs': 77.0}, 'optimizer.warmup_epochs'),
         ({'data__num_validation': 0}, 'data.num_validation'),
@@ -140,6 +150,23 @@ def test_impossible_depths(depth: int, suggestion: str):
 def test_keys_that_do_not_go_together(overrides: dict, key: str):
     with pytest.raises(ConfigError, match=f'^{key} = .*: .*; nearest: '):
         resolve(values(**overrides))
+
+
+@pytest.mark.parametrize(('fraction', 'count'), [('1/128', 1), (0.5, 64), ('127/128', 127)])
+def test_extra_images_fill_part_of_a_batch(fraction, count):
+    config = resolve(values(data__extra_path='x.npz', data__extra_fraction=fraction))
+    assert config.data.extra_fraction * config.optimizer.batch_size == pytest.approx(count)
+
+
+@pytest.mark.parametrize(('fraction', 'nearest'), [(0.003, '1/128'), (0.997, '127/128')])
+def test_nearest_extra_fraction_is_accepted(fraction: float, nearest: str):
+    with pytest.raises(ConfigError, match=f'1 to 127 images .* 128, .*; nearest: {nearest}$'):
+        resolve(values(data__extra_path='x.npz', data__extra_fraction=fraction))
+    resolve(values(data__extra_path='x.npz', data__extra_fraction=nearest))
+
+
+def test_large_radii_are_possible_in_l2():
+    assert resolve(values(threat__epsilon=8, threat__norm='l2')).threat.epsilon == 8.0
 
 
 def test_absent_key():
@@ -175,6 +202,10 @@ def test_authors_plan_is_that_of_their_code():
     assert (optimizer.batch_size, optimizer.epochs) == (64, 100)
     assert (optimizer.schedule, optimizer.boundaries) == ('halving', (75,))
     assert config.evaluation.step_size == 0.007
+    assert config.batch_norm.updates == 'natural,adversarial'
+    for argument in ('authors,madry', 'madry,10-1,authors'):
+        assert resolve(wrn.get_config(argument)).batch_norm.updates == 'adversarial,natural'
+    assert resolve(wrn.get_config('madry')).batch_norm.updates == 'natural,adversarial'
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,17 @@ stderr, and which modules an import pulls in.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from war_jax import command_line, main
+from war_jax import command_line, main, mesh
 from war_jax.config import ConfigError, resolve
 from war_jax.data.sources import DataError
+from war_jax.report.run_files import ReportError
 from war_jax.training import loop
 
 ROOT = Path(main.__file__).parents[1]
@@ -163,21 +165,53 @@ def test_help_imports_no_jax(tmp_path: Path):
         (ConfigError('batch'), 2),
         (DataError('data'), 2),
         (loop.TrainingError('loss'), 1),
+        (ReportError('summary'), 1),
+        (OSError(28, 'No space left on device'), 1),
+        (KeyboardInterrupt(), 130),
         (None, 0),
     ],
 )
 def test_training_is_called_and_its_errors_become_exit_codes(
-    error: Exception | None, code: int, tmp_path: Path, monkeypatch, capsys
+    error: BaseException | None, code: int, tmp_path: Path, monkeypatch, capsys
 ):
     calls = []
 
-    def train(config, workdir):
-        calls.append((config, workdir))
+    def train(*arguments):
+        calls.append(arguments)
         if error:
             raise error
 
     monkeypatch.setattr(loop, 'train', train)
-    assert main.main(['prog', f'{WRN}:lambda=9', f'--workdir={tmp_path}']) == code
-    [(config, workdir)] = calls
-    assert (config.objective.lam, workdir) == (9.0, str(tmp_path))
-    assert capsys.readouterr().err == (f'war_jax.main: error: {error}\n' if error else '')
+    arguments = [f'{WRN}:lambda=9', f'--workdir={tmp_path}/a b']
+    assert main.main(['prog', *arguments]) == code
+    [(config, workdir, command)] = calls
+    assert (config.objective.lam, workdir) == (9.0, f'{tmp_path}/a b')
+    assert shlex.split(command) == ['python', '-m', 'war_jax.main', *arguments]
+    line = str(error) or 'interrupted'
+    assert capsys.readouterr().err == (f'war_jax.main: error: {line}\n' if error else '')
+
+
+@pytest.mark.parametrize(('statistics', 'calls'), [('global', [(128, 96)]), ('per_device', [])])
+def test_cores_become_devices_where_that_changes_no_result(
+    statistics: str, calls: list, tmp_path: Path, monkeypatch
+):
+    order: list[object] = []
+    monkeypatch.setattr(mesh, 'spread_over_cores', lambda *sizes: order.append(sizes))
+    monkeypatch.setattr(loop, 'train', lambda *_: order.append('train'))
+    overrides = (f'batch_norm.statistics={statistics}', 'evaluation.batch_size=96')
+    arguments = [WRN, f'--workdir={tmp_path}', *(f'--config.{each}' for each in overrides)]
+    assert main.main(['prog', *arguments]) == 0
+    assert order == [*calls, 'train']
+
+
+def test_an_interrupt_while_data_are_loaded_is_one_line(tmp_path: Path):
+    """In a process of its own, by the signal of the keyboard."""
+    script = (
+        'import os, signal, sys\n'
+        'from war_jax import main\n'
+        'from war_jax.training import loop\n'
+        'loop.load = lambda data: os.kill(os.getpid(), signal.SIGINT)\n'
+        f'sys.exit(main.main(["prog", "{WRN}", "--workdir={tmp_path}/x"]))'
+    )
+    done = run(tmp_path, '-c', script)
+    assert (done.returncode, done.stderr) == (130, 'war_jax.main: error: interrupted\n')

@@ -4,11 +4,13 @@
     splits.train.images                            # (n, h, w, c) uint8
     splits.test.labels                             # (m,) int32, in 0 .. splits.num_classes - 1
     print(splits.provenance)                       # one sentence for the report
+    few = splits.test.take(balanced_subset(splits.test.labels, 1000))
 
 Everything is read from disk: no network is touched, and TensorFlow is not imported (that alone
 takes ten seconds). A set that is absent, or arrays that break a rule, raise `DataError`.
 """
 
+import hashlib
 import io
 import os
 import re
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from war_jax.config import DATA_NAMES, DataConfig
+from war_jax.config import DataConfig
 from war_jax.data.arrays import DataError, Dataset, check, count_classes, read_npz
 from war_jax.data.batches import permutation
 
@@ -31,6 +33,7 @@ DIGITS_TEST_SIZE = 500
 # differ in their training only, and be selected and tested on the same images.
 _VALIDATION_ENTROPY = (0, 2)
 _DIGITS_TEST_ENTROPY = (0, 3)
+_SUBSET_ENTROPY = (0, 4)
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,8 @@ def load(data: DataConfig) -> Splits:
         train, test, num_classes, origin = _load_digits()
     elif data.name.startswith('npz:'):
         train, test, num_classes, origin = _load_npz(data.name.removeprefix('npz:'))
-    elif data.name in DATA_NAMES:
-        train, test, num_classes, origin = _load_tfds(data.name, data.data_dir)
     else:
-        known = ', '.join((*DATA_NAMES, 'npz:PATH'))
-        raise DataError(f'data.name = {data.name!r}: must be one of {known}')
+        train, test, num_classes, origin = _load_tfds(data.name, data.data_dir)
 
     available = len(train.labels)
     if not 0 <= data.num_validation < available:
@@ -89,6 +89,30 @@ def load(data: DataConfig) -> Splits:
     if extra is not None:
         provenance += f'; {len(extra.labels)} extra training images from {data.extra_path}'
     return Splits(data.name, num_classes, train, validation, test, extra, f'{provenance}.')
+
+
+def checksum(splits: Splits) -> str:
+    """Returns the SHA-256, in hexadecimal, of all images and labels and of how they are split.
+
+    Takes 0.1 s for CIFAR-10. Equal sums mean equal arrays, wherever they were read from.
+    """
+    digest = hashlib.sha256()
+    for name in ('train', 'validation', 'test', 'extra'):
+        dataset = getattr(splits, name)
+        for array in () if dataset is None else dataset:
+            digest.update(f'{name} {array.shape} {array.dtype.str};'.encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def balanced_subset(labels: np.ndarray, k: int) -> np.ndarray:
+    """Returns the increasing indices of k examples (0, or more than there are: all), (k,) int64.
+
+    Each class has its share of them, to about one example, however the labels are sorted. The
+    choice is the same for every training seed, and that for a smaller k is contained in that for a
+    larger one.
+    """
+    return np.sort(stratified_order(labels, *_SUBSET_ENTROPY)[: k or None])
 
 
 def stratified_order(labels: np.ndarray, *entropy: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """All that is measured of one network: quickly after an epoch, thoroughly at the end of a run.
 
     measures = make_measures(model, mesh, threat, Budget(20, 0.003, 'uniform', 1.0))
-    row = validate(measures, variables, key, data, plan, on_batch)          # one row of metrics
-    result = test(measures, variables, key, data, plan, ...)                # of summary.json
+    row = validate(measures, variables, key, data, plan)                # a row of metrics.jsonl
+    result = test(measures, variables, key, data, TestPlan(...))        # most of summary.json
 """
 
 from collections.abc import Callable, Sequence
@@ -36,6 +36,10 @@ from war_jax.mesh import fetch
 from war_jax.models import forward
 
 OnBatch = Callable[[], object]
+RATES = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
+LOSSES: tuple[AttackLoss, ...] = ('ce', 'cw', 'kl')
+# Numbers folded into the key, so that no two measures share their random starts.
+_LIPSCHITZ, *_ATTACKS = range(1 + len(LOSSES))
 
 
 @dataclass(frozen=True)
@@ -52,19 +56,41 @@ class Measures:
         return f'{"pgd" if loss == "ce" else loss}{self.num_steps}'
 
 
+@dataclass(frozen=True)
+class TestPlan:
+    """What `test` runs: every attack `restarts` times on `plan`, and a curve over epsilon.
+
+    The curve is the cross-entropy attack, once, on `curve_plan`, at `curve_scales` times epsilon.
+    """
+
+    plan: Plan
+    restarts: int
+    curve_plan: Plan
+    curve_scales: Sequence[float]
+
+    @property
+    def num_batches(self) -> int:
+        """How often `test` calls on_batch: for a progress bar."""
+        attacks = len(self.plan.mask) * (len(LOSSES) * self.restarts + 1)
+        return attacks + len(self.curve_plan.mask) * len(self.curve_scales)
+
+
 def make_measures(
     model: nn.Module, mesh: Mesh, threat: ThreatModel, budget: Budget
 ) -> Measures:
-    losses: tuple[AttackLoss, ...] = ('ce', 'cw', 'kl')
     # Yang et al. take 10 steps. Their start, like TRADES', is close to x, where a ratio of
     # differences is nearly a derivative.
     lipschitz_budget = Budget(10, threat.epsilon / 4, 'gaussian', 0.001)
     return Measures(
-        attacks={loss: make_attack(model, mesh, threat, budget, loss) for loss in losses},
+        attacks={loss: make_attack(model, mesh, threat, budget, loss) for loss in LOSSES},
         lipschitz=make_lipschitz(model, mesh, threat, lipschitz_budget),
         threat=threat,
         num_steps=budget.num_steps,
     )
+
+
+def attack_key(key: Array, loss: AttackLoss) -> Array:
+    return jax.random.fold_in(key, _ATTACKS[LOSSES.index(loss)])
 
 
 def validate(
@@ -76,12 +102,22 @@ def validate(
     on_batch: OnBatch = lambda: None,
 ) -> dict[str, float | int]:
     """One run of each attack that a training curve shows; calls on_batch 3 times per batch."""
-    common = (variables, key, data, plan)
-    outcome = run_attack(measures.attacks['ce'], *common, on_batch=on_batch)
-    kl = run_attack(measures.attacks['kl'], *common, on_batch=on_batch)
-    ratios = run_lipschitz(measures.lipschitz, *common, on_batch)
+    ce, kl = (
+        run_attack(
+            measures.attacks[loss],
+            variables,
+            attack_key(key, loss),
+            data,
+            plan,
+            on_batch=on_batch,
+        )
+        for loss in ('ce', 'kl')
+    )
+    lipschitz_key = jax.random.fold_in(key, _LIPSCHITZ)
+    ratios = run_lipschitz(measures.lipschitz, variables, lipschitz_key, data, plan, on_batch)
     return {
-        **rates(count(outcome)),
+        **rates(count(ce)),
+        'num_examples': len(ce.natural),
         'local_lipschitz': float(ratios.mean()),
         'local_lipschitz_kl_gradient': float(kl.max_grad_l1.mean()),
     }
@@ -92,92 +128,77 @@ def test(
     variables: forward.Variables,
     key: Array,
     data: DeviceData,
-    plan: Plan,
-    restarts: int,
-    curve_plan: Plan,
-    curve_scales: Sequence[float],
+    plan: TestPlan,
     on_batch: OnBatch = lambda: None,
 ) -> dict[str, Any]:
-    """Accuracies with intervals, Lipschitzness, every attack, and the curve over epsilon.
+    """Accuracies with 95 % intervals under each attack and all together, Lipschitzness, curve."""
 
-    Calls on_batch `num_test_batches` times.
-    """
-    common = (variables, key, data, plan)
-    outcomes: dict[AttackLoss, Outcome] = {
-        loss: run_attack(attack, *common, restarts=restarts, on_batch=on_batch)
-        for loss, attack in measures.attacks.items()
-    }
-    counts = count(outcomes['ce'])
-    ratios = run_lipschitz(measures.lipschitz, *common, on_batch)
-    curve = [
-        rates(
-            count(
-                run_attack(
-                    measures.attacks['ce'],
-                    *common[:3],
-                    curve_plan,
-                    scale=scale,
-                    on_batch=on_batch,
-                )
-            )
-        )
-        for scale in curve_scales
-    ]
-    columns = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
-    epsilon = float(measures.threat.epsilon)
+    def attacked(loss: AttackLoss, on: Plan, restarts: int, scale: float) -> Outcome:
+        attack, start = measures.attacks[loss], attack_key(key, loss)
+        return run_attack(attack, variables, start, data, on, restarts, scale, on_batch)
+
+    outcomes = {loss: attacked(loss, plan.plan, plan.restarts, 1.0) for loss in LOSSES}
+    ce, kl = outcomes['ce'], outcomes['kl']
+    together = ce._replace(stable=np.all([o.stable for o in outcomes.values()], axis=0))
+    lipschitz_key = jax.random.fold_in(key, _LIPSCHITZ)
+    ratios = run_lipschitz(
+        measures.lipschitz, variables, lipschitz_key, data, plan.plan, on_batch
+    )
+    curve = [count(attacked('ce', plan.curve_plan, 1, scale)) for scale in plan.curve_scales]
+    named = {measures.name(loss): outcome for loss, outcome in outcomes.items()}
     return {
-        **rates(counts),
-        'perturbation_stability_kl': float(outcomes['kl'].stable.mean()),
+        **rates(count(ce)),
+        'perturbation_stability_kl': float(kl.stable.mean()),
         'local_lipschitz': float(ratios.mean()),
-        'local_lipschitz_kl_gradient': float(outcomes['kl'].max_grad_l1.mean()),
+        'local_lipschitz_kl_gradient': float(kl.max_grad_l1.mean()),
+        'num_examples': len(ce.natural),
         'intervals': {
-            name: binomial_interval(members, counts.num_examples)
-            for name, members in (
-                ('natural_accuracy', counts.natural),
-                ('robust_accuracy', counts.robust),
-                ('perturbation_stability', counts.stable),
-            )
+            **intervals(count(ce)),
+            'perturbation_stability_kl': binomial_interval(int(kl.stable.sum()), len(kl.stable)),
         },
         'attacks': {
-            measures.name(loss): {
-                **{name: rates(count(outcome))[name] for name in columns[1:]},
-                'restarts': restarts,
+            name: {
+                **_without_natural(rates(count(outcome))),
+                'intervals': _without_natural(intervals(count(outcome))),
+                'restarts': plan.restarts,
             }
-            for loss, outcome in outcomes.items()
+            for name, outcome in {**named, 'all': together}.items()
         },
         'curve': {
-            'epsilon': [scale * epsilon for scale in curve_scales],
-            **{name: [point[name] for point in curve] for name in columns},
-            'num_examples': int(curve_plan.mask.sum()),
+            'epsilon': [scale * float(measures.threat.epsilon) for scale in plan.curve_scales],
+            **{name: [rates(counts)[name] for counts in curve] for name in RATES},
+            'intervals': {name: [intervals(counts)[name] for counts in curve] for name in RATES},
+            'num_examples': curve[0].num_examples,
         },
     }
 
 
-def num_test_batches(plan: Plan, restarts: int, curve_plan: Plan, num_scales: int) -> int:
-    """How often `test` calls on_batch: for a progress bar."""
-    return len(plan.mask) * (3 * restarts + 1) + len(curve_plan.mask) * num_scales
-
-
-def rates(counts: Counts) -> dict[str, float | int]:
+def rates(counts: Counts) -> dict[str, float]:
     """The three accuracies under their names in metrics.jsonl and summary.json."""
-    n = counts.num_examples
+    members = (counts.natural, counts.robust, counts.stable)
+    return {name: n / counts.num_examples for name, n in zip(RATES, members, strict=True)}
+
+
+def intervals(counts: Counts) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of each of `rates`."""
+    members = (counts.natural, counts.robust, counts.stable)
     return {
-        'natural_accuracy': counts.natural / n,
-        'robust_accuracy': counts.robust / n,
-        'perturbation_stability': counts.stable / n,
-        'num_examples': n,
+        name: binomial_interval(n, counts.num_examples)
+        for name, n in zip(RATES, members, strict=True)
     }
+
+
+def _without_natural(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != 'natural_accuracy'}
 
 
 def adversarial_examples(
     measures: Measures, variables: forward.Variables, key: Array, data: DeviceData, plan: Plan
 ) -> dict[str, np.ndarray]:
     """Images to look at: the examples of the plan's first batch, clean and attacked."""
-    indices, mask = plan.indices[0], plan.mask[0]
-    batch = data.batch(indices, mask)
-    attacked = measures.attacks['ce'](
-        variables, jax.random.fold_in(key, 0), batch, jnp.float32(1.0)
-    )
+    batch, mask = data.batch(plan.indices[0], plan.mask[0]), plan.mask[0]
+    start = jax.random.fold_in(attack_key(key, 'ce'), 0)  # the first of `test`'s restarts
+    attacked = measures.attacks['ce'](variables, start, batch, jnp.float32(1.0))
     arrays = {
         'clean': as_unit_interval(batch.images, param_dtype(variables)),
         'adversarial': attacked.x_adv,

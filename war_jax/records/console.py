@@ -1,4 +1,4 @@
-"""What a run shows while it works.
+"""What a run shows while it works: bars on a terminal, a line now and then in a log file.
 
     with progress_bar('train', total=1000, initial=0) as bar:
         bar.update()
@@ -6,20 +6,67 @@
 """
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from tqdm import tqdm
 
+SECONDS_BETWEEN_LINES = 30.0
 
-def progress_bar(name: str, total: int, initial: int = 0, leave: bool = True) -> tqdm:
-    """A bar with rate and time left; in a log file a line every half minute, not every change."""
+
+class LogBar:
+    """Stands in for a tqdm bar where stderr is a file: whole lines, no cursor movements.
+
+    Writes at most every `SECONDS_BETWEEN_LINES`, and once more at its end if `leave`:
+
+        train 1200/2298 (52 %), 10:23 left, λ 6  natural 0.412  robust 0.0832  310 images/s
+    """
+
+    def __init__(self, name: str, total: int, initial: int = 0, leave: bool = True):
+        self._name, self._total, self._initial, self._leave = name, total, initial, leave
+        self._done = initial
+        self._postfix = ''
+        self._started = self._written = time.monotonic()
+
+    def update(self, n: int = 1) -> None:
+        self._done += n
+        if time.monotonic() - self._written >= SECONDS_BETWEEN_LINES:
+            self._write()
+
+    def set_postfix_str(self, s: str) -> None:
+        """What the next lines end with."""
+        self._postfix = s
+
+    def __enter__(self) -> 'LogBar':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._leave:
+            self._write()
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        parts = [f'{self._name} {self._done}/{self._total} ({self._done / self._total:.0%})']
+        here, missing = self._done - self._initial, self._total - self._done
+        if here and missing:
+            seconds = (self._written - self._started) / here * missing
+            parts.append(f'{tqdm.format_interval(seconds)} left')
+        print(', '.join([*parts, *filter(None, [self._postfix])]), file=sys.stderr, flush=True)
+
+
+def progress_bar(
+    name: str, total: int, initial: int = 0, leave: bool = True
+) -> 'tqdm[Any] | LogBar':
+    """A bar with rate and time left, for use in `with`; `leave`: it stays when it is done."""
+    if not sys.stderr.isatty():
+        return LogBar(name, total, initial, leave)
     return tqdm(
         desc=name,
         total=total,
         initial=initial,
         leave=leave,
-        mininterval=0.2 if sys.stderr.isatty() else 30,
+        mininterval=0.2,
         dynamic_ncols=True,
     )
 

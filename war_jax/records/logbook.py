@@ -10,7 +10,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from war_jax.records.files import append_json_line, rewind_json_lines
+from war_jax.records.files import append_json_line, read_json_lines, rewind_json_lines
 
 
 class Logbook:
@@ -19,19 +19,27 @@ class Logbook:
     def __init__(self, workdir: Path, *, step: int, tensorboard: bool):
         self._path = workdir / 'metrics.jsonl'
         rewind_json_lines(self._path, step=step)
+        rows = read_json_lines(self._path) if self._path.exists() else []
+        self._written = {(row['kind'], row['step']) for row in rows}
         self._events = None
         if tensorboard:
-            self._events = SummaryWriter(
-                str(workdir / 'tensorboard'), purge_step=step + 1 if step else None
-            )
+            self._events = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """One row with 'kind' and 'step'; its other numbers become TensorBoard scalars."""
+        """One row with 'kind' and 'step'; its other numbers become TensorBoard scalars.
+
+        A training or validation row that is there already is not written twice: an interrupted
+        run may repeat a validation that it had finished.
+        """
+        name = (row['kind'], row['step'])
+        if name in self._written and row['kind'] != 'session':
+            return
+        self._written.add(name)
         append_json_line(self._path, row)
         if self._events is None:
             return
         for name, value in row.items():
-            if name not in ('kind', 'step') and value is not None:
+            if name != 'step' and isinstance(value, int | float):
                 self._events.add_scalar(f'{row["kind"]}/{name}', value, row['step'])
         self._events.flush()
 

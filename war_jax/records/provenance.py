@@ -1,17 +1,24 @@
-"""Where a run's numbers come from: config.json, written once before anything else.
+"""Where a run's numbers come from: config.json, written once, and a row for each of its sessions.
 
-    claim_workdir(Path('runs/demo'), to_dict(config), data='1,797 handwritten digits ...')
+    with lock_workdir(workdir):
+        claim_workdir(workdir, to_dict(config), data='1,797 handwritten digits ...',
+                      checksum='5e1f...', command='python -m war_jax.main ...')
+        log.write(session(step=0))               # once for every time the run is started
 
-A workdir belongs to one configuration: a second run with another one is refused, not mixed in.
+A workdir belongs to one configuration and one set of images: another run in it is refused, not
+mixed in. What may differ from session to session is the machine and the program, and each session
+says which it had.
 """
 
+import errno
+import fcntl
 import importlib.metadata
 import json
+import os
 import platform
-import shlex
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +27,110 @@ import jax
 from war_jax.config import ConfigError
 from war_jax.records.files import plain, write_json
 
+# Keys that change no result: a run may go on with others.
+_FREE = ('data.data_dir', 'log.', 'checkpoint.')
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint', 'scikit-learn')
+# What flock says on a file system that has no locks, as some of clusters have none.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def claim_workdir(workdir: Path, config: Mapping[str, Any], data: str) -> None:
-    """Write config.json, or check that the one there is of this configuration.
+def claim_workdir(
+    workdir: Path, config: Mapping[str, Any], data: str, checksum: str, command: str | None
+) -> None:
+    """Write config.json, or check that the one there is of this configuration and these images.
 
-    Raises ConfigError, naming the first keys that differ, for a workdir of another run.
+    Args:
+      workdir: made if it is not there.
+      config: nested mappings, as `war_jax.config.to_dict` gives them.
+      data: one sentence on the data, for the report.
+      checksum: of the images and labels, see `war_jax.data.sources.checksum`.
+      command: the command line that started the run; None if Python code did.
+
+    Raises ConfigError, one line: for a workdir that cannot be written to, a config.json that cannot
+    be read, a run of another configuration (the first keys that differ are named; those that
+    change no result may differ) or of other images.
     """
     path = workdir / 'config.json'
+    _make(workdir)
     if not path.exists():
-        write_json(path, {'config': config, 'provenance': provenance(data)})
+        about = {**provenance(), 'command': command, 'data': data, 'checksum': checksum}
+        try:
+            write_json(path, {'config': config, 'provenance': about})
+        except OSError as error:
+            raise _cannot_write(workdir, error) from error
         return
-    theirs = dict(_flatten(json.loads(path.read_text())['config']))
-    ours = dict(_flatten(plain(config)))
+    recorded, recorded_checksum = _read(workdir, path)
+    theirs, ours = dict(_flatten(recorded)), dict(_flatten(plain(config)))
     changed = [
         f'{key} = {ours.get(key)!r} (there {theirs.get(key)!r})'
         for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key)
+        if ours.get(key) != theirs.get(key) and not key.startswith(_FREE)
     ]
     if changed:
         raise ConfigError(
             f'--workdir={workdir}: holds a run of another configuration, which differs in '
-            f'{"; ".join(changed[:4])}{"; ..." if changed[4:] else ""}: use a new workdir'
+            f'{"; ".join(changed[:4])}{"; ..." if changed[4:] else ""}: use a new workdir, also '
+            'to train for longer or to evaluate differently'
+        )
+    if checksum != recorded_checksum:
+        raise ConfigError(
+            f'--workdir={workdir}: holds a run on other images or labels than {data.rstrip(".")}: '
+            'the data have changed since it began; restore them, or use a new workdir'
         )
 
 
-def provenance(data: str) -> dict[str, Any]:
-    """Commit, versions, devices and command of this process."""
+@contextmanager
+def lock_workdir(workdir: Path) -> Iterator[None]:
+    """While it lasts, no other process gets the lock of the same workdir, which is made if absent.
+
+    The lock is on the file workdir/.lock and ends with the process, however that ends. The file
+    stays: removing it could take it from a process that has just opened it. On a file system
+    without locks there is none, and two processes are not told apart.
+
+    Raises ConfigError, one line, if another process holds it or the workdir cannot be written to.
+    """
+    _make(workdir)
+    try:
+        descriptor = os.open(workdir / '.lock', os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise _cannot_write(workdir, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f'--workdir={workdir}: another process is running in it; wait for it, or use '
+                'another workdir'
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def session(step: int) -> dict[str, Any]:
+    """The row of metrics.jsonl that says what goes on from `step` (0: begins) on what machine."""
+    return {'kind': 'session', 'step': step, **_circumstances()}
+
+
+def provenance() -> dict[str, Any]:
+    """Commit, versions and devices of this process."""
+    return {
+        **_circumstances(),
+        'platform': jax.default_backend(),
+        'python': platform.python_version(),
+    }
+
+
+def _circumstances() -> dict[str, Any]:
+    """What may change between two sessions of a run, and then its last bits."""
     return {
         'commit': commit(),
         'versions': {name: importlib.metadata.version(name) for name in _LIBRARIES},
         'device': jax.devices()[0].device_kind,
-        'platform': jax.default_backend(),
         'num_devices': jax.device_count(),
-        'python': platform.python_version(),
-        'command': shlex.join(['python', '-m', 'war_jax.main', *sys.argv[1:]]),
-        'data': data,
     }
 
 
@@ -74,6 +148,33 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'  # not a checkout, or no git: an installed package
     return head.stdout.strip() + ('+' if changes.stdout.strip() else '')
+
+
+def _make(workdir: Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(workdir, error) from error
+
+
+def _cannot_write(workdir: Path, error: OSError) -> ConfigError:
+    return ConfigError(f'--workdir={workdir}: cannot be written to: {error.strerror or error}')
+
+
+def _read(workdir: Path, path: Path) -> tuple[Mapping[str, Any], str]:
+    """Configuration and checksum of the run in `workdir`."""
+    try:
+        about = json.loads(path.read_text('utf-8'))
+        config, checksum = about['config'], about['provenance']['checksum']
+        if not isinstance(config, Mapping):
+            raise TypeError('its configuration is no group of keys')
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise ConfigError(
+            f'--workdir={workdir}: its config.json is not one that this program can read '
+            f'({reason}): use a new workdir'
+        ) from error
+    return config, checksum
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:

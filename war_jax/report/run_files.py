@@ -28,9 +28,13 @@ SUMMARY_KEYS = (
     *RATES, 'perturbation_stability_kl', 'local_lipschitz', 'local_lipschitz_kl_gradient',
     'natural_risk', 'robust_regularization', 'lambda', 'risk_ratio', 'epsilon', 'norm',
     'num_examples', 'split', 'best_step', 'best_epoch', 'selected_on', 'seconds', 'attacks',
-    'intervals', 'curve',
+    'selected_by', 'intervals', 'curve',
 )  # fmt: skip
-PROVENANCE_KEYS = ('commit', 'versions', 'device', 'num_devices', 'python', 'command', 'data')
+ATTACK_KEYS = ('robust_accuracy', 'perturbation_stability', 'intervals', 'restarts')
+CURVE_KEYS = ('epsilon', *RATES, 'intervals', 'num_examples')
+PROVENANCE_KEYS = (
+    'commit', 'versions', 'device', 'num_devices', 'python', 'command', 'data', 'checksum',
+)  # fmt: skip
 
 
 class ReportError(ValueError):
@@ -45,6 +49,7 @@ class Run:
     provenance: dict[str, Any]
     train: list[dict[str, Any]]
     validation: list[dict[str, Any]]
+    sessions: list[dict[str, Any]]  # those that added to the run; empty in a run without rows
     summary: dict[str, Any]
     examples: dict[str, np.ndarray]
 
@@ -66,11 +71,17 @@ def read_run(workdir: Path) -> Run:
     _require(workdir / 'config.json', about, ('config', 'provenance'))
     _require(workdir / 'config.json: provenance', about['provenance'], PROVENANCE_KEYS)
     _require(workdir / 'summary.json', summary, SUMMARY_KEYS)
+    for name, found in summary['attacks'].items():
+        _require(workdir / f'summary.json: attacks: {name}', found, ATTACK_KEYS)
+    _require(workdir / 'summary.json: curve', summary['curve'], CURVE_KEYS)
     _require(workdir / 'examples.npz', arrays, ARRAYS)
-    train, validation = (
-        [row for row in rows if row['kind'] == kind] for kind in ('train', 'validation')
+    train, validation, starts = (
+        [row for row in rows if row['kind'] == kind] for kind in ('train', 'validation', 'session')
     )
-    return Run(about['config'], about['provenance'], train, validation, summary, arrays)
+    # A session that was stopped before its first checkpoint began where the next one did.
+    sessions = list({row['step']: row for row in starts}.values())
+    about, config = about['provenance'], about['config']
+    return Run(config, about, train, validation, sessions, summary, arrays)
 
 
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:

@@ -15,15 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
-
 from war_jax.records.files import write_text
-from war_jax.report import figures, tables
+from war_jax.report import conditions, figures, tables
 from war_jax.report.run_files import ARRAYS, RATES, ReportError, Run, read_run
 
-OBJECTIVES = {'natural': 'Natural', 'madry': 'Madry', 'trades': 'TRADES', 'mart': 'MART'}
+HEADLINE = {**RATES, 'perturbation_stability_kl': 'perturbation stability, label-free attack'}
 ATTACK_LOSSES = {
-    'pgd': 'cross-entropy to the label',
+    'pgd': conditions.HEADLINE_LOSS,
     'cw': 'largest wrong logit − logit of the label (Carlini and Wagner)',
     'kl': 'KL(f(x) ‖ f(x′)), label-free',
 }
@@ -49,7 +47,7 @@ def write_report(workdir: str | Path) -> Path:
         workdir / 'figures/stability_curve.png',
         curve['epsilon'],
         {key: curve[key] for key in RATES},
-        {key: [interval(rate, curve['num_examples']) for rate in curve[key]] for key in RATES},
+        {key: curve['intervals'][key] for key in RATES},
         epsilon=threat['epsilon'],
         norm=threat['norm'],
     )
@@ -57,29 +55,26 @@ def write_report(workdir: str | Path) -> Path:
     return workdir / 'report.md'
 
 
-def interval(rate: float, total: int) -> tuple[float, float]:
-    """95 % Wilson interval of a rate counted on `total` images, as in war_jax.measures."""
-    found = stats.binomtest(round(rate * total), total).proportion_ci(0.95, method='wilson')
-    return found.low, found.high
-
-
 def page(run: Run) -> str:
     """report.md as text."""
     config, data = run.config, run.config['data']['name']
-    network = f'WRN-{config["model"]["depth"]}-{config["model"]["widen_factor"]:g}'
-    title = f'{OBJECTIVES[config["objective"]["name"]]} training of {network} on {data}'
+    objective = conditions.OBJECTIVES[config['objective']['name']]
+    title = f'{objective} training of {conditions.network(config)} on {data}'
     blocks = [
         f'# {tables.markdown_text(title)}',
         *_warnings(run.summary),
+        *conditions.session_warnings(run.sessions),
         *_headline(run),
         '## Attacks',
         _attacks(run),
         '## Local Lipschitzness and risks',
         _measures(run.summary),
         '## How the numbers were obtained',
-        _how(run, network),
+        conditions.table(run),
+        *conditions.sessions(run.sessions),
         '## Training',
-        '![Validation accuracies, training risks, local Lipschitzness against the epoch]'
+        f'![{run.summary["selected_on"].capitalize()} accuracies and local Lipschitzness, training '
+        'risks, against the epoch]'
         '(figures/training_curves.png)',
         'Dotted line: the checkpoint that this page is about. The training risks are means over '
         'the batches between two log lines, as training met them.',
@@ -94,7 +89,7 @@ def page(run: Run) -> str:
         '![Clean images, adversarial images and their difference](figures/examples.png)',
         'The difference, adversarial − clean, is amplified by the factor beside it; mid-grey is 0.',
         '## To run it again',
-        _indented(run.provenance['command']),
+        *_command(run.provenance['command']),
         '`config.json` holds the whole configuration. `python -m war_jax.report.run_report` with '
         'this folder draws the report again.',
     ]
@@ -118,8 +113,9 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
     for key, (lower, upper) in summary['intervals'].items():
         if not lower <= summary[key] <= upper:
             warnings.append(
-                f'> **Warning.** The {RATES[key]} of {tables.percent(summary[key])} lies outside '
-                f'its own interval, {tables.percent_interval((lower, upper))}. Do not use it.'
+                f'> **Warning.** The {HEADLINE[key]} of {tables.percent(summary[key])} lies '
+                f'outside its own interval, {tables.percent_interval((lower, upper))}. Do not '
+                'use it.'
             )
     return warnings
 
@@ -127,23 +123,20 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
 def _headline(run: Run) -> list[str]:
     summary, total = run.summary, run.summary['num_examples']
     header = ('Measure', 'Rate', '95 % interval', 'Images')
-    bounds = {key: summary['intervals'][key] for key in RATES}
-    bounds['perturbation_stability_kl'] = interval(summary['perturbation_stability_kl'], total)
-    names = {**RATES, 'perturbation_stability_kl': 'perturbation stability, label-free attack'}
     rows = [
         (
             name.capitalize(),
             tables.percent(summary[key]),
-            tables.percent_interval(bounds[key]),
+            tables.percent_interval(summary['intervals'][key]),
             f'{round(summary[key] * total):,} of {total:,}',
         )
-        for key, name in names.items()
+        for key, name in HEADLINE.items()
     ]
     return [
         tables.markdown(header, rows, 'lrrr'),
         f'Measured on {total:,} {summary["split"]} images under PGD-'
-        f'{run.config["evaluation"]["num_steps"]} in the {_ball(summary)}; all conditions are '
-        '[below](#how-the-numbers-were-obtained).',
+        f'{run.config["evaluation"]["num_steps"]} in the {conditions.ball(summary)}; all '
+        'conditions are [below](#how-the-numbers-were-obtained).',
         'An image counts as *natural* if f(x) = y, as *stable* if f(x′) = f(x), and as *robust* '
         'if f(x′) = y, for every x′ that the attack ends on, x itself included. Hence, image by '
         'image, **robust = natural ∩ stable**. An attack may miss adversarial examples: robust '
@@ -155,33 +148,36 @@ def _headline(run: Run) -> list[str]:
     ]
 
 
-def _headline_attack(run: Run) -> str:
-    budget = run.config['evaluation']
-    runs = 'once' if budget['restarts'] == 1 else f'{budget["restarts"]} times, the worst counts'
-    return (
-        f'PGD-{budget["num_steps"]} on the {ATTACK_LOSSES["pgd"]}: {_ball(run.summary)}, step '
-        f'size {_pixels(budget["step_size"])}, {_start(budget)}, run {runs}'
-    )
-
-
 def _attacks(run: Run) -> str:
-    total, rows = run.summary['num_examples'], []
-    for name, found in run.summary['attacks'].items():
-        parts = re.fullmatch(r'([a-z]+)(\d+)', name)
-        kind, steps = parts.groups() if parts else (name, '')
-        shown = ('PGD' if kind == 'kl' else kind.upper()) + (f'-{steps}' if steps else '')
-        cells: list[object] = [shown, ATTACK_LOSSES.get(kind, '—'), found['restarts']]
-        for key in ('robust_accuracy', 'perturbation_stability'):
-            rate = found[key]
-            low_high = '—' if rate is None else tables.percent_interval(interval(rate, total))
-            cells += [tables.percent(rate), low_high]
-        rows.append(cells)
+    found = dict(run.summary['attacks'])
+    together = found.pop('all', None)
+    rows = [_attack_row(*_attack_names(name), attack) for name, attack in found.items()]
+    if together is not None:
+        runs = sum(attack['restarts'] for attack in found.values())
+        name = 'All of the above together'
+        rows.append(_attack_row(name, 'the worst counts', {**together, 'restarts': runs}))
     header = ('Attack', 'Loss it raises', 'Runs', 'Robust', '95 %', 'Stable', '95 %')
     return tables.markdown(header, rows, 'llrrrrr') + (
         '\nEach is an upper bound, and the smallest the best one. An attack on the label has no '
         'reason to change the prediction of an image that is already misclassified; the label-free '
         'attack has, but may be the weaker one elsewhere.'
     )
+
+
+def _attack_names(key: str) -> tuple[str, str]:
+    """'kl20' -> how the attack is called, and the loss that it raises."""
+    parts = re.fullmatch(r'([a-z]+)(\d+)', key)
+    kind, steps = parts.groups() if parts else (key, '')
+    shown = ('PGD' if kind == 'kl' else kind.upper()) + (f'-{steps}' if steps else '')
+    return shown, ATTACK_LOSSES.get(kind, '—')
+
+
+def _attack_row(name: str, loss: str, found: Mapping[str, Any]) -> list[object]:
+    cells: list[object] = [name, loss, found['restarts']]
+    for key in ('robust_accuracy', 'perturbation_stability'):
+        low_high = found['intervals'][key]
+        cells += [tables.percent(found[key]), tables.percent_interval(low_high)]
+    return cells
 
 
 def _measures(summary: Mapping[str, Any]) -> str:
@@ -212,73 +208,11 @@ def _measures(summary: Mapping[str, Any]) -> str:
     return tables.markdown(('Measure', 'Value', 'Definition'), cells, 'lrl')
 
 
-def _how(run: Run, network: str) -> str:
-    config, about, summary = run.config, run.provenance, run.summary
-    attack, optimizer, threat = config['attack'], config['optimizer'], config['threat']
-    if config['objective']['name'] == 'natural':
-        training = 'Natural: cross-entropy of the clean images, no attack'
-    else:
-        training = (
-            f'{OBJECTIVES[config["objective"]["name"]]}, λ = {config["objective"]["lam"]:g}; '
-            f'{_ball(threat)}; PGD-{attack["num_steps"]}, step size '
-            f'{_pixels(attack["step_size"])}, {_start(attack)}'
-        )
-    versions = {'Python': about['python'], **about['versions']}
-    options = {
-        'label smoothing': config['objective']['label_smoothing'],
-        'AWP γ': config['awp']['gamma'],
-        'measured weights: moving average with decay': config['ema_decay'],
-    }
-    training += ''.join(f'; {name} {value:g}' for name, value in options.items() if value)
-    rows = [
-        ('Attack of the headline', _headline_attack(run)),
-        ('Images', f'{summary["num_examples"]:,} of the {summary["split"]} split'),
-        ('Data', about['data']),
-        (
-            'Checkpoint',
-            f'step {summary["best_step"]}, epoch {summary["best_epoch"]:g}: best robust accuracy '
-            f'on {summary["selected_on"]} images',
-        ),
-        ('Network', f'{network}, {config["model"]["compute_dtype"]}'),
-        ('Training', training),
-        (
-            'Optimizer',
-            f'SGD, {optimizer["epochs"]} epochs, batch {optimizer["batch_size"]}, learning rate '
-            f'{optimizer["learning_rate"]:g} ({optimizer["schedule"]}), momentum '
-            f'{optimizer["momentum"]:g}, weight decay {optimizer["weight_decay"]:g}',
-        ),
-        ('Seed', config['seed']),
-        ('Commit', about['commit']),
-        ('Device', f'{about["num_devices"]} × {about["device"]}'),
-        ('Versions', ', '.join(f'{name} {version}' for name, version in versions.items())),
-        ('Wall time', tables.duration(summary['seconds'])),
-    ]
-    return tables.markdown(('What', 'How'), rows, 'll')
-
-
-def _ball(threat: Mapping[str, Any]) -> str:
-    return f'{figures.NORMS[threat["norm"]]} ball of ε = {_pixels(threat["epsilon"])}'
-
-
-def _start(budget: Mapping[str, Any]) -> str:
-    scale = budget['init_scale']
-    if budget['init'] == 'none':
-        return 'started at the image'
-    if budget['init'] == 'gaussian':
-        return f'Gaussian start (deviation {scale:g})'
-    return 'uniform start' if scale == 1.0 else f'uniform start ({scale:g} of the ball)'
-
-
-def _pixels(value: float) -> str:
-    """0.0313725… -> '0.03137 (8/255)': the two conventions differ and are easily mistaken."""
-    whole = round(255.0 * value)
-    is_fraction = abs(255.0 * value - whole) < 1e-6 and abs(value - round(value, 3)) > 1e-6
-    return f'{value:.4g} ({whole}/255)' if is_fraction else f'{value:.4g}'
-
-
-def _indented(text: str) -> str:
-    """A Markdown code block that no character of `text` can end."""
-    return '\n'.join(f'    {line}' for line in text.splitlines())
+def _command(text: str | None) -> list[str]:
+    if text is None:
+        return ['The run was started from Python, by `war_jax.training.loop.train`.']
+    # Indented: a code block that no character of the text can end.
+    return ['\n'.join(f'    {line}' for line in text.splitlines())]
 
 
 def main() -> None:
@@ -287,7 +221,7 @@ def main() -> None:
     parser.add_argument('workdir', type=Path, help='folder of a run of war_jax.main')
     try:
         print(write_report(parser.parse_args().workdir))
-    except ReportError as error:
+    except (ReportError, OSError) as error:
         print(f'run_report: {error}', file=sys.stderr)
         sys.exit(2)
 

@@ -6,6 +6,8 @@
     state, metrics = parts.step(state, parts.key, batch)
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
@@ -21,7 +23,7 @@ from war_jax.data.sources import Splits
 from war_jax.measures.evaluation import Measures, make_measures
 from war_jax.mesh import AXIS, replicate
 from war_jax.models.wide_resnet import WideResNet
-from war_jax.training.objective import OBJECTIVES
+from war_jax.training.objective import OBJECTIVES, Objective
 from war_jax.training.optimizer import make_optimizer, make_schedule
 from war_jax.training.state import TrainState, create_state
 from war_jax.training.step import StepOptions, TrainStep, make_train_step
@@ -37,12 +39,38 @@ class Parts:
     steps_per_epoch: int
     step: TrainStep
     image_shape: tuple[int, int, int]
+    objective: Objective
     measures: Measures
-    selected_by: str  # the accuracy by which checkpoints are compared
 
     @property
     def total_steps(self) -> int:
         return self.config.optimizer.epochs * self.steps_per_epoch
+
+    @property
+    def selected_by(self) -> str:
+        """The accuracy by which checkpoints are compared."""
+        return 'robust_accuracy' if self.objective.uses_attack else 'natural_accuracy'
+
+    def describe(self, splits: Splits) -> str:
+        """What is about to run, and on what: a wrong device should be seen at once."""
+        model, config = self.config.model, self.config
+        shapes = jax.eval_shape(self._fresh_state, jax.random.key(0))
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+        sizes = ', '.join(
+            f'{len(getattr(splits, split).labels):,} {split}'
+            for split in ('train', 'validation', 'test')
+        )
+        return (
+            f'WRN-{model.depth}-{model.widen_factor:g} ({parameters:,} parameters), '
+            f'{config.objective.name}, on {jax.device_count()} x {jax.devices()[0].device_kind}; '
+            f'{splits.name}: {sizes} images'
+        )
+
+    def position(self, state: TrainState) -> str:
+        return (
+            f'after step {int(state.step)} of {self.total_steps} ({self.steps_per_epoch} per '
+            'epoch); the first one compiles, which takes seconds to a minute'
+        )
 
     @property
     def key(self) -> Array:
@@ -51,19 +79,13 @@ class Parts:
 
     def create_state(self) -> TrainState:
         """A fresh state, on every device."""
-        config = self.config
         # One program rather than one per layer: quicker to start, and no copies of the constants.
-        create = jax.jit(
-            lambda key: create_state(
-                key,
-                self.model,
-                self.tx,
-                self.image_shape,
-                config.objective.lam,
-                config.ema_decay > 0,
-            )
-        )
-        return replicate(self.mesh, create(jax.random.key(config.seed)))
+        create = jax.jit(self._fresh_state)
+        return replicate(self.mesh, create(jax.random.key(self.config.seed)))
+
+    def _fresh_state(self, key: Array) -> TrainState:
+        lam, ema = self.config.objective.lam, self.config.ema_decay > 0
+        return create_state(key, self.model, self.tx, self.image_shape, lam, ema)
 
 
 def build(config: Config, splits: Splits, mesh: Mesh) -> Parts:
@@ -99,8 +121,12 @@ def build(config: Config, splits: Splits, mesh: Mesh) -> Parts:
         steps_per_epoch=steps_per_epoch,
         step=step,
         image_shape=tuple(image_shape),
-        measures=make_measures(model, mesh, threat, test_budget),
-        selected_by='robust_accuracy' if objective.uses_attack else 'natural_accuracy',
+        objective=objective,
+        # In bfloat16 an attack meets rounding as large as its perturbation; accuracies so obtained
+        # could not be compared with anybody's.
+        measures=make_measures(
+            model.clone(dtype=model.param_dtype), mesh, threat, test_budget
+        ),
     )
 
 
@@ -120,3 +146,15 @@ def make_model(config: Config, num_classes: int) -> WideResNet:
 def extra_per_batch(config: Config) -> int:
     """How many examples of each batch come from the extra data."""
     return round(config.data.extra_fraction * config.optimizer.batch_size)
+
+
+@contextmanager
+def precision(config: Config) -> Iterator[None]:
+    """float64 if the configuration asks for it; JAX alone would quietly use float32."""
+    before = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    wanted = 'float64' in (config.model.param_dtype, config.model.compute_dtype)
+    jax.config.update('jax_enable_x64', before or wanted)
+    try:
+        yield
+    finally:
+        jax.config.update('jax_enable_x64', before)

@@ -3,7 +3,7 @@
     checkpoints = Checkpoints(workdir / 'checkpoints', keep=2)
     checkpoints.save(state, progress)                          # returns while the disk still writes
     state, progress = checkpoints.restore(like=state)
-    variables = checkpoints.restore_best(like=state.evaluated)
+    variables = checkpoints.restore_best(progress.best_step, like=state.evaluated)
 
 `last/` holds whole training states, from which a run goes on bit for bit; `best/` the variables by
 which the run is judged. Orbax writes each to a temporary name and renames it when it is complete,
@@ -27,6 +27,7 @@ class Progress:
 
     best_step: int = 0
     best_score: float = -1.0  # accuracy on the selection split; below any real one at first
+    validated_step: int = 0  # of the latest validation that was finished
     sums: dict[str, float] = dataclasses.field(default_factory=dict)  # of the meter's open row
     seconds: float = 0.0  # wall time so far
 
@@ -36,26 +37,25 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int):
         self._last = _manager(directory / 'last', keep)
-        self._best = _manager(directory / 'best', 1)
+        # Two, because the newest state on disk may be from before the latest improvement.
+        self._best = _manager(directory / 'best', 2)
 
     def save(self, state: TrainState, progress: Progress) -> None:
         """Asynchronously; a state that is already there is not written again."""
         step = int(state.step)
         if step in self._last.all_steps():
             return
-        self._last.save(
+        # The state names its best network, which must not be lost by a kill between the two.
+        self._best.wait_until_finished()
+        _save(
+            self._last,
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_copy(state)),
-                progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
-            ),
+            state=ocp.args.StandardSave(_copy(state)),
+            progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
         )
 
     def save_best(self, step: int, variables: dict[str, Any]) -> None:
-        if step not in self._best.all_steps():  # else an interrupted run has come here before
-            self._best.save(
-                step, args=ocp.args.Composite(variables=ocp.args.StandardSave(_copy(variables)))
-            )
+        _save(self._best, step, variables=ocp.args.StandardSave(_copy(variables)))
 
     def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
         """The newest state, placed on the devices as `like` is; None if there is none."""
@@ -68,14 +68,16 @@ class Checkpoints:
                 state=ocp.args.StandardRestore(_abstract(like)), progress=ocp.args.JsonRestore()
             ),
         )
-        return restored['state'], Progress(**restored['progress'])
+        progress = Progress(**restored['progress'])
+        for later in [s for s in self._best.all_steps() if s > progress.best_step]:
+            self._best.delete(later)  # saved behind this state, and about to be found again
+        return restored['state'], progress
 
-    def restore_best(self, like: dict[str, Any]) -> dict[str, Any]:
-        """The variables saved by the last `save_best`. Raises FileNotFoundError if none were."""
+    def restore_best(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        """The variables that `save_best` saved at `step`. FileNotFoundError if they are gone."""
         self.wait()
-        step = self._best.latest_step()
-        if step is None:
-            raise FileNotFoundError(f'{self._best.directory}: holds no checkpoint')
+        if step not in self._best.all_steps():
+            raise FileNotFoundError(f'{self._best.directory / str(step)}: no such checkpoint')
         restored = self._best.restore(
             step,
             args=ocp.args.Composite(variables=ocp.args.StandardRestore(_abstract(like))),
@@ -103,6 +105,12 @@ def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
         max_to_keep=keep, create=True, cleanup_tmp_directories=True
     )
     return ocp.CheckpointManager(directory.absolute(), options=options)
+
+
+def _save(manager: ocp.CheckpointManager, step: int, **items: Any) -> None:
+    # Orbax declines steps behind its newest one without an error.
+    if not manager.save(step, args=ocp.args.Composite(**items)):
+        raise RuntimeError(f'{manager.directory}: the checkpoint of step {step} was not written')
 
 
 def _copy(tree: Any) -> Any:

@@ -11,11 +11,9 @@ ends with the same bits as one that was not.
 import dataclasses
 import json
 import math
-import signal
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +24,17 @@ import numpy as np
 from war_jax.config import Config, to_dict
 from war_jax.data.batches import Plan, eval_plan, train_plan
 from war_jax.data.device import DeviceData
-from war_jax.data.sources import Dataset, Splits, load
+from war_jax.data.sources import Splits, balanced_subset, checksum, load
 from war_jax.measures import evaluation
 from war_jax.mesh import check_divisible, make_mesh
 from war_jax.records.console import describe, describe_accuracies, progress_bar
 from war_jax.records.files import write_json, write_npz
+from war_jax.records.interrupt import Interrupted, Stop, signals
 from war_jax.records.logbook import Logbook
 from war_jax.records.meter import Meter
-from war_jax.records.provenance import claim_workdir
+from war_jax.records.provenance import claim_workdir, lock_workdir, session
 from war_jax.report.run_report import write_report
-from war_jax.training.build import Parts, build, extra_per_batch
+from war_jax.training.build import Parts, build, extra_per_batch, precision
 from war_jax.training.checkpoint import Checkpoints, Progress
 from war_jax.training.state import TrainState
 from war_jax.training.step import Metrics
@@ -51,57 +50,31 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message is one line that says where and what to do."""
 
 
-class Stop:
-    """Set by a signal, asked between two batches."""
-
-    signum: int = 0
-
-
-def train(config: Config, workdir: str | Path) -> dict[str, Any]:
+def train(config: Config, workdir: str | Path, command: str | None = None) -> dict[str, Any]:
     """Train, evaluate on the test set and report, or go on where an earlier call stopped.
 
-    Returns the contents of summary.json. Raises DataError for data that cannot be had, ConfigError
-    for a batch that the devices cannot share and for a workdir that holds another run,
-    TrainingError for a loss that is not finite, SystemExit(128 + signal number) after SIGINT or
-    SIGTERM, with a checkpoint written.
+    `command` is what the user typed, for the report. Returns the contents of summary.json. Raises
+    DataError for data that cannot be had, ConfigError for a batch that the devices cannot share
+    and for a workdir that is in use or holds another run, TrainingError for a loss that is not
+    finite, SystemExit(128 + signal number) after SIGINT or SIGTERM, with a checkpoint written.
     """
     workdir = Path(workdir)
-    if 'float64' in (config.model.param_dtype, config.model.compute_dtype):
-        jax.config.update('jax_enable_x64', True)  # else JAX would quietly use float32
     splits = load(config.data)
     mesh = make_mesh()
     check_divisible(mesh, 'optimizer.batch_size', config.optimizer.batch_size)
     check_divisible(mesh, 'evaluation.batch_size', config.evaluation.batch_size)
-    claim_workdir(workdir, to_dict(config), splits.provenance)
+    claim_workdir(workdir, to_dict(config), splits.provenance, checksum(splits), command)
     summary_path = workdir / 'summary.json'
-    if summary_path.exists():
-        print(f'{workdir} holds this run, finished; its report is drawn again.')
-    else:
-        with signals() as stop:
+    with lock_workdir(workdir), precision(config), signals() as stop:
+        if summary_path.exists():
+            print(f'{workdir} holds this run, finished; its report is drawn again.')
+        else:
             summary = Run(config, splits, build(config, splits, mesh), workdir, stop)()
-        write_json(summary_path, summary)
-    report = write_report(workdir)
+            write_json(summary_path, summary)
+        report = write_report(workdir)
     summary = json.loads(summary_path.read_text())
     print(f'test: {describe_accuracies(summary)}\nreport: {report}')
     return summary
-
-
-@contextmanager
-def signals() -> Iterator[Stop]:
-    """SIGINT and SIGTERM set a flag instead of ending the process between two writes."""
-    stop = Stop()
-
-    def note(signum: int, _: object) -> None:
-        if stop.signum:  # asked twice: end at once, the last checkpoint is whole
-            raise KeyboardInterrupt
-        stop.signum = signum
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Run:
@@ -113,17 +86,19 @@ class Run:
         self.checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint.keep)
         self.evaluation_key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION_STREAM)
         self.started = time.perf_counter()
+        self.on_devices: dict[str, DeviceData] = {}
 
     def __call__(self) -> dict[str, Any]:
         state, progress = self.parts.create_state(), Progress()
         restored = self.checkpoints.restore(like=state)
         if restored is not None:
             state, progress = restored
-            print(f'{self.workdir}: going on after step {int(state.step)}.')
+        print(f'{self.parts.describe(self.splits)}\n{self.workdir}: {self.parts.position(state)}')
         self.started -= progress.seconds
         tensorboard = self.config.log.tensorboard
         try:
             with Logbook(self.workdir, step=int(state.step), tensorboard=tensorboard) as log:
+                log.write(session(int(state.step)))
                 state, progress = self.fit(state, progress, log)
             return self.measure(state, progress)
         finally:
@@ -148,6 +123,8 @@ class Run:
                 done, metrics = pending.popleft()
                 meter.add(self.checked(done, jax.device_get(metrics))._asdict())
 
+        if self.is_validation(step) and progress.validated_step < step:
+            progress = self.validate(state, step, progress, log)  # it was interrupted
         with progress_bar('train', parts.total_steps, initial=step) as bar:
             for indices, mask in self.batches(step):
                 state, metrics = parts.step(state, key, data.batch(indices, mask))
@@ -166,8 +143,7 @@ class Run:
                     progress = self.validate(state, step, progress, log)
                     meter.pause()
                 every = config.checkpoint.every_steps
-                due = step % every == 0 if every else end_of_epoch
-                if due or step == parts.total_steps or self.stop.signum:
+                if end_of_epoch or (every and step % every == 0) or self.stop.signum:
                     settle(0)  # no state is written before its loss is known to be finite
                     progress = dataclasses.replace(
                         progress, sums=meter.sums, seconds=self.seconds()
@@ -210,6 +186,7 @@ class Run:
         """The means of the steps since the last row, for metrics.jsonl."""
         mean, speed = meter.close()
         mean['lambda'] = mean.pop('lam')
+        attacked = self.parts.objective.uses_attack
         regularization = mean['robust_regularization']
         batch_size = self.config.optimizer.batch_size
         return {
@@ -217,6 +194,7 @@ class Run:
             'step': step,
             'epoch': step / self.parts.steps_per_epoch,
             **mean,
+            'adversarial_accuracy': mean['adversarial_accuracy'] if attacked else None,
             'risk_ratio': mean['natural_risk'] / regularization if regularization else None,
             'learning_rate': float(jnp.asarray(self.parts.schedule(step - 1))),
             'images_per_second': None if speed is None else speed * batch_size,
@@ -226,7 +204,7 @@ class Run:
     def is_validation(self, step: int) -> bool:
         epoch, rest = divmod(step, self.parts.steps_per_epoch)
         scheduled = rest == 0 and epoch % self.config.evaluation.every_epochs == 0
-        return scheduled or step == self.parts.total_steps
+        return step > 0 and (scheduled or step == self.parts.total_steps)
 
     def validate(
         self, state: TrainState, step: int, progress: Progress, log: Logbook
@@ -234,19 +212,29 @@ class Run:
         """Measure the network, log it, and keep it if it is the best so far.
 
         The best is the most robust one; without an adversary in training, the most accurate one.
+        A signal ends it: the returned progress is then the one that came in.
         """
-        chosen = self.config.evaluation.select_on
-        examples = self.splits.validation if chosen == 'validation' else self.splits.test
-        data, plan = self.examples(examples, self.config.evaluation.num_examples)
+        split = self.config.evaluation.select_on
+        data, plan = self.data(split), self.plan(split, self.config.evaluation.num_examples)
         started = time.perf_counter()
         with progress_bar('validation', 3 * len(plan.mask), leave=False) as bar:
-            measured = evaluation.validate(
-                self.parts.measures, state.evaluated, self.evaluation_key, data, plan, bar.update
-            )
+
+            def on_batch() -> None:
+                bar.update()
+                if self.stop.signum:
+                    raise Interrupted
+
+            try:
+                measured = evaluation.validate(
+                    self.parts.measures, state.evaluated, self.evaluation_key, data, plan, on_batch
+                )
+            except Interrupted:
+                return progress
         seconds = time.perf_counter() - started
         epoch = step / self.parts.steps_per_epoch
         row = {'kind': 'validation', 'step': step, 'epoch': epoch, **measured, 'seconds': seconds}
         log.write(row)
+        progress = dataclasses.replace(progress, validated_step=step)
         score = measured[self.parts.selected_by]
         if score <= progress.best_score:
             return progress
@@ -256,24 +244,25 @@ class Run:
     def measure(self, state: TrainState, progress: Progress) -> dict[str, Any]:
         """The best network on the test set, as summary.json; also writes examples.npz."""
         config, parts, settings = self.config, self.parts, self.config.evaluation
-        variables = self.checkpoints.restore_best(like=state.evaluated)
-        data, plan = self.examples(self.splits.test, settings.test_examples)
-        # The curve's examples are the first ones of those behind the headline numbers.
-        tested = int(plan.mask.sum())
-        curve_plan = eval_plan(
-            min(settings.curve_examples or tested, tested), settings.batch_size
+        try:
+            variables = self.checkpoints.restore_best(progress.best_step, like=state.evaluated)
+        except FileNotFoundError as error:
+            raise TrainingError(f'the best network is gone: {error}; use a new workdir') from error
+        plan = self.plan('test', settings.test_examples)
+        # The curve's examples are among those behind the headline numbers.
+        at_most = min(settings.curve_examples or plan.mask.sum(), plan.mask.sum())
+        test_plan = evaluation.TestPlan(
+            plan, settings.restarts, self.plan('test', int(at_most)), settings.curve_scales
         )
-        scales = settings.curve_epsilons
-        total = evaluation.num_test_batches(plan, settings.restarts, curve_plan, len(scales))
-        common = (parts.measures, variables, self.evaluation_key, data, plan)
-        with progress_bar('test', total) as bar:
+        common = (parts.measures, variables, self.evaluation_key, self.data('test'))
+        with progress_bar('test', test_plan.num_batches) as bar:
 
             def on_batch() -> None:
                 bar.update()
                 self.leave_if_told(int(state.step))
 
-            measured = evaluation.test(*common, settings.restarts, curve_plan, scales, on_batch)
-        write_npz(self.workdir / 'examples.npz', evaluation.adversarial_examples(*common))
+            measured = evaluation.test(*common, test_plan, on_batch)
+        write_npz(self.workdir / 'examples.npz', evaluation.adversarial_examples(*common, plan))
         natural, robust = (float(risk) for risk in recent_risks(state.war, int(state.step)))
         return {
             **measured,
@@ -291,17 +280,20 @@ class Run:
             'seconds': self.seconds(),
         }
 
-    def examples(self, dataset: Dataset, at_most: int) -> tuple[DeviceData, Plan]:
-        """The first `at_most` examples (0: all) on the devices, and their batches."""
-        total = len(dataset.labels)
-        batch_size = self.config.evaluation.batch_size
-        return DeviceData(self.parts.mesh, dataset), eval_plan(
-            min(at_most or total, total), batch_size
-        )
+    def data(self, split: str) -> DeviceData:
+        """'validation' or 'test' on the devices."""
+        if split not in self.on_devices:
+            self.on_devices[split] = DeviceData(self.parts.mesh, getattr(self.splits, split))
+        return self.on_devices[split]
+
+    def plan(self, split: str, at_most: int) -> Plan:
+        """Batches of `at_most` examples (0: all) of 'validation' or 'test', balanced by class."""
+        chosen = balanced_subset(getattr(self.splits, split).labels, at_most)
+        plan = eval_plan(len(chosen), self.config.evaluation.batch_size)
+        return Plan(chosen[plan.indices], plan.mask)
 
     def leave_if_told(self, step: int) -> None:
         if self.stop.signum:
             self.checkpoints.wait()
-            name = signal.Signals(self.stop.signum).name
-            print(f'\n{name}: stopped after step {step} with a checkpoint; run it again to go on.')
+            print(f'\nStopped after step {step} with a checkpoint; run it again to go on.')
             raise SystemExit(128 + self.stop.signum)

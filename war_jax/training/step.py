@@ -52,7 +52,10 @@ class StepOptions:
 
 
 class Metrics(NamedTuple):
-    """Scalars of one step, over the real examples of the global batch, before its update."""
+    """Scalars of one step, over the real examples of the global batch, before its update.
+
+    With adversarial weight perturbation they are those at the perturbed weights.
+    """
 
     loss: Array
     natural_risk: Array

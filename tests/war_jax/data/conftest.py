@@ -18,13 +18,22 @@ def write_tfds():
     return _write_tfds
 
 
-def _write_tfds(root, name='cifar10', version='3.0.2', encoding='PNG', num_classes=10, shift=0):
+def _write_tfds(
+    root,
+    name='cifar10',
+    version='3.0.2',
+    encoding='PNG',
+    num_classes=10,
+    shift=0,
+    num_train=40,
+    num_test=7,
+):
     """Writes what `download_and_prepare` leaves behind; returns {split: (images, labels)}."""
     folder = root / name / version
     folder.mkdir(parents=True)
     rng = np.random.default_rng(shift)
     written, infos = {}, []
-    for split, count in (('train', 40), ('test', 7)):
+    for split, count in (('train', num_train), ('test', num_test)):
         # Constant images survive JPEG to within rounding, hence one oracle for both encodings.
         grey = rng.integers(0, 256, (count, 1, 1, 1), np.uint8)
         images = np.broadcast_to(grey, (count, 32, 32, 3)).copy()

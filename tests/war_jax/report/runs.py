@@ -41,35 +41,54 @@ def summary(total: int, epsilon: float, selected_on: str) -> dict[str, Any]:
         'best_step': 1650,
         'best_epoch': 25.0,
         'selected_on': selected_on,
+        'selected_by': 'robust_accuracy',
         'seconds': 192.4,
         'intervals': {
             'natural_accuracy': binomial_interval(natural, total),
             'robust_accuracy': binomial_interval(robust, total),
             'perturbation_stability': binomial_interval(stable, total),
+            'perturbation_stability_kl': binomial_interval(round(0.74 * total), total),
         },
         'attacks': {
-            'pgd20': {
-                'robust_accuracy': robust / total,
-                'perturbation_stability': stable / total,
-                'restarts': 1,
-            },
-            'cw20': {
-                'robust_accuracy': round(0.74 * total) / total,
-                'perturbation_stability': round(0.75 * total) / total,
-                'restarts': 1,
-            },
-            'kl20': {
-                'robust_accuracy': round(0.745 * total) / total,
-                'perturbation_stability': round(0.74 * total) / total,
-                'restarts': 1,
-            },
+            'pgd20': attack(robust, stable, total),
+            'cw20': attack(round(0.74 * total), round(0.75 * total), total),
+            'kl20': attack(round(0.745 * total), round(0.74 * total), total),
+            'all': attack(round(0.73 * total), round(0.735 * total), total),
         },
         'curve': {
             'epsilon': [factor * epsilon for factor in factors],
             **counted,
+            'intervals': {
+                key: [binomial_interval(round(rate * total), total) for rate in rates]
+                for key, rates in counted.items()
+            },
             'num_examples': total,
         },
     }
+
+
+def attack(robust: int, stable: int, total: int) -> dict[str, Any]:
+    return {
+        'robust_accuracy': robust / total,
+        'perturbation_stability': stable / total,
+        'intervals': {
+            'robust_accuracy': binomial_interval(robust, total),
+            'perturbation_stability': binomial_interval(stable, total),
+        },
+        'restarts': 1,
+    }
+
+
+def session(step: int, **changes: Any) -> dict[str, Any]:
+    row = {
+        'kind': 'session',
+        'step': step,
+        'commit': '0123456789ab',
+        'versions': {'jax': '0.10.2', 'flax': '0.12.8'},
+        'device': 'cpu',
+        'num_devices': 1,
+    }
+    return {**row, **changes}
 
 
 def config(data: str, depth: int, widen_factor: float, epsilon: float) -> dict[str, Any]:
@@ -106,8 +125,8 @@ def config(data: str, depth: int, widen_factor: float, epsilon: float) -> dict[s
 
 
 def metrics(rng: np.random.Generator, epochs: int, steps: int) -> list[dict[str, Any]]:
-    """One validation row per epoch, one train row every five steps, learning curves that bend."""
-    rows = []
+    """One validation row per epoch, one train row every six steps, learning curves that bend."""
+    rows: list[dict[str, Any]] = [session(0)]
     for step in range(6, epochs * steps + 1, 6):
         epoch = step / steps
         noise = np.exp(0.15 * rng.standard_normal(2))
@@ -172,6 +191,7 @@ def make_run(workdir: Path, *, colour: bool = False, selected_on: str = 'validat
         'python': '3.11.9',
         'command': 'python -m war_jax.main --config=configs/digits.py --workdir=runs/demo',
         'data': 'digits: handwritten digits, 8×8, embedded in scikit-learn.',
+        'checksum': 'ab' * 32,
     }
     chosen = config('cifar10', 34, 10, epsilon) if colour else config('digits', 10, 2, epsilon)
     workdir.mkdir(parents=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.war_jax.report.runs import make_run
+from tests.war_jax.report.runs import make_run, session
 from war_jax.report.run_files import ReportError, read_run
 
 
@@ -18,9 +18,9 @@ def test_all_four_files_come_back(tmp_path: Path) -> None:
     assert (run.config, run.provenance) == (about['config'], about['provenance'])
     assert run.summary == json.loads((workdir / 'summary.json').read_text())
     rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-    assert len(run.train) + len(run.validation) == len(rows)
+    assert len(run.train) + len(run.validation) + len(run.sessions) == len(rows)
     assert [row['epoch'] for row in run.validation] == list(range(1, 31))
-    assert run.train[0] == rows[0]
+    assert (run.sessions, run.train[0]) == ([rows[0]], rows[1])
     with np.load(workdir / 'examples.npz') as archive:
         np.testing.assert_array_equal(run.examples['adversarial'], archive['adversarial'])
 
@@ -71,3 +71,24 @@ def test_missing_keys_are_named_together(tmp_path: Path) -> None:
     del found['lambda'], found['curve']
     path.write_text(json.dumps(found))
     assert failure(workdir) == f'{path}: no lambda, curve'
+
+
+def test_missing_keys_of_a_part_are_named_with_it(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / 'run')
+    path = workdir / 'summary.json'
+    found = json.loads(path.read_text())
+    del found['curve']['num_examples']
+    path.write_text(json.dumps(found))
+    assert failure(workdir) == f'{path}: curve: no num_examples'
+    del found['attacks']['cw20']['intervals']
+    path.write_text(json.dumps(found))
+    assert failure(workdir) == f'{path}: attacks: cw20: no intervals'
+
+
+def test_a_session_that_added_nothing_is_left_out(tmp_path: Path) -> None:
+    """Stopped before its first checkpoint, it began where the next one began again."""
+    workdir = make_run(tmp_path / 'run')
+    rows = [session(0), session(66), session(66, device='gpu'), session(132)]
+    text = ''.join(json.dumps(row) + '\n' for row in rows)
+    (workdir / 'metrics.jsonl').write_text(text)
+    assert read_run(workdir).sessions == [rows[0], rows[2], rows[3]]

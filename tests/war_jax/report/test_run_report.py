@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 
 from tests.war_jax.report.markdown_cells import parse_markdown
-from tests.war_jax.report.runs import make_run
-from war_jax.measures.statistics import binomial_interval
+from tests.war_jax.report.runs import make_run, session
 from war_jax.report import figures, run_report
-from war_jax.report.run_report import interval, write_report
+from war_jax.report.run_report import write_report
 
 FIGURES = ('training_curves', 'examples', 'stability_curve')
 
@@ -61,8 +60,7 @@ def test_the_stability_curve_is_that_of_the_summary(
     assert named == {'epsilon': 0.15, 'norm': 'linf'}  # the radius of the training
     for name, values in rates.items():
         assert values == curve[name]
-        expected = [binomial_interval(round(value * 360), 360) for value in values]
-        assert bands[name] == expected
+        assert bands[name] == curve['intervals'][name]
 
 
 def test_headline_gives_rates_intervals_and_counts(tmp_path: Path) -> None:
@@ -92,6 +90,7 @@ def test_conditions_of_the_numbers_are_stated(tmp_path: Path) -> None:
     for part in ('PGD-20', 'L∞', '0.03137 (8/255)', '0.003922 (1/255)', 'uniform', 'run once'):
         assert part in attack
     assert found['Images'] == ['10,000 of the test split']
+    assert found['SHA-256 of the data'] == ['ab' * 32]
     checkpoint = 'step 1650, epoch 25: best robust accuracy on validation images'
     assert found['Checkpoint'] == [checkpoint]
     assert 'embedded in scikit-learn' in found['Data'][0]
@@ -113,6 +112,65 @@ def test_the_epsilon_of_the_papers_code_is_no_fraction_of_255(tmp_path: Path) ->
     change(workdir, 'summary.json', lambda found: found.update(epsilon=0.031))
     attack = cells(write_report(workdir))['Attack of the headline'][0]
     assert 'ε = 0.031,' in attack
+
+
+def test_attacks_have_their_intervals_and_all_together_come_last(tmp_path: Path) -> None:
+    """Oracle: made-up intervals, which no formula gives, and 4 + 1 + 1 runs."""
+    workdir = make_run(tmp_path / 'run')
+
+    def edit(found: Any) -> None:
+        found['attacks'] = {'all': found['attacks'].pop('all'), **found['attacks']}
+        found['attacks']['kl20']['intervals']['robust_accuracy'] = [0.11, 0.22]
+        found['attacks']['all']['intervals']['perturbation_stability'] = [0.33, 0.44]
+        found['attacks']['pgd20']['restarts'] = 4
+
+    change(workdir, 'summary.json', edit)
+    text = write_report(workdir).read_text()
+    [table] = re.findall(r'^\| Attack \|.*\n(?:^\|.*\n)+', text, re.MULTILINE)
+    _, pgd, cw, kl, together = parse_markdown(table)
+    assert [row[0] for row in (pgd, cw, kl)] == ['PGD-20', 'CW-20', 'PGD-20']
+    assert [row[2] for row in (pgd, cw, kl, together)] == ['4', '1', '1', '6']
+    assert kl[3:5] == ['74.44\u00a0%', '11.0–22.0\u00a0%']
+    assert together[0] == 'All of the above together'
+    assert together[5:] == ['73.61\u00a0%', '33.0–44.0\u00a0%']
+
+
+def test_sessions_are_listed_and_what_changed_is_a_warning(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / 'run')
+    assert 'sessions' not in write_report(workdir).read_text()
+
+    def go_on(*rows: dict[str, Any]) -> str:
+        with (workdir / 'metrics.jsonl').open('a') as file:
+            file.writelines(json.dumps(row) + '\n' for row in rows)
+        return write_report(workdir).read_text()
+
+    text = go_on(session(66))
+    assert 'it had 2 sessions' in text and '**Warning.**' not in text
+    newer = {'jax': '0.11.0', 'flax': '0.12.8'}
+    text = go_on(session(1980, versions=newer, device='TPU v4', num_devices=8))
+    assert 'it had 3 sessions' in text
+    assert '**Warning.** Between the sessions of this run changed: versions of lib' in text
+    assert 'libraries, device, number of devices. Its numbers' in text
+    found = cells(workdir / 'report.md')
+    assert found['66'] == ['0123456789ab', '1 × cpu', '—']
+    assert found['1,980'] == ['0123456789ab', '8 × TPU v4', 'jax 0.11.0']
+
+
+def test_what_the_checkpoint_was_selected_by_is_named(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / 'run', selected_on='test')
+    change(workdir, 'summary.json', lambda found: found.update(selected_by='natural_accuracy'))
+    report = write_report(workdir)
+    found = cells(report)['Checkpoint']
+    assert found == ['step 1650, epoch 25: best natural accuracy on test images']
+    assert '![Test accuracies' in report.read_text()
+
+
+def test_a_run_started_from_python_has_no_command_line(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / 'run')
+    assert '\n    python -m war_jax.main --config=' in write_report(workdir).read_text()
+    change(workdir, 'config.json', lambda found: found['provenance'].update(command=None))
+    text = write_report(workdir).read_text()
+    assert 'started from Python' in text and 'python -m war_jax.main ' not in text
 
 
 @pytest.mark.parametrize(('selected_on', 'warnings'), [('validation', 0), ('test', 1)])
@@ -189,12 +247,6 @@ def test_redrawing_changes_nothing(tmp_path: Path) -> None:
     first = [path.read_bytes() for path in paths]
     write_report(workdir)
     assert [path.read_bytes() for path in paths] == first
-
-
-def test_intervals_are_those_of_the_measures() -> None:
-    """The report stands below the measures and cannot import them; both must mean one thing."""
-    for successes, total in ((0, 7), (7, 7), (266, 360), (5661, 10_000)):
-        assert interval(successes / total, total) == binomial_interval(successes, total)
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, workdir: Path) -> None:

@@ -55,22 +55,21 @@ def test_saving_is_not_disturbed_by_donation(tmp_path):
     checkpoints.close()
 
 
-def test_keeps_the_newest_and_one_best(tmp_path):
+def test_keeps_the_newest_two(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     assert checkpoints.restore(make_state(1)) is None
     assert checkpoints.newest_step() is None
     states = [make_state(1, seed).replace(step=jnp.int32(seed)) for seed in (1, 2, 3)]
     for state in states:
-        checkpoints.save(state, Progress())
         checkpoints.save_best(int(state.step), state.evaluated)
+        checkpoints.save(state, Progress(best_step=int(state.step)))
     checkpoints.save(states[2].replace(params=states[0].params), Progress())  # step 3 is there
     assert checkpoints.newest_step() == 3
     restored, _ = checkpoints.restore(make_state(1))
     assert_equal(restored, states[2])
-    assert_equal(checkpoints.restore_best(states[0].evaluated), states[2].evaluated)
     checkpoints.close()
-    assert sorted(path.name for path in (tmp_path / 'last').iterdir()) == ['2', '3']
-    assert [path.name for path in (tmp_path / 'best').iterdir()] == ['3']
+    for folder in ('last', 'best'):
+        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == ['2', '3']
 
 
 def test_an_unfinished_checkpoint_is_passed_over(tmp_path):
@@ -86,10 +85,29 @@ def test_an_unfinished_checkpoint_is_passed_over(tmp_path):
     again.close()
 
 
-def test_best_must_have_been_saved(tmp_path):
+def test_best_is_the_one_that_the_state_names(tmp_path):
+    """A best network saved behind the newest state was lost with it, and will be found again."""
     checkpoints = Checkpoints(tmp_path, keep=1)
-    with pytest.raises(FileNotFoundError, match='best'):
-        checkpoints.restore_best(make_state(1).evaluated)
+    first, second = make_state(1, 1), make_state(1, 2)
+    checkpoints.save_best(5, first.evaluated)
+    checkpoints.save(first.replace(step=jnp.int32(5)), Progress(best_step=5))
+    checkpoints.save_best(10, second.evaluated)  # the state of step 10 was never saved
+    checkpoints.close()
+    again = Checkpoints(tmp_path, keep=1)
+    _, progress = again.restore(make_state(1))
+    assert_equal(again.restore_best(progress.best_step, first.evaluated), first.evaluated)
+    with pytest.raises(FileNotFoundError, match='best/10'):
+        again.restore_best(10, first.evaluated)
+    again.save_best(10, first.evaluated)  # found again, and not the same
+    assert_equal(again.restore_best(10, first.evaluated), first.evaluated)
+    again.close()
+
+
+def test_a_checkpoint_that_is_not_written_is_an_error(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save_best(10, make_state(1).evaluated)
+    with pytest.raises(RuntimeError, match='step 5 was not written'):
+        checkpoints.save_best(5, make_state(1).evaluated)
     checkpoints.close()
 
 

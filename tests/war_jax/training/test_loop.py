@@ -41,22 +41,26 @@ def final_state(workdir: Path):
     checkpoints = Checkpoints(workdir / 'checkpoints', keep=1)
     step = checkpoints.newest_step()
     checkpoints.close()
-    with ocp.StandardCheckpointer() as reader:
+    with jax.enable_x64(True), ocp.StandardCheckpointer() as reader:
         return step, reader.restore(workdir / 'checkpoints' / 'last' / str(step) / 'state')
 
 
 def rows(workdir: Path) -> list[dict]:
-    """Metrics without what a clock put there."""
+    """Metrics without what a clock put there; use `measured` to leave out who computed them."""
     clock = ('seconds', 'images_per_second')
     lines = (workdir / 'metrics.jsonl').read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in clock} for line in lines]
+
+
+def measured(workdir: Path) -> list[dict]:
+    return [row for row in rows(workdir) if row['kind'] != 'session']
 
 
 def assert_same_run(workdir: Path, other: Path) -> None:
     (step, state), (other_step, other_state) = final_state(workdir), final_state(other)
     assert step == other_step
     jax.tree.map(np.testing.assert_array_equal, state, other_state)
-    assert rows(workdir) == rows(other)
+    assert measured(workdir) == measured(other)
     summaries = [json.loads((path / 'summary.json').read_text()) for path in (workdir, other)]
     for summary in summaries:
         summary.pop('seconds')
@@ -66,6 +70,7 @@ def assert_same_run(workdir: Path, other: Path) -> None:
 def test_what_a_run_leaves(finished):
     workdir, summary = finished
     assert {path.name for path in workdir.iterdir()} == {
+        '.lock',
         'config.json',
         'metrics.jsonl',
         'tensorboard',
@@ -97,6 +102,7 @@ def test_metrics_cover_every_step_and_epoch(finished):
     steps_per_epoch = 3  # 192 examples in batches of 64
     assert [row['step'] for row in train] == list(range(1, 2 * steps_per_epoch + 1))
     assert [row['step'] for row in rows(workdir) if row['kind'] == 'validation'] == [3, 6]
+    assert [row['step'] for row in rows(workdir) if row['kind'] == 'session'] == [0]
     for row in train:
         expected = row['natural_risk'] + row['lambda'] * row['robust_regularization']
         assert row['loss'] == pytest.approx(expected, rel=1e-5)
@@ -115,7 +121,7 @@ def test_tensorboard_events_are_the_metrics(finished):
         for value in event.summary.value:
             values[value.tag, event.step] = value.simple_value
         data = data[16 + length :]
-    for row in rows(workdir):
+    for row in measured(workdir):
         for name in ('natural_accuracy', 'epoch'):
             assert values[f'{row["kind"]}/{name}', row['step']] == pytest.approx(row[name])
 
@@ -195,6 +201,59 @@ def test_batch_must_divide_over_the_devices(tmp_path):
     assert not (tmp_path / 'new').exists()
 
 
+def test_a_signal_during_validation_repeats_it(finished, tmp_path, monkeypatch):
+    workdir, _ = finished
+    real = loop.evaluation.validate
+
+    def signalled(*args):
+        os.kill(os.getpid(), signal.SIGINT)  # noticed by the callback after its first batch
+        return real(*args)
+
+    monkeypatch.setattr(loop.evaluation, 'validate', signalled)
+    with pytest.raises(SystemExit) as stopped:
+        loop.train(config(), tmp_path)
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert final_state(tmp_path)[0] == 3
+    assert 'validation' not in {row['kind'] for row in rows(tmp_path)}
+    monkeypatch.undo()
+    loop.train(config(), tmp_path)
+    assert_same_run(workdir, tmp_path)
+
+
+def test_the_summary_is_of_the_best_network(tmp_path, monkeypatch):
+    """Told that the first of two epochs was the better one, the run must measure that network."""
+    scores = iter([0.9, 0.1])
+    real = loop.evaluation.validate
+    monkeypatch.setattr(
+        loop.evaluation, 'validate', lambda *a: {**real(*a), 'robust_accuracy': next(scores)}
+    )
+    seen = {}
+    real_test = loop.evaluation.test
+
+    def spy(measures, variables, *rest):
+        seen['variables'] = jax.device_get(variables)
+        return real_test(measures, variables, *rest)
+
+    monkeypatch.setattr(loop.evaluation, 'test', spy)
+    summary = loop.train(config(**{'checkpoint.keep': 4, 'log.tensorboard': False}), tmp_path)
+    assert (summary['best_step'], summary['best_epoch']) == (3, 1.0)
+    with ocp.StandardCheckpointer() as reader:
+        first, last = (
+            reader.restore(tmp_path / 'checkpoints' / 'last' / step / 'state')['params']
+            for step in ('3', '6')
+        )
+    jax.tree.map(np.testing.assert_array_equal, seen['variables']['params'], first)
+    assert not np.array_equal(first['head']['kernel'], last['head']['kernel'])
+
+
+def test_double_precision_is_for_the_run_alone(tmp_path):
+    types = {'model.param_dtype': 'float64', 'model.compute_dtype': 'float64'}
+    loop.train(config(**types, **{'optimizer.epochs': 1}), tmp_path)
+    _, state = final_state(tmp_path)
+    assert state['params']['head']['kernel'].dtype == np.float64
+    assert jax.numpy.zeros(1).dtype == np.float32
+
+
 def test_every_option_at_once(tmp_path):
     """Extra data, weight average, weight perturbation, smoothing, per-device statistics."""
     rng = np.random.default_rng(0)
@@ -211,6 +270,7 @@ def test_every_option_at_once(tmp_path):
                 'objective.name': 'mart',
                 'objective.label_smoothing': 0.1,
                 'batch_norm.statistics': 'per_device',
+                'model.compute_dtype': 'bfloat16',
                 'optimizer.schedule': 'cosine',
                 'optimizer.warmup_epochs': 0.5,
                 'threat.norm': 'l2',

@@ -70,15 +70,17 @@ def run(
     objective=None,
     options=None,
     lam: float = 3.0,
+    first_step: int = 0,
+    seed: int = 1,
 ):
     """State after the batches, and the metrics of each."""
     options = options or StepOptions(pad=1, flip=True)
     mesh, tx, model, step = machinery(num_devices, statistics, objective or Trades(), options)
     ema = options.ema_decay > 0
     state = create_state(jax.random.key(0), model, tx, (8, 8, 1), lam, ema)
-    state = replicate(mesh, state)
+    state = replicate(mesh, state.replace(step=jnp.int32(first_step)))
     traced_before = step._cache_size()
-    key = replicate(mesh, jax.random.key(1))
+    key = replicate(mesh, jax.random.key(seed))
     history = []
     for batch in batches:
         state, metrics = step(state, key, shard(mesh, batch))
@@ -100,18 +102,16 @@ def test_four_devices_agree_with_one():
     np.testing.assert_allclose(metrics_of_one, metrics_of_four, rtol=1e-9)
 
 
-def test_per_device_statistics_are_those_of_each_device():
-    batch = images()
-    one, _ = run([batch], 1)
-    four, _ = run([batch], 4, statistics='per_device')
-    assert largest_difference(one.params, four.params) > 1e-6
-    # The running mean of the first norm is a mean of means, whatever the split: with equal shares
-    # it is the global one. Its variance lacks the part between the devices.
-    name = ('stage1', 'block0', 'norm1')
-    one_norm, four_norm = one.batch_stats, four.batch_stats
-    for part in name:
-        one_norm, four_norm = one_norm[part], four_norm[part]
-    assert not np.allclose(one_norm['var'], four_norm['var'], rtol=1e-6, atol=0)
+def test_per_device_statistics_count_real_examples():
+    """The mean of the first norm's input is linear: whatever the split, the devices' means weighted
+    by their real examples make the mean over the batch."""
+    batch = images()._replace(mask=np.array([True] * 3 + [False] + [True] * 2 + [False] * 2))
+    options = StepOptions(bn_momentum=1.0, bn_updates=('natural',))
+    one, _ = run([batch], 1, options=options)
+    four, _ = run([batch], 4, statistics='per_device', options=options)
+    first_norms = [s.batch_stats['stage1']['block0']['norm1'] for s in (one, four)]
+    np.testing.assert_allclose(first_norms[0]['mean'], first_norms[1]['mean'], rtol=1e-12)
+    assert not np.allclose(first_norms[0]['var'], first_norms[1]['var'], rtol=1e-3, atol=0)
 
 
 def test_padding_changes_nothing():
@@ -126,10 +126,25 @@ def test_padding_changes_nothing():
         np.testing.assert_allclose(metrics, other_metrics, rtol=1e-9)
 
 
-def test_a_step_depends_on_key_and_step_number_alone():
-    first, _ = run([images(), images()])
-    again, _ = run([images(), images()])
-    assert largest_difference(first, again) == 0.0
+def test_randomness_is_a_function_of_key_step_and_example():
+    batch = images()
+    state, metrics = run([batch])
+    again, _ = run([batch])
+    assert largest_difference(state, again) == 0.0
+    others = [
+        run([batch], first_step=1),
+        run([batch], seed=2),
+        run([batch._replace(ids=batch.ids + 1)]),
+    ]
+    for other_state, other_metrics in others:
+        assert other_metrics[0].natural_risk != metrics[0].natural_risk
+        assert largest_difference(state.params, other_state.params) > 1e-6
+    # Without augmentation only the attack's start is left to differ.
+    plain = StepOptions()
+    _, [one] = run([batch], options=plain)
+    _, [two] = run([batch], options=plain, first_step=1)
+    assert one.natural_risk == two.natural_risk
+    assert one.robust_regularization != two.robust_regularization
 
 
 def test_natural_objective_ignores_lambda_and_the_adversary():
@@ -175,7 +190,18 @@ def test_weight_perturbation_starts_when_told_and_raises_the_loss():
     )
     np.testing.assert_allclose(awp_metrics[0], metrics[0], rtol=1e-12)
     assert awp_metrics[1].loss > metrics[1].loss
-    assert largest_difference(plain.params, perturbed.params) > 1e-4
+    assert largest_difference(perturbed.params, plain.params) > 1e-4
+
+
+def test_weight_perturbation_is_undone_before_the_update():
+    mesh = make_mesh(jax.devices()[:1])
+    model, tx = network(), optax.sgd(1e-12)  # leaves the weights where they are
+    options = StepOptions(awp_gamma=0.5)
+    step = make_train_step(model, Trades(), THREAT, BUDGET, tx, mesh, options)
+    state = replicate(mesh, create_state(jax.random.key(0), model, tx, (8, 8, 1), 1.0, False))
+    before = jax.device_get(state.params)
+    after, _ = step(state, replicate(mesh, jax.random.key(1)), shard(mesh, images()))
+    assert largest_difference(before, after.params) < 1e-9
 
 
 def test_third_natural_update_of_the_statistics():

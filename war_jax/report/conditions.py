@@ -1,0 +1,137 @@
+"""Under which conditions a run's numbers were obtained: a table, and what changed along the way.
+
+    text = table(run)                              # Markdown
+    blocks = sessions(run.sessions)                # of a run that was interrupted: when and where
+
+`run` is what `war_jax.report.run_files.read_run` returns.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from war_jax.report import figures, tables
+from war_jax.report.run_files import RATES, Run
+
+OBJECTIVES = {'natural': 'Natural', 'madry': 'Madry', 'trades': 'TRADES', 'mart': 'MART'}
+HEADLINE_LOSS = 'cross-entropy to the label'
+# What sessions of one run may have had of their own, and how it is called.
+CIRCUMSTANCES = {
+    'commit': 'commit',
+    'versions': 'versions of libraries',
+    'device': 'device',
+    'num_devices': 'number of devices',
+}
+
+
+def network(config: Mapping[str, Any]) -> str:
+    """'WRN-34-10'."""
+    return f'WRN-{config["model"]["depth"]}-{config["model"]["widen_factor"]:g}'
+
+
+def table(run: Run) -> str:
+    """What the numbers of the page depend on, as a Markdown table."""
+    config, about, summary = run.config, run.provenance, run.summary
+    attack, optimizer, threat = config['attack'], config['optimizer'], config['threat']
+    if config['objective']['name'] == 'natural':
+        training = 'Natural: cross-entropy of the clean images, no attack'
+    else:
+        training = (
+            f'{OBJECTIVES[config["objective"]["name"]]}, λ = {config["objective"]["lam"]:g}; '
+            f'{ball(threat)}; PGD-{attack["num_steps"]}, step size '
+            f'{_pixels(attack["step_size"])}, {_start(attack)}'
+        )
+    versions = {'Python': about['python'], **about['versions']}
+    options = {
+        'label smoothing': config['objective']['label_smoothing'],
+        'AWP γ': config['awp']['gamma'],
+        'measured weights: moving average with decay': config['ema_decay'],
+    }
+    training += ''.join(f'; {name} {value:g}' for name, value in options.items() if value)
+    rows = [
+        ('Attack of the headline', headline_attack(run)),
+        ('Images', f'{summary["num_examples"]:,} of the {summary["split"]} split'),
+        ('Data', about['data']),
+        ('SHA-256 of the data', about['checksum']),
+        (
+            'Checkpoint',
+            f'step {summary["best_step"]}, epoch {summary["best_epoch"]:g}: best '
+            f'{RATES[summary["selected_by"]]} on {summary["selected_on"]} images',
+        ),
+        ('Network', f'{network(config)}, {config["model"]["compute_dtype"]}'),
+        ('Training', training),
+        (
+            'Optimizer',
+            f'SGD, {optimizer["epochs"]} epochs, batch {optimizer["batch_size"]}, learning rate '
+            f'{optimizer["learning_rate"]:g} ({optimizer["schedule"]}), momentum '
+            f'{optimizer["momentum"]:g}, weight decay {optimizer["weight_decay"]:g}',
+        ),
+        ('Seed', config['seed']),
+        ('Commit', about['commit']),
+        ('Device', f'{about["num_devices"]} × {about["device"]}'),
+        ('Versions', ', '.join(f'{name} {version}' for name, version in versions.items())),
+        ('Wall time', tables.duration(summary['seconds'])),
+    ]
+    return tables.markdown(('What', 'How'), rows, 'll')
+
+
+def ball(threat: Mapping[str, Any]) -> str:
+    return f'{figures.NORMS[threat["norm"]]} ball of ε = {_pixels(threat["epsilon"])}'
+
+
+def _start(budget: Mapping[str, Any]) -> str:
+    scale = budget['init_scale']
+    if budget['init'] == 'none':
+        return 'started at the image'
+    if budget['init'] == 'gaussian':
+        return f'Gaussian start (deviation {scale:g})'
+    return 'uniform start' if scale == 1.0 else f'uniform start ({scale:g} of the ball)'
+
+
+def _pixels(value: float) -> str:
+    """0.0313725… -> '0.03137 (8/255)': the two conventions differ and are easily mistaken."""
+    whole = round(255.0 * value)
+    is_fraction = abs(255.0 * value - whole) < 1e-6 and abs(value - round(value, 3)) > 1e-6
+    return f'{value:.4g} ({whole}/255)' if is_fraction else f'{value:.4g}'
+
+
+def headline_attack(run: Run) -> str:
+    budget = run.config['evaluation']
+    runs = 'once' if budget['restarts'] == 1 else f'{budget["restarts"]} times, the worst counts'
+    return (
+        f'PGD-{budget["num_steps"]} on the {HEADLINE_LOSS}: {ball(run.summary)}, step '
+        f'size {_pixels(budget["step_size"])}, {_start(budget)}, run {runs}'
+    )
+
+
+def sessions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table of the sessions of a run that had more than one; else nothing."""
+    if len(rows) < 2:
+        return []
+    first = rows[0]['versions']
+    cells = [
+        (
+            f'{row["step"]:,}',
+            row['commit'],
+            f'{row["num_devices"]} × {row["device"]}',
+            ', '.join(f'{k} {v}' for k, v in row['versions'].items() if v != first.get(k)) or '—',
+        )
+        for row in rows
+    ]
+    header = ('From step', 'Commit', 'Devices', 'Other versions than at first')
+    return [
+        f'The run was stopped and continued; it had {len(rows)} sessions:',
+        tables.markdown(header, cells, 'rlll'),
+    ]
+
+
+def session_warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence if sessions differ in what the last bits of a run depend on; else nothing."""
+    changed = [
+        name for key, name in CIRCUMSTANCES.items() if any(row[key] != rows[0][key] for row in rows)
+    ]
+    if not changed:
+        return []
+    return [
+        f'> **Warning.** Between the sessions of this run changed: {", ".join(changed)}. Its '
+        'numbers can be reproduced, but not bit for bit.'
+    ]
