@@ -1,4 +1,4 @@
-"""Where arrays lie. Oracle: the arrays' own shards, and slices of the NumPy arrays they are from."""
+"""Where arrays lie. Oracle: the arrays' own shards, and slices of the NumPy arrays they are of."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ def test_a_batch_that_devices_cannot_share_names_its_neighbours():
     check_divisible(mesh, 'optimizer.batch_size', 64)
     with pytest.raises(ConfigError, match=r'size = 66: .* devices, 4; nearest: 64 or 68'):
         check_divisible(mesh, 'optimizer.batch_size', 66)
-    with pytest.raises(ConfigError, match='nearest: 4$'):
+    with pytest.raises(ConfigError, match=r'nearest: 4$'):
         check_divisible(mesh, 'optimizer.batch_size', 3)
 
 

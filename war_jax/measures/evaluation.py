@@ -145,7 +145,7 @@ def test(
         measures.lipschitz, variables, lipschitz_key, data, plan.plan, on_batch
     )
     curve = [count(attacked('ce', plan.curve_plan, 1, scale)) for scale in plan.curve_scales]
-    named = {measures.name(loss): outcome for loss, outcome in outcomes.items()}
+    named = {measures.name(loss): outcomes[loss] for loss in LOSSES}
     return {
         **rates(count(ce)),
         'perturbation_stability_kl': float(kl.stable.mean()),

@@ -1,4 +1,4 @@
-"""A whole run: the only file with clocks, signals and loops over batches.
+"""A whole run, over data and time: batches, clocks, signals, checkpoints.
 
     summary = train(config, 'runs/demo')         # again, after any interruption: goes on from there
 
@@ -63,9 +63,9 @@ def train(config: Config, workdir: str | Path, command: str | None = None) -> di
     mesh = make_mesh()
     check_divisible(mesh, 'optimizer.batch_size', config.optimizer.batch_size)
     check_divisible(mesh, 'evaluation.batch_size', config.evaluation.batch_size)
-    claim_workdir(workdir, to_dict(config), splits.provenance, checksum(splits), command)
     summary_path = workdir / 'summary.json'
     with lock_workdir(workdir), precision(config), signals() as stop:
+        claim_workdir(workdir, to_dict(config), splits.provenance, checksum(splits), command)
         if summary_path.exists():
             print(f'{workdir} holds this run, finished; its report is drawn again.')
         else:

@@ -21,6 +21,12 @@ def make_state(num_devices: int, seed: int = 0):
     return replicate(make_mesh(jax.devices()[:num_devices]), state)
 
 
+def restored(checkpoints, like):
+    result = checkpoints.restore(like)
+    assert result is not None
+    return result
+
+
 def assert_equal(a, b):
     assert jax.tree.structure(a) == jax.tree.structure(b)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(a), jax.device_get(b))
@@ -34,10 +40,10 @@ def test_restores_state_and_progress_on_another_number_of_devices(tmp_path):
     first.close()
     second = Checkpoints(tmp_path, keep=1)
     like = make_state(1, seed=1)
-    restored, restored_progress = second.restore(like)
-    assert_equal(restored, state)
+    state_again, restored_progress = restored(second, like)
+    assert_equal(state_again, state)
     assert restored_progress == progress
-    assert restored.params['head']['bias'].sharding == like.params['head']['bias'].sharding
+    assert state_again.params['head']['bias'].sharding == like.params['head']['bias'].sharding
     second.close()
 
 
@@ -50,8 +56,8 @@ def test_saving_is_not_disturbed_by_donation(tmp_path):
     for _ in range(3):
         state = overwrite(state)
     checkpoints.wait()
-    restored, _ = checkpoints.restore(make_state(4))
-    assert_equal(restored, before)
+    state_again, _ = restored(checkpoints, make_state(4))
+    assert_equal(state_again, before)
     checkpoints.close()
 
 
@@ -65,8 +71,8 @@ def test_keeps_the_newest_two(tmp_path):
         checkpoints.save(state, Progress(best_step=int(state.step)))
     checkpoints.save(states[2].replace(params=states[0].params), Progress())  # step 3 is there
     assert checkpoints.newest_step() == 3
-    restored, _ = checkpoints.restore(make_state(1))
-    assert_equal(restored, states[2])
+    state_again, _ = restored(checkpoints, make_state(1))
+    assert_equal(state_again, states[2])
     checkpoints.close()
     for folder in ('last', 'best'):
         assert sorted(path.name for path in (tmp_path / folder).iterdir()) == ['2', '3']
@@ -94,7 +100,7 @@ def test_best_is_the_one_that_the_state_names(tmp_path):
     checkpoints.save_best(10, second.evaluated)  # the state of step 10 was never saved
     checkpoints.close()
     again = Checkpoints(tmp_path, keep=1)
-    _, progress = again.restore(make_state(1))
+    _, progress = restored(again, make_state(1))
     assert_equal(again.restore_best(progress.best_step, first.evaluated), first.evaluated)
     with pytest.raises(FileNotFoundError, match='best/10'):
         again.restore_best(10, first.evaluated)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto import event_pb2
 
 from configs import digits
 from war_jax.config import ConfigError, resolve
@@ -117,7 +117,8 @@ def test_tensorboard_events_are_the_metrics(finished):
     data, values = path.read_bytes(), {}
     while data:
         length = int.from_bytes(data[:8], 'little')
-        event = Event.FromString(data[12 : 12 + length])
+        message = data[12 : 12 + length]
+        event = event_pb2.Event.FromString(message)  # pyright: ignore[reportAttributeAccessIssue]
         for value in event.summary.value:
             values[value.tag, event.step] = value.simple_value
         data = data[16 + length :]
