@@ -54,7 +54,9 @@ class StepOptions:
 class Metrics(NamedTuple):
     """Scalars of one step, over the real examples of the global batch, before its update.
 
-    With adversarial weight perturbation they are those at the perturbed weights.
+    Risks and accuracies are of the training-mode passes, so the adversarial images, found against
+    the running statistics, meet the batch's own: adversarial_accuracy is no robust accuracy. With
+    adversarial weight perturbation they are those at the perturbed weights.
     """
 
     loss: Array
