@@ -8,7 +8,8 @@ A training step's share of the fastest of these says how much is left to gain. T
 in the run they are compared with, because a shared or throttled machine has no fixed peak.
 """
 
-# pyright: reportMissingImports=false  (torch is an extra that lint does without)
+# torch is an extra, which linting does without.
+# pyright: reportMissingImports=false
 
 from collections.abc import Callable
 from typing import NamedTuple

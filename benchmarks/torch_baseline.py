@@ -14,7 +14,8 @@ In one respect the step repeats what the published code does although it need no
 target f(x) is computed anew at every attack step. `Settings.hoist_targets` computes it once.
 """
 
-# pyright: reportMissingImports=false  (torch is an extra that lint does without)
+# torch is an extra, which linting does without.
+# pyright: reportMissingImports=false
 
 import os
 from dataclasses import dataclass

@@ -9,7 +9,8 @@ FLOP/s that were measured between its steps. The share of the ceiling (`flops_fr
 step's necessary work (`benchmarks.flops`) per second over the fastest of those.
 """
 
-# pyright: reportMissingImports=false  (torch is an extra that lint does without)
+# torch is an extra, which linting does without.
+# pyright: reportMissingImports=false
 
 import argparse
 import os
