@@ -125,6 +125,7 @@ class Run:
 
         if self.is_validation(step) and progress.validated_step < step:
             progress = self.validate(state, step, progress, log)  # it was interrupted
+            self.leave_if_told(step)  # interrupted again: this state is on disk already
         with progress_bar('train', parts.total_steps, initial=step) as bar:
             for indices, mask in self.batches(step):
                 state, metrics = parts.step(state, key, data.batch(indices, mask))
