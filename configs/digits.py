@@ -7,7 +7,8 @@
 Argument, comma-separated: DEPTH-WIDTH (10-0.5), lambda=NUMBER, seed=NUMBER, natural | madry |
 trades | mart, smoke.
 
-Wall time and results: docs/results.md
+Two minutes on two CPU cores, 99 % natural and 73 % robust accuracy (PGD-20, 5 starts) at
+epsilon 0.2; the twin 98 % and 0 %. Provenance and intervals: docs/results.md
 """
 
 from configs import default

@@ -18,7 +18,8 @@ Argument, comma-separated:
     cifar10 | cifar100 | svhn_cropped  data set
     smoke                              tiny network, few images, one epoch: is everything there?
 
-Wall time and results: docs/results.md
+What has been measured with it, on what: docs/results.md. The papers report for WRN-34-10 after
+TRADES' 76 epochs 84.92 % natural and 56.61 % PGD-20 accuracy; we have not run that yet.
 """
 
 from configs import default
