@@ -1,16 +1,13 @@
-"""Rows as Markdown, CSV or LaTeX text, and numbers as a reader wants to see them.
+"""Rows as Markdown or LaTeX text, and numbers as a reader wants to see them.
 
     header = ('Measure', 'Rate', '95 % interval')
     rows = [('natural', percent(0.975), percent_interval((0.953, 0.987)))]
     print(markdown(header, rows, align='lrr'))
 
 A cell is plain text: whatever it holds (a path with underscores, a data set called `a|b`) comes
-out of the renderer as the same characters and never as markup. CSV is for programs: give it the
-numbers themselves, not their formatted text.
+out of the renderer as the same characters and never as markup.
 """
 
-import csv as csv_module
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -110,20 +107,6 @@ def markdown_text(value: object) -> str:
     """`value` as text that Markdown prints literally, in a table cell or within a paragraph."""
     escaped = _MARKDOWN_SPECIAL.sub(r'\\\g<0>', str(value))
     return re.sub(r'\r\n|\r|\n', '<br>', escaped)
-
-
-def csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """RFC 4180 with line feeds; None and non-finite floats become empty fields.
-
-    Floats keep every digit: reading them back gives the same number.
-    """
-    _check(header, rows)
-    text = io.StringIO()
-    writer = csv_module.writer(text, lineterminator='\n')
-    for row in (header, *rows):
-        gaps = [isinstance(cell, float) and not math.isfinite(cell) for cell in row]
-        writer.writerow(['' if gap else cell for gap, cell in zip(gaps, row, strict=True)])
-    return text.getvalue()
 
 
 def latex(header: Sequence[str], rows: Sequence[Sequence[object]], align: str) -> str:
