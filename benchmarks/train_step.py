@@ -80,16 +80,16 @@ def build_jax_step(network: Network, batch: int) -> Step:
     splits = Splits('random', NUM_CLASSES, data, data, data, extra=None, provenance='random')
     mesh = make_mesh()
     parts = build(config, splits, mesh)
-    state, key = parts.create_state(), parts.key
+    state, key, rule = parts.create_state(), parts.key, parts.rule
     everything = Batch(images, labels, np.ones(batch, bool), np.arange(batch, dtype=np.int32))
     examples = shard(mesh, everything)
     started = time.perf_counter()
-    compiled = parts.step.lower(state, key, examples).compile()
+    compiled = parts.step.lower(state, key, rule, examples).compile()
     compile_seconds = time.perf_counter() - started
 
     def run() -> None:
         nonlocal state  # the step donates its state's buffers: the old one is gone
-        state, metrics = compiled(state, key, examples)
+        state, metrics = compiled(state, key, rule, examples)
         jax.block_until_ready((state, metrics))
 
     return Step(run, compile_seconds)

@@ -93,6 +93,26 @@ DEFAULTS: dict[str, Any] = {
         # Not in the attack.
         'label_smoothing': 0.0,
     },
+    # Width adjusted regularization: lambda grows during training until the risk ratio (natural risk
+    # / robust regularization) is that of a tuned thin network.
+    'war': {
+        # The folder of the thin network's finished run, or its war.json. lambda then starts at the
+        # thin network's (objective.lam is not used) and never falls below it. '': lambda stays
+        # objective.lam.
+        'reference': '',
+        # What the ratio is held to: the thin network's 'trajectory' at the same share of training,
+        # or its end value throughout ('constant').
+        'target': 'trajectory',
+        # Over a whole training, log lambda grows by gain * the mean of (log target - log ratio): at
+        # 6, the ratio follows its target within about a tenth of the training; at 30, it swings
+        # around it (docs/results.md). 0: lambda is constant.
+        'gain': 6.0,
+        # The ratio is that of moving averages over this many epochs. What a reference was recorded
+        # with, a run that uses it must have too.
+        'averaging_epochs': 1.0,
+        # lambda is at most this many times the thin network's.
+        'max_factor': 10.0,
+    },
     # Stochastic gradient descent.
     'optimizer': {
         # Passes over the training examples.
@@ -158,7 +178,9 @@ DEFAULTS: dict[str, Any] = {
         'test_examples': 0,
     },
     'checkpoint': {
-        # Steps between two checkpoints, besides the one at the end of each epoch. 0: only that.
+        # Epochs between two checkpoints; an evaluation makes one too.
+        'every_epochs': 1,
+        # Steps between two further ones. 0: none.
         'every_steps': 0,
         # How many of the latest to keep; the best is kept as well.
         'keep': 2,

@@ -19,12 +19,11 @@ FLOORS = (
     ('config_rules', 'config', 'config_argument', 'mesh', 'models', 'attacks', 'records', 'report'),
     ('data', 'measures'),
     ('training',),
+    ('run', 'study'),
     ('command_line', 'main'),
 )
 PLACES = {
-    name: (floor, column)
-    for floor, names in enumerate(FLOORS)
-    for column, name in enumerate(names)
+    name: (floor, column) for floor, names in enumerate(FLOORS) for column, name in enumerate(names)
 }
 FORBIDDEN = ('ntk', 'neural_tangents')
 

@@ -39,6 +39,7 @@ __all__ = [
     'ObjectiveConfig',
     'OptimizerConfig',
     'ThreatConfig',
+    'WarConfig',
     'resolve',
     'to_dict',
 ]
@@ -107,9 +108,7 @@ class ModelConfig:
 class BatchNormConfig:
     momentum: Annotated[float, above(0), at_most(1)]
     statistics: Literal['global', 'per_device']
-    updates: Literal[
-        'natural,adversarial', 'adversarial,natural', 'natural,adversarial,natural'
-    ]
+    updates: Literal['natural,adversarial', 'adversarial,natural', 'natural,adversarial,natural']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +130,15 @@ class ObjectiveConfig:
     name: Literal['natural', 'madry', 'trades', 'mart']
     lam: NonNegative
     label_smoothing: Fraction
+
+
+@dataclasses.dataclass(frozen=True)
+class WarConfig:
+    reference: str
+    target: Literal['trajectory', 'constant']
+    gain: NonNegative
+    averaging_epochs: AboveZero
+    max_factor: Annotated[float, at_least(1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +180,7 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
+    every_epochs: Positive
     every_steps: Count
     keep: Positive
 
@@ -191,6 +200,7 @@ class Config:
     threat: ThreatConfig
     attack: AttackConfig
     objective: ObjectiveConfig
+    war: WarConfig
     optimizer: OptimizerConfig
     ema_decay: Fraction
     awp: AwpConfig
@@ -252,6 +262,9 @@ def _check_together(config: Config) -> None:
     if config.attack.init == 'none' and config.objective.name == 'trades':
         rule = "must not be that with objective.name = 'trades', whose KL has no gradient at x"
         raise refusal('attack.init', 'none', rule, "'gaussian'")
+    if config.war.reference and config.objective.name == 'natural':
+        rule = "must be empty with objective.name = 'natural', which has no regularization"
+        raise refusal('war.reference', config.war.reference, rule, "''")
     for group, attack in (('attack', config.attack), ('evaluation', evaluation)):
         if attack.init == 'uniform' and attack.init_scale > 1:
             rule = f"is a fraction of the ball with {group}.init = 'uniform': must be at most 1"

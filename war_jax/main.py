@@ -50,7 +50,8 @@ def run(argv: list[str]) -> int:
     from war_jax.data.sources import DataError
     from war_jax.mesh import spread_over_cores
     from war_jax.report.run_files import ReportError
-    from war_jax.training.loop import TrainingError, train
+    from war_jax.run import train
+    from war_jax.training.loop import TrainingError
 
     if config.batch_norm.statistics == 'global':  # else the number of devices changes the result
         spread_over_cores(config.optimizer.batch_size, config.evaluation.batch_size)

@@ -30,7 +30,8 @@ def spread_over_cores(*batch_sizes: int) -> None:
 
     XLA runs most convolutions of a CPU device on one core, and those of several devices side by
     side: on two cores a TRADES step of WRN-16-2 takes 1.2 s on two devices and 1.8 s on one. The
-    number is the largest one up to the number of cores that divides all `batch_sizes`.
+    number is the largest one up to the number of cores that divides all `batch_sizes`; without
+    any, the number of cores.
     A number chosen by the user in XLA_FLAGS is left alone; accelerators do not care.
     """
     if 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', ''):

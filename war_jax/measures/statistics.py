@@ -1,10 +1,16 @@
-"""How far a rate counted on finitely many examples can be from the true one.
+"""How far a measured number can be from the true one, and how one number depends on another.
 
     lower, upper = binomial_interval(successes=84, total=100)          # (0.756, 0.899)
+    mean, lower, upper = mean_interval([0.71, 0.74, 0.73])             # (0.727, 0.689, 0.765)
+    per_doubling = slope([-1.0, 0.0, 1.0], [0.60, 0.65, 0.70])         # 0.05
+    best = parabola_peak([0.0, 1.0, 2.0], [0.60, 0.70, 0.65])          # 1.167
 """
 
+import math
+from collections.abc import Sequence
 from operator import index
 
+import numpy as np
 from scipy import stats
 
 
@@ -32,3 +38,72 @@ def binomial_interval(
         raise ValueError(f'confidence = {confidence}: expected a number between 0 and 1')
     interval = stats.binomtest(successes, total).proportion_ci(confidence, method='wilson')
     return float(interval.low), float(interval.high)
+
+
+def mean_interval(
+    values: Sequence[float], *, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """(mean, lower, upper): Student's t interval for the mean of what `values` were drawn from.
+
+    Of trainings with several seeds it covers the draw of the seed, and of nothing else. One value
+    says nothing about the spread: its interval is (-infinity, infinity).
+
+    Raises ValueError for no values, values that are not finite, and a confidence outside (0, 1).
+    Source: Student, The probable error of a mean, Biometrika 6 (1908).
+    """
+    array = np.asarray(values, float)
+    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f'{list(values)}: expected at least one value, all of them finite')
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f'confidence = {confidence}: expected a number between 0 and 1')
+    # About the first value, so that equal values have exactly that mean and no spread.
+    mean = float(array[0] + (array - array[0]).mean())
+    if array.size == 1:
+        return mean, -math.inf, math.inf
+    quantile = float(stats.t.ppf(0.5 + confidence / 2.0, array.size - 1))
+    half = quantile * float((array - array[0]).std(ddof=1)) / math.sqrt(array.size)
+    return mean, mean - half, mean + half
+
+
+def geometric_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """(geometric mean, lower, upper): `mean_interval` of the logarithms, read back; 95 %.
+
+    For positive quantities that differ by factors, as lambda or a ratio of costs. The interval of
+    one value is (0, infinity). Raises ValueError unless all values are positive and finite.
+    """
+    if not all(0.0 < value < math.inf for value in values):
+        raise ValueError(f'{list(values)}: expected positive, finite values')
+    # In units of the first value, so that equal values have exactly that mean.
+    interval = mean_interval([math.log(value / values[0]) for value in values])
+    mean, lower, upper = (values[0] * math.exp(bound) for bound in interval)
+    return mean, lower, upper
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Of the least-squares line through the points (x, y).
+
+    Raises ValueError for fewer than two different x, and for another number of y.
+    """
+    across, up = np.asarray(x, float), np.asarray(y, float)
+    if across.shape != up.shape or len(np.unique(across)) < 2:
+        raise ValueError(f'x = {list(x)}, y = {list(y)}: expected pairs with two different x')
+    centred = across - across.mean()
+    # The shift of y by a constant changes nothing but rounding: equal y have the slope 0 exactly.
+    return float(centred @ (up - up[0]) / (centred @ centred))
+
+
+def parabola_peak(x: Sequence[float], y: Sequence[float]) -> float:
+    """Where the parabola through three points has its maximum; the middle one if all are level.
+
+    The middle point is the highest (others may be as high), which puts the peak between the
+    midpoints of the two intervals. Raises ValueError unless x increases and the middle is highest.
+    """
+    left, middle, right = (float(value) for value in x)
+    if not (left < middle < right and y[0] <= y[1] >= y[2]):
+        raise ValueError(f'x = {list(x)}, y = {list(y)}: expected the highest point in the middle')
+    rise, fall = (y[1] - y[0]) / (middle - left), (y[2] - y[1]) / (right - middle)
+    if rise == fall:
+        return middle
+    # The derivative is linear: `rise` at the middle of the first interval, `fall` of the second.
+    first, second = (left + middle) / 2.0, (middle + right) / 2.0
+    return first + (second - first) * rise / (rise - fall)

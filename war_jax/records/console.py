@@ -86,3 +86,15 @@ def describe_accuracies(values: Mapping[str, Any]) -> str:
         f'natural {values["natural_accuracy"]:.2%}  robust {values["robust_accuracy"]:.2%}  '
         f'stability {values["perturbation_stability"]:.2%}'
     )
+
+
+class Display:
+    """Where a run shows what it does: on the terminal. A study shows many runs at once instead."""
+
+    def say(self, text: str) -> None:
+        print(text)
+
+    def bar(
+        self, name: str, total: int, initial: int = 0, leave: bool = True
+    ) -> 'tqdm[Any] | LogBar':
+        return progress_bar(name, total, initial, leave)

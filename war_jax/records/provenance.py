@@ -2,8 +2,8 @@
 
     with lock_workdir(workdir):
         claim_workdir(workdir, to_dict(config), data='1,797 handwritten digits ...',
-                      checksum='5e1f...', command='python -m war_jax.main ...')
-        log.write(session(step=0))               # once for every time the run is started
+                      checksum='5e1f...', command='python -m war_jax.main ...', devices=devices)
+        log.write(session(0, devices))           # once for every time the run is started
 
 A workdir belongs to one configuration and one set of images: another run in it is refused, not
 mixed in. What may differ from session to session is the machine and the program, and each session
@@ -17,7 +17,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,25 @@ import jax
 from war_jax.config import ConfigError
 from war_jax.records.files import plain, write_json
 
-# Keys that change no result: a run may go on with others.
-_FREE = ('data.data_dir', 'log.', 'checkpoint.')
+# Keys that change no result: a run may go on with others. A reference counts by what it holds.
+_FREE = ('data.data_dir', 'log.', 'checkpoint.', 'war.reference')
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint', 'scikit-learn')
 # What flock says on a file system that has no locks, as some of clusters have none.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def claim_workdir(
-    workdir: Path, config: Mapping[str, Any], data: str, checksum: str, command: str | None
-) -> None:
+    workdir: Path,
+    config: Mapping[str, Any],
+    data: str,
+    checksum: str,
+    command: str | None,
+    devices: Sequence[Any],
+    reference: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Write config.json, or check that the one there is of this configuration and these images.
+
+    Returns the provenance in it: that of the run's first session.
 
     Args:
       workdir: made if it is not there.
@@ -45,6 +53,8 @@ def claim_workdir(
       data: one sentence on the data, for the report.
       checksum: of the images and labels, see `war_jax.data.sources.checksum`.
       command: the command line that started the run; None if Python code did.
+      devices: the JAX devices that it runs on.
+      reference: the contents of the war.json that it is held to, if it is.
 
     Raises ConfigError, one line: for a workdir that cannot be written to, a config.json that cannot
     be read, a run of another configuration (the first keys that differ are named; those that
@@ -53,13 +63,14 @@ def claim_workdir(
     path = workdir / 'config.json'
     _make(workdir)
     if not path.exists():
-        about = {**provenance(), 'command': command, 'data': data, 'checksum': checksum}
+        about = {**provenance(devices), 'command': command, 'data': data, 'checksum': checksum}
+        contents = {'config': config, 'provenance': about, 'reference': reference}
         try:
-            write_json(path, {'config': config, 'provenance': about})
+            write_json(path, contents)
         except OSError as error:
             raise _cannot_write(workdir, error) from error
-        return
-    recorded, recorded_checksum = _read(workdir, path)
+        return about
+    recorded, about, recorded_reference = _read(workdir, path)
     theirs, ours = dict(_flatten(recorded)), dict(_flatten(plain(config)))
     changed = [
         f'{key} = {ours.get(key)!r} (there {theirs.get(key)!r})'
@@ -72,11 +83,21 @@ def claim_workdir(
             f'{"; ".join(changed[:4])}{"; ..." if changed[4:] else ""}: use a new workdir, also '
             'to train for longer or to evaluate differently'
         )
-    if checksum != recorded_checksum:
+    if plain(reference) != recorded_reference:
+        raise ConfigError(
+            f'--workdir={workdir}: holds a run with another war.reference: the file has changed '
+            'since it began, or there was none; use a new workdir'
+        )
+    if checksum != about['checksum']:
         raise ConfigError(
             f'--workdir={workdir}: holds a run on other images or labels than {data.rstrip(".")}: '
             'the data have changed since it began; restore them, or use a new workdir'
         )
+    return about
+
+
+class WorkdirInUse(ConfigError):
+    """Another process is running in it."""
 
 
 @contextmanager
@@ -87,7 +108,8 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
     stays: removing it could take it from a process that has just opened it. On a file system
     without locks there is none, and two processes are not told apart.
 
-    Raises ConfigError, one line, if another process holds it or the workdir cannot be written to.
+    Raises WorkdirInUse if another process holds it, ConfigError if the workdir cannot be written
+    to; one line each.
     """
     _make(workdir)
     try:
@@ -98,7 +120,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(
+            raise WorkdirInUse(
                 f'--workdir={workdir}: another process is running in it; wait for it, or use '
                 'another workdir'
             ) from error
@@ -110,27 +132,27 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def session(step: int) -> dict[str, Any]:
+def session(step: int, devices: Sequence[Any]) -> dict[str, Any]:
     """The row of metrics.jsonl that says what goes on from `step` (0: begins) on what machine."""
-    return {'kind': 'session', 'step': step, **_circumstances()}
+    return {'kind': 'session', 'step': step, **_circumstances(devices)}
 
 
-def provenance() -> dict[str, Any]:
+def provenance(devices: Sequence[Any]) -> dict[str, Any]:
     """Commit, versions and devices of this process."""
     return {
-        **_circumstances(),
+        **_circumstances(devices),
         'platform': jax.default_backend(),
         'python': platform.python_version(),
     }
 
 
-def _circumstances() -> dict[str, Any]:
+def _circumstances(devices: Sequence[Any]) -> dict[str, Any]:
     """What may change between two sessions of a run, and then its last bits."""
     return {
         'commit': commit(),
         'versions': {name: importlib.metadata.version(name) for name in _LIBRARIES},
-        'device': jax.devices()[0].device_kind,
-        'num_devices': jax.device_count(),
+        'device': devices[0].device_kind,
+        'num_devices': len(devices),
     }
 
 
@@ -161,11 +183,14 @@ def _cannot_write(workdir: Path, error: OSError) -> ConfigError:
     return ConfigError(f'--workdir={workdir}: cannot be written to: {error.strerror or error}')
 
 
-def _read(workdir: Path, path: Path) -> tuple[Mapping[str, Any], str]:
-    """Configuration and checksum of the run in `workdir`."""
+def _read(workdir: Path, path: Path) -> tuple[Mapping[str, Any], dict[str, Any], Any]:
+    """Configuration, provenance (with a checksum) and reference of the run in `workdir`."""
     try:
-        about = json.loads(path.read_text('utf-8'))
-        config, checksum = about['config'], about['provenance']['checksum']
+        contents = json.loads(path.read_text('utf-8'))
+        config, about, reference = (
+            contents[name] for name in ('config', 'provenance', 'reference')
+        )
+        about['checksum']
         if not isinstance(config, Mapping):
             raise TypeError('its configuration is no group of keys')
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -174,7 +199,7 @@ def _read(workdir: Path, path: Path) -> tuple[Mapping[str, Any], str]:
             f'--workdir={workdir}: its config.json is not one that this program can read '
             f'({reason}): use a new workdir'
         ) from error
-    return config, checksum
+    return config, about, reference
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:

@@ -31,24 +31,9 @@ def network(config: Mapping[str, Any]) -> str:
 def table(run: Run) -> str:
     """What the numbers of the page depend on, as a Markdown table."""
     config, about, summary = run.config, run.provenance, run.summary
-    attack, optimizer, threat = config['attack'], config['optimizer'], config['threat']
-    if config['objective']['name'] == 'natural':
-        training = 'Natural: cross-entropy of the clean images, no attack'
-    else:
-        training = (
-            f'{OBJECTIVES[config["objective"]["name"]]}, λ = {config["objective"]["lam"]:g}; '
-            f'{ball(threat)}; PGD-{attack["num_steps"]}, step size '
-            f'{_pixels(attack["step_size"])}, {_start(attack)}'
-        )
-    versions = {'Python': about['python'], **about['versions']}
-    options = {
-        'label smoothing': config['objective']['label_smoothing'],
-        'AWP γ': config['awp']['gamma'],
-        'measured weights: moving average with decay': config['ema_decay'],
-    }
-    training += ''.join(f'; {name} {value:g}' for name, value in options.items() if value)
+    lam = f'λ = {config["objective"]["lam"]:g}'
     rows = [
-        ('Attack of the headline', headline_attack(run)),
+        ('Attack of the headline', headline_attack(config['evaluation'], summary)),
         ('Images', f'{summary["num_examples"]:,} of the {summary["split"]} split'),
         ('Data', about['data']),
         ('SHA-256 of the data', about['checksum']),
@@ -58,20 +43,47 @@ def table(run: Run) -> str:
             f'{RATES[summary["selected_by"]]} on {summary["selected_on"]} images',
         ),
         ('Network', f'{network(config)}, {config["model"]["compute_dtype"]}'),
-        ('Training', training),
-        (
-            'Optimizer',
-            f'SGD, {optimizer["epochs"]} epochs, batch {optimizer["batch_size"]}, learning rate '
-            f'{optimizer["learning_rate"]:g} ({optimizer["schedule"]}), momentum '
-            f'{optimizer["momentum"]:g}, weight decay {optimizer["weight_decay"]:g}',
-        ),
+        ('Training', training(config, lam)),
+        ('Optimizer', optimizer(config)),
         ('Seed', config['seed']),
         ('Commit', about['commit']),
         ('Device', f'{about["num_devices"]} × {about["device"]}'),
-        ('Versions', ', '.join(f'{name} {version}' for name, version in versions.items())),
+        ('Versions', versions(about)),
         ('Wall time', tables.duration(summary['seconds'])),
     ]
     return tables.markdown(('What', 'How'), rows, 'll')
+
+
+def training(config: Mapping[str, Any], lam: str) -> str:
+    """What was minimised, under which attack; `lam` is the text on lambda, 'λ = 6'."""
+    if config['objective']['name'] == 'natural':
+        text = 'Natural: cross-entropy of the clean images, no attack'
+    else:
+        attack = config['attack']
+        text = (
+            f'{OBJECTIVES[config["objective"]["name"]]}, {lam}; {ball(config["threat"])}; '
+            f'PGD-{attack["num_steps"]}, step size {_pixels(attack["step_size"])}, {_start(attack)}'
+        )
+    options = {
+        'label smoothing': config['objective']['label_smoothing'],
+        'AWP γ': config['awp']['gamma'],
+        'measured weights: moving average with decay': config['ema_decay'],
+    }
+    return text + ''.join(f'; {name} {value:g}' for name, value in options.items() if value)
+
+
+def optimizer(config: Mapping[str, Any]) -> str:
+    settings = config['optimizer']
+    return (
+        f'SGD, {settings["epochs"]} epochs, batch {settings["batch_size"]}, learning rate '
+        f'{settings["learning_rate"]:g} ({settings["schedule"]}), momentum '
+        f'{settings["momentum"]:g}, weight decay {settings["weight_decay"]:g}'
+    )
+
+
+def versions(about: Mapping[str, Any]) -> str:
+    named = {'Python': about['python'], **about['versions']}
+    return ', '.join(f'{name} {version}' for name, version in named.items())
 
 
 def ball(threat: Mapping[str, Any]) -> str:
@@ -94,11 +106,11 @@ def _pixels(value: float) -> str:
     return f'{value:.4g} ({whole}/255)' if is_fraction else f'{value:.4g}'
 
 
-def headline_attack(run: Run) -> str:
-    budget = run.config['evaluation']
+def headline_attack(budget: Mapping[str, Any], threat: Mapping[str, Any]) -> str:
+    """budget: the configuration of the evaluation; threat: anything with a norm and an epsilon."""
     runs = 'once' if budget['restarts'] == 1 else f'{budget["restarts"]} times, the worst counts'
     return (
-        f'PGD-{budget["num_steps"]} on the {HEADLINE_LOSS}: {ball(run.summary)}, step '
+        f'PGD-{budget["num_steps"]} on the {HEADLINE_LOSS}: {ball(threat)}, step '
         f'size {_pixels(budget["step_size"])}, {_start(budget)}, run {runs}'
     )
 

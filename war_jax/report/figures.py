@@ -4,11 +4,7 @@
     examples(Path('examples.png'), clean, adversarial, labels, clean_predictions, adv_predictions)
     stability_curve(Path('stability.png'), epsilons, rates, bands, epsilon=0.031, norm='linf')
 
-Only matplotlib's objects are used, never pyplot: no window, no global list of figures, no effect on
-the plots of a program that calls this one. Each file is written whole or not at all.
-
-Colours are Okabe and Ito's, which readers with any common colour blindness tell apart; line style
-and marker differ too, for print in grey.
+Line style and marker differ like the colours do, for print in grey.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,68 +13,32 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    PercentFormatter,
-)
+from matplotlib.ticker import MaxNLocator
 
-from war_jax.records.files import replacing
+from war_jax.report import drawing
+from war_jax.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILION
 
 NORMS = {'linf': 'L∞', 'l2': 'L2'}
 MAX_EXAMPLES = 10
 
-_DPI = 160
-_INK, _GREY = '#222222', '#767676'
-_BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE = '#0072B2', '#D55E00', '#009E73', '#AA4499', '#E69F00'
-
 # key in the rows -> (name, colour, line style, marker)
 _RATES = {
-    'natural_accuracy': ('natural', _BLUE, '-', 'o'),
-    'perturbation_stability': ('stability', _GREEN, '--', '^'),
-    'robust_accuracy': ('robust', _VERMILION, '-', 's'),
+    'natural_accuracy': ('natural', BLUE, '-', 'o'),
+    'perturbation_stability': ('stability', GREEN, '--', '^'),
+    'robust_accuracy': ('robust', VERMILION, '-', 's'),
 }
 _RISKS = {
-    'natural_risk': ('natural risk', _BLUE, '-'),
-    'robust_regularization': ('robust regularization', _VERMILION, '-'),
-    'lambda': ('λ', _INK, '--'),
+    'natural_risk': ('natural risk', BLUE, '-'),
+    'robust_regularization': ('robust regularization', VERMILION, '-'),
+    'lambda': ('λ', INK, '--'),
 }
 _LIPSCHITZ = {
-    'local_lipschitz': ('output ratio', _PURPLE, '-', 'o'),
-    'local_lipschitz_kl_gradient': ('KL gradient', _ORANGE, '--', '^'),
+    'local_lipschitz': ('output ratio', PURPLE, '-', 'o'),
+    'local_lipschitz_kl_gradient': ('KL gradient', ORANGE, '--', '^'),
 }
 
-_STYLE: dict[Any, Any] = {
-    'font.family': 'DejaVu Sans',  # ships with matplotlib and has every symbol used here
-    'font.size': 9,
-    'axes.titlesize': 10,
-    'axes.titlelocation': 'left',
-    'axes.titleweight': 'bold',
-    'axes.edgecolor': _GREY,
-    'axes.labelcolor': _INK,
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.grid': True,
-    'grid.color': '#E4E4E4',
-    'grid.linewidth': 0.6,
-    'xtick.color': _GREY,
-    'ytick.color': _GREY,
-    'xtick.labelcolor': _INK,
-    'ytick.labelcolor': _INK,
-    'lines.linewidth': 1.6,
-    'lines.markersize': 4,
-    'legend.frameon': False,
-    'legend.fontsize': 8.5,
-    'legend.handlelength': 2.0,
-    'legend.columnspacing': 1.2,
-    'legend.handletextpad': 0.5,
-}
-_MARK = {'color': _GREY, 'linestyle': ':', 'linewidth': 1.4, 'zorder': 0.5}
+_MARK = {'color': GREY, 'linestyle': ':', 'linewidth': 1.4, 'zorder': 0.5}
 
 
 def training_curves(
@@ -94,7 +54,7 @@ def training_curves(
     `train` and `validation` are the rows of those kinds in metrics.jsonl, where a null is a gap;
     `split` names the images of the validation rows, `selected_epoch` is marked in every panel.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.0, 3.4), layout='constrained')
         accuracies, risks, lipschitz = figure.subplots(1, 3)
         last = max((float(row['epoch']) for row in (*train, *validation)), default=1.0)
@@ -102,25 +62,25 @@ def training_curves(
         for key, (name, colour, style, marker) in _RATES.items():
             x, y = _series(validation, key)
             options = {'color': colour, 'marker': marker, 'label': name}
-            accuracies.plot(x, y, style, markevery=_every(x), **options)
+            accuracies.plot(x, y, style, markevery=drawing.every(x), **options)
         accuracies.set(title=f'{split.capitalize()} accuracy', ylim=(-0.02, 1.02))
-        _percent_axis(accuracies)
+        drawing.percent_axis(accuracies)
 
         regularized = any(row.get('robust_regularization') for row in train)
         for key, (name, colour, style) in _RISKS.items():
             if key == 'lambda' and not regularized:
                 continue  # natural training: the weight of nothing
             x, y = _series(train, key)
-            _plot_positive(risks, x, y, style, color=colour, linewidth=1.2, label=name)
+            drawing.plot_positive(risks, x, y, style, color=colour, linewidth=1.2, label=name)
         risks.set_title('Training risks (nats)' + (' and λ' if regularized else ''))
-        _log_axis(risks)
+        drawing.log_axis(risks)
 
         for key, (name, colour, style, marker) in _LIPSCHITZ.items():
             x, y = _series(validation, key)
             options = {'color': colour, 'marker': marker, 'label': name}
-            _plot_positive(lipschitz, x, y, style, markevery=_every(x), **options)
+            drawing.plot_positive(lipschitz, x, y, style, markevery=drawing.every(x), **options)
         lipschitz.set_title(f'Local Lipschitzness ({split})')
-        _log_axis(lipschitz)
+        drawing.log_axis(lipschitz)
 
         for axes in (accuracies, risks, lipschitz):
             # Named once, in the panel whose legend has room.
@@ -128,8 +88,8 @@ def training_curves(
             axes.axvline(selected_epoch, label=name, **_MARK)
             axes.set(xlabel='epoch', xlim=(0.0, 1.02 * last))
             axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=last >= 2))
-            _legend(axes)
-        _save(figure, path)
+            drawing.legend(axes)
+        drawing.save(figure, path)
 
 
 def stability_curve(
@@ -146,7 +106,7 @@ def stability_curve(
     `epsilons` increase; `rates` and `bands` (lower, upper) hold, under the names of metrics.jsonl,
     a fraction for each; `epsilon` is the radius of the training, marked by a vertical line.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 3.8), layout='constrained')
         axes = figure.subplots()
         x = np.asarray(epsilons, float)
@@ -160,9 +120,9 @@ def stability_curve(
         axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         axes.set_xlabel(f'{NORMS[norm]} radius ε of the attack (pixels in [0, 1])')
         axes.set_ylabel('share of the images')
-        _percent_axis(axes)
-        _legend(axes)
-        _save(figure, path)
+        drawing.percent_axis(axes)
+        drawing.legend(axes)
+        drawing.save(figure, path)
 
 
 def examples(
@@ -187,7 +147,7 @@ def examples(
         ('adversarial', adversarial[:shown], adversarial_predictions),
         (f'difference\n× {factor:g}', 0.5 + factor * difference, None),
     )
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(0.75 + 1.0 * shown, 3.75), layout='constrained')
         grid = figure.subplots(len(rows), shown, squeeze=False)
         for line, (name, images, predictions) in zip(grid, rows, strict=True):
@@ -198,15 +158,15 @@ def examples(
                 )
                 axes.grid(False)
                 axes.set(xticks=[], yticks=[])
-                axes.spines[:].set(visible=True, color=_GREY, linewidth=0.4)  # white ends too
+                axes.spines[:].set(visible=True, color=GREY, linewidth=0.4)  # white ends too
                 if predictions is not None:
                     label, predicted = int(labels[column]), int(predictions[column])
-                    colour = _INK if label == predicted else _VERMILION
+                    colour = INK if label == predicted else VERMILION
                     axes.set_title(
                         f'{label} → {predicted}', color=colour, loc='center', weight='normal', pad=3
                     )
-        figure.supxlabel('label → prediction, orange where wrong', color=_GREY, fontsize=8)
-        _save(figure, path)
+        figure.supxlabel('label → prediction, orange where wrong', color=GREY, fontsize=8)
+        drawing.save(figure, path)
 
 
 def _drawable(image: np.ndarray) -> np.ndarray:
@@ -231,49 +191,3 @@ def _series(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np
     pairs = [(epoch, np.nan if value is None else value) for epoch, value in values]
     x, y = np.asarray(pairs, float).reshape(-1, 2).T
     return x, y
-
-
-def _plot_positive(axes: Axes, x: np.ndarray, y: np.ndarray, *style: str, **options: Any) -> None:
-    """On a logarithmic axis: zeros become gaps, and what is never positive is left out."""
-    y = np.where(y > 0, y, np.nan)
-    if np.isfinite(y).any():
-        axes.plot(x, y, *style, **options)
-
-
-def _every(x: np.ndarray) -> int:
-    """A dozen or two of markers: enough to tell lines apart without hiding them."""
-    return max(1, len(x) // 12)
-
-
-def _percent_axis(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=0, symbol=' %'))
-
-
-def _log_axis(axes: Axes) -> None:
-    """Logarithmic y, labelled with plain numbers, over a decade at least: noise stays small."""
-    axes.set_yscale('log')
-    lower, upper = np.log10(axes.get_ylim())
-    missing = max(0.0, 1.0 - (upper - lower)) / 2
-    axes.set_ylim(10 ** (lower - missing), 10 ** (upper + missing))
-    subs = (1.0, 2.0, 5.0) if upper - lower < 2.5 else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend(axes: Axes) -> None:
-    """Below the axes, where it hides no data; an empty panel says that it is empty."""
-    handles, names = axes.get_legend_handles_labels()
-    if handles:
-        axes.legend(
-            handles, names, loc='upper center', bbox_to_anchor=(0.5, -0.16), ncols=len(handles)
-        )
-    else:
-        axes.text(0.5, 0.5, 'nothing recorded', transform=axes.transAxes, ha='center', color=_GREY)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    canvas = FigureCanvasAgg(figure)
-    with replacing(path) as temporary:
-        # Without the version in the file, equal data give equal bytes.
-        canvas.print_figure(temporary, format='png', dpi=_DPI, metadata={'Software': None})

@@ -7,7 +7,7 @@
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,17 +64,17 @@ def read_run(workdir: Path) -> Run:
             f'{workdir}: missing {", ".join(missing)}; war_jax.main writes config.json first and '
             'summary.json and examples.npz after its final evaluation: let the run finish'
         )
-    about = _read(workdir / 'config.json', _read_json)
-    summary = _read(workdir / 'summary.json', _read_json)
-    rows = _read(workdir / 'metrics.jsonl', read_json_lines)
-    arrays = _read(workdir / 'examples.npz', _read_npz)
-    _require(workdir / 'config.json', about, ('config', 'provenance'))
-    _require(workdir / 'config.json: provenance', about['provenance'], PROVENANCE_KEYS)
-    _require(workdir / 'summary.json', summary, SUMMARY_KEYS)
+    about = read_file(workdir / 'config.json', read_json)
+    summary = read_file(workdir / 'summary.json', read_json)
+    rows = read_file(workdir / 'metrics.jsonl', read_json_lines)
+    arrays = read_file(workdir / 'examples.npz', _read_npz)
+    require(workdir / 'config.json', about, ('config', 'provenance'))
+    require(workdir / 'config.json: provenance', about['provenance'], PROVENANCE_KEYS)
+    require(workdir / 'summary.json', summary, SUMMARY_KEYS)
     for name, found in summary['attacks'].items():
-        _require(workdir / f'summary.json: attacks: {name}', found, ATTACK_KEYS)
-    _require(workdir / 'summary.json: curve', summary['curve'], CURVE_KEYS)
-    _require(workdir / 'examples.npz', arrays, ARRAYS)
+        require(workdir / f'summary.json: attacks: {name}', found, ATTACK_KEYS)
+    require(workdir / 'summary.json: curve', summary['curve'], CURVE_KEYS)
+    require(workdir / 'examples.npz', arrays, ARRAYS)
     train, validation, starts = (
         [row for row in rows if row['kind'] == kind] for kind in ('train', 'validation', 'session')
     )
@@ -84,14 +84,15 @@ def read_run(workdir: Path) -> Run:
     return Run(config, about, train, validation, sessions, summary, arrays)
 
 
-def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
+def read_file(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """What `reader` makes of a file; ReportError names the file if it is unreadable."""
     try:
         return reader(path)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ReportError(f'{path}: unreadable ({error})') from error
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     return json.loads(path.read_text('utf-8'))
 
 
@@ -101,7 +102,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         return dict(archive)
 
 
-def _require(file: Path, found: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+def require(file: Path, found: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Raises ReportError, naming `file`, unless all keys were found in it."""
     absent = [key for key in keys if key not in found]
     if absent:
         raise ReportError(f'{file}: no {", ".join(absent)}')

@@ -210,7 +210,7 @@ def _measures(summary: Mapping[str, Any]) -> str:
 
 def _command(text: str | None) -> list[str]:
     if text is None:
-        return ['The run was started from Python, by `war_jax.training.loop.train`.']
+        return ['The run was started from Python, by `war_jax.run.train`.']
     # Indented: a code block that no character of the text can end.
     return ['\n'.join(f'    {line}' for line in text.splitlines())]
 

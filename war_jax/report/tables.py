@@ -1,16 +1,20 @@
-"""Rows as Markdown or LaTeX text, and numbers as a reader wants to see them.
+"""Rows as Markdown, LaTeX or CSV text, and numbers as a reader wants to see them.
 
     header = ('Measure', 'Rate', '95 % interval')
     rows = [('natural', percent(0.975), percent_interval((0.953, 0.987)))]
     print(markdown(header, rows, align='lrr'))
 
 A cell is plain text: whatever it holds (a path with underscores, a data set called `a|b`) comes
-out of the renderer as the same characters and never as markup.
+out of the renderer as the same characters and never as markup. CSV is for programs: its numbers
+are not rounded, and read back as what they were.
 """
 
+import csv
+import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _MISSING = '—'
 _MARKDOWN_SPECIAL = re.compile(r'[\\`*_\[\]<>|~$&#]')
@@ -128,6 +132,15 @@ def latex_text(value: object) -> str:
     return _LATEX_LETTER.sub(
         lambda match: '-{}' if match['hyphen'] else _LATEX.get(match[0], match[0]), str(value)
     )
+
+
+def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """These columns of the rows, with a header line. A float in full, None as nothing."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns, extrasaction='ignore', lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
 
 
 def _check(header: Sequence[str], rows: Sequence[Sequence[object]], align: str = '') -> None:

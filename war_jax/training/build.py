@@ -3,15 +3,18 @@
     mesh = make_mesh()
     parts = build(config, splits, mesh)
     state = parts.create_state()
-    state, metrics = parts.step(state, parts.key, batch)
+    state, metrics = parts.step(state, parts.key, parts.rule, batch)
+    another = parts.rerun(replace(config, seed=1), None)       # one program for all seeds, lambdas
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh
@@ -23,15 +26,20 @@ from war_jax.data.sources import Splits
 from war_jax.measures.evaluation import Measures, make_measures
 from war_jax.mesh import AXIS, replicate
 from war_jax.models.wide_resnet import WideResNet
+from war_jax.records.reference import Reference
 from war_jax.training.objective import OBJECTIVES, Objective
 from war_jax.training.optimizer import make_optimizer, make_schedule
 from war_jax.training.state import TrainState, create_state
 from war_jax.training.step import StepOptions, TrainStep, make_train_step
+from war_jax.training.war import WarRule, fixed_rule, width_adjusted_rule
 
 
 @dataclass(frozen=True)
 class Parts:
+    """What one run is made of; `step` and `measures` are compiled, each at its first call."""
+
     config: Config
+    reference: Reference | None
     mesh: Mesh
     model: WideResNet
     tx: optax.GradientTransformation
@@ -62,7 +70,7 @@ class Parts:
         )
         return (
             f'WRN-{model.depth}-{model.widen_factor:g} ({parameters:,} parameters), '
-            f'{config.objective.name}, on {jax.device_count()} x {jax.devices()[0].device_kind}; '
+            f'{config.objective.name}, on {len(self.devices)} x {self.devices[0].device_kind}; '
             f'{splits.name}: {sizes} images'
         )
 
@@ -73,9 +81,33 @@ class Parts:
         )
 
     @property
+    def devices(self) -> list[Any]:
+        return list(self.mesh.devices.flat)
+
+    @property
     def key(self) -> Array:
         """The key of all of training's randomness, on every device."""
         return replicate(self.mesh, jax.random.key(self.config.seed))
+
+    @property
+    def rule(self) -> WarRule:
+        """How lambda moves, on every device."""
+        return replicate(self.mesh, self._rule())
+
+    def rerun(self, config: Config, reference: Reference | None) -> 'Parts':
+        """The parts of another run of the same compiled programs.
+
+        Raises ValueError unless `config` differs in nothing but the seed, lambda and its rule.
+        """
+        ours = replace(
+            self.config,
+            seed=config.seed,
+            war=config.war,
+            objective=replace(self.config.objective, lam=config.objective.lam),
+        )
+        if ours != config:
+            raise ValueError('only seed, objective.lam and war may differ within one program')
+        return replace(self, config=config, reference=reference)
 
     def create_state(self) -> TrainState:
         """A fresh state, on every device."""
@@ -84,12 +116,30 @@ class Parts:
         return replicate(self.mesh, create(jax.random.key(self.config.seed)))
 
     def _fresh_state(self, key: Array) -> TrainState:
-        lam, ema = self.config.objective.lam, self.config.ema_decay > 0
-        return create_state(key, self.model, self.tx, self.image_shape, lam, ema)
+        ema = self.config.ema_decay > 0
+        return create_state(key, self.model, self.tx, self.image_shape, self._rule(), ema)
+
+    def _rule(self) -> WarRule:
+        war, epochs = self.config.war, self.config.optimizer.epochs
+        averaged_steps = war.averaging_epochs * self.steps_per_epoch
+        decay = max(0.0, 1 - 1 / averaged_steps)
+        if self.reference is None:
+            return fixed_rule(self.config.objective.lam, decay, self.total_steps, epochs)
+        return width_adjusted_rule(
+            self.reference.lam,
+            war.gain / self.total_steps,
+            war.max_factor * self.reference.lam,
+            decay,
+            self.total_steps,
+            targets(self.reference, war.target, epochs),
+        )
 
 
-def build(config: Config, splits: Splits, mesh: Mesh) -> Parts:
-    """Nothing is compiled or allocated on a device yet."""
+def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | None = None) -> Parts:
+    """Nothing is compiled or allocated on a device yet.
+
+    reference: what config.war.reference names, read and checked.
+    """
     num_train, *image_shape = splits.train.images.shape
     model = make_model(config, splits.num_classes)
     batch_size = config.optimizer.batch_size - extra_per_batch(config)
@@ -114,6 +164,7 @@ def build(config: Config, splits: Splits, mesh: Mesh) -> Parts:
     test_budget = Budget(test.num_steps, test.step_size, test.init, test.init_scale)
     return Parts(
         config=config,
+        reference=reference,
         mesh=mesh,
         model=model,
         tx=tx,
@@ -124,10 +175,21 @@ def build(config: Config, splits: Splits, mesh: Mesh) -> Parts:
         objective=objective,
         # In bfloat16 an attack meets rounding as large as its perturbation; accuracies so obtained
         # could not be compared with anybody's.
-        measures=make_measures(
-            model.clone(dtype=model.param_dtype), mesh, threat, test_budget
-        ),
+        measures=make_measures(model.clone(dtype=model.param_dtype), mesh, threat, test_budget),
     )
+
+
+def targets(reference: Reference, target: str, epochs: int) -> np.ndarray:
+    """(epochs,) the risk ratio to hold at the end of each epoch.
+
+    A trajectory of another number of epochs is read at the same shares of training, along straight
+    lines between the logarithms.
+    """
+    if target == 'constant':
+        return np.full(epochs, reference.zeta)
+    recorded = np.log(reference.trajectory)
+    shares = np.arange(1, len(recorded) + 1) / len(recorded)
+    return np.exp(np.interp(np.arange(1, epochs + 1) / epochs, shares, recorded))
 
 
 def make_model(config: Config, num_classes: int) -> WideResNet:

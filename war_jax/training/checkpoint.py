@@ -1,13 +1,16 @@
 """What of a run survives: its newest states, and its best network.
 
     checkpoints = Checkpoints(workdir / 'checkpoints', keep=2)
-    checkpoints.save(state, progress)                          # returns while the disk still writes
+    checkpoints.save(state, progress)
     state, progress = checkpoints.restore(like=state)
     variables = checkpoints.restore_best(progress.best_step, like=state.evaluated)
 
 `last/` holds whole training states, from which a run goes on bit for bit; `best/` the variables by
 which the run is judged. Orbax writes each to a temporary name and renames it when it is complete,
 so a kill at any time leaves the checkpoint before it in force.
+
+A save returns when it is on disk. Orbax's asynchronous one writes while training goes on, but two
+runs in two threads of a process, as a study has them, then take each other's files apart.
 """
 
 import dataclasses
@@ -15,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from war_jax.training.state import TrainState
@@ -41,21 +43,19 @@ class Checkpoints:
         self._best = _manager(directory / 'best', 2)
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Asynchronously; a state that is already there is not written again."""
+        """A state that is already there is not written again."""
         step = int(state.step)
         if step in self._last.all_steps():
             return
-        # The state names its best network, which must not be lost by a kill between the two.
-        self._best.wait_until_finished()
         _save(
             self._last,
             step,
-            state=ocp.args.StandardSave(_copy(state)),
+            state=ocp.args.StandardSave(state),
             progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
         )
 
     def save_best(self, step: int, variables: dict[str, Any]) -> None:
-        _save(self._best, step, variables=ocp.args.StandardSave(_copy(variables)))
+        _save(self._best, step, variables=ocp.args.StandardSave(variables))
 
     def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
         """The newest state, placed on the devices as `like` is; None if there is none."""
@@ -75,7 +75,6 @@ class Checkpoints:
 
     def restore_best(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
         """The variables that `save_best` saved at `step`. FileNotFoundError if they are gone."""
-        self.wait()
         if step not in self._best.all_steps():
             raise FileNotFoundError(f'{self._best.directory / str(step)}: no such checkpoint')
         restored = self._best.restore(
@@ -86,23 +85,19 @@ class Checkpoints:
 
     def newest_step(self) -> int | None:
         """Step of the newest complete state."""
-        self.wait()
         return self._last.latest_step()
 
-    def wait(self) -> None:
-        """Until everything saved so far is on disk."""
-        self._last.wait_until_finished()
-        self._best.wait_until_finished()
-
     def close(self) -> None:
-        self.wait()
         self._last.close()
         self._best.close()
 
 
 def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, create=True, cleanup_tmp_directories=True
+        max_to_keep=keep,
+        create=True,
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=False,
     )
     return ocp.CheckpointManager(directory.absolute(), options=options)
 
@@ -111,11 +106,6 @@ def _save(manager: ocp.CheckpointManager, step: int, **items: Any) -> None:
     # Orbax declines steps behind its newest one without an error.
     if not manager.save(step, args=ocp.args.Composite(**items)):
         raise RuntimeError(f'{manager.directory}: the checkpoint of step {step} was not written')
-
-
-def _copy(tree: Any) -> Any:
-    # The next step donates its state's buffers; on CPU the asynchronous writer may still read them.
-    return jax.tree.map(jnp.copy, tree)
 
 
 def _abstract(tree: Any) -> Any:

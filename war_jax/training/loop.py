@@ -1,15 +1,13 @@
-"""A whole run, over data and time: batches, clocks, signals, checkpoints.
+"""One run over data and time: batches, clocks, signals, checkpoints.
 
-    summary = train(config, 'runs/demo')         # again, after any interruption: goes on from there
+    summary = Run(parts, splits, workdir, stop, Display())()    # again, after any interruption
 
-workdir/ then holds config.json, metrics.jsonl, tensorboard/, checkpoints/, summary.json,
-examples.npz, report.md and figures/. Order, augmentation, noise and evaluation are functions of
-(seed, step, example), and the checkpoints hold the rest, so a run that was killed and started again
-ends with the same bits as one that was not.
+workdir/ then holds metrics.jsonl, tensorboard/, checkpoints/ and examples.npz. Order, augmentation,
+noise and evaluation are functions of (seed, step, example), and the checkpoints hold the rest, so a
+run that was killed and started again ends with the same bits as one that was not.
 """
 
 import dataclasses
-import json
 import math
 import time
 from collections import deque
@@ -21,24 +19,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from war_jax.config import Config, to_dict
 from war_jax.data.batches import Plan, eval_plan, train_plan
 from war_jax.data.device import DeviceData
-from war_jax.data.sources import Splits, balanced_subset, checksum, load
+from war_jax.data.sources import Splits, balanced_subset
 from war_jax.measures import evaluation
-from war_jax.mesh import check_divisible, make_mesh
-from war_jax.records.console import describe, describe_accuracies, progress_bar
-from war_jax.records.files import write_json, write_npz
-from war_jax.records.interrupt import Interrupted, Stop, signals
+from war_jax.records.console import Display, describe
+from war_jax.records.files import write_npz
+from war_jax.records.interrupt import Interrupted, Stop
 from war_jax.records.logbook import Logbook
 from war_jax.records.meter import Meter
-from war_jax.records.provenance import claim_workdir, lock_workdir, session
-from war_jax.report.run_report import write_report
-from war_jax.training.build import Parts, build, extra_per_batch, precision
+from war_jax.records.provenance import session
+from war_jax.training.build import Parts, extra_per_batch
 from war_jax.training.checkpoint import Checkpoints, Progress
 from war_jax.training.state import TrainState
 from war_jax.training.step import Metrics
-from war_jax.training.war import recent_risks
+from war_jax.training.war import WarState, recent_risks
 
 # Steps that the devices may be ahead of the loop: enough to keep them busy, few enough that a
 # signal is answered, and a loss that is not finite is seen, within a step or two.
@@ -50,41 +45,15 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message is one line that says where and what to do."""
 
 
-def train(config: Config, workdir: str | Path, command: str | None = None) -> dict[str, Any]:
-    """Train, evaluate on the test set and report, or go on where an earlier call stopped.
-
-    `command` is what the user typed, for the report. Returns the contents of summary.json. Raises
-    DataError for data that cannot be had, ConfigError for a batch that the devices cannot share
-    and for a workdir that is in use or holds another run, TrainingError for a loss that is not
-    finite, SystemExit(128 + signal number) after SIGINT or SIGTERM, with a checkpoint written.
-    """
-    workdir = Path(workdir)
-    splits = load(config.data)
-    mesh = make_mesh()
-    check_divisible(mesh, 'optimizer.batch_size', config.optimizer.batch_size)
-    check_divisible(mesh, 'evaluation.batch_size', config.evaluation.batch_size)
-    summary_path = workdir / 'summary.json'
-    with lock_workdir(workdir), precision(config), signals() as stop:
-        claim_workdir(workdir, to_dict(config), splits.provenance, checksum(splits), command)
-        if summary_path.exists():
-            print(f'{workdir} holds this run, finished; its report is drawn again.')
-        else:
-            summary = Run(config, splits, build(config, splits, mesh), workdir, stop)()
-            write_json(summary_path, summary)
-        report = write_report(workdir)
-    summary = json.loads(summary_path.read_text())
-    print(f'test: {describe_accuracies(summary)}\nreport: {report}')
-    return summary
-
-
 class Run:
     """One run in its workdir: calling it trains, evaluates and returns the summary."""
 
-    def __init__(self, config: Config, splits: Splits, parts: Parts, workdir: Path, stop: Stop):
-        self.config, self.splits, self.parts = config, splits, parts
-        self.workdir, self.stop = workdir, stop
-        self.checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint.keep)
-        self.evaluation_key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION_STREAM)
+    def __init__(self, parts: Parts, splits: Splits, workdir: Path, stop: Stop, display: Display):
+        self.parts, self.config, self.splits = parts, parts.config, splits
+        self.workdir, self.stop, self.display = workdir, stop, display
+        self.checkpoints = Checkpoints(workdir / 'checkpoints', self.config.checkpoint.keep)
+        seed_key = jax.random.key(self.config.seed)
+        self.evaluation_key = jax.random.fold_in(seed_key, _EVALUATION_STREAM)
         self.started = time.perf_counter()
         self.on_devices: dict[str, DeviceData] = {}
 
@@ -93,12 +62,13 @@ class Run:
         restored = self.checkpoints.restore(like=state)
         if restored is not None:
             state, progress = restored
-        print(f'{self.parts.describe(self.splits)}\n{self.workdir}: {self.parts.position(state)}')
+        self.display.say(self.parts.describe(self.splits))
+        self.display.say(f'{self.workdir}: {self.parts.position(state)}')
         self.started -= progress.seconds
         tensorboard = self.config.log.tensorboard
         try:
             with Logbook(self.workdir, step=int(state.step), tensorboard=tensorboard) as log:
-                log.write(session(int(state.step)))
+                log.write(session(int(state.step), self.parts.devices))
                 state, progress = self.fit(state, progress, log)
             return self.measure(state, progress)
         finally:
@@ -115,7 +85,8 @@ class Run:
         parts, config = self.parts, self.config
         extra = () if self.splits.extra is None else (self.splits.extra,)
         data = DeviceData(parts.mesh, self.splits.train, *extra)
-        key, step, meter = parts.key, int(state.step), Meter(progress.sums)
+        key, rule, step = parts.key, parts.rule, int(state.step)
+        meter = Meter(progress.sums)
         pending: deque[tuple[int, Metrics]] = deque()
 
         def settle(in_flight: int) -> None:
@@ -126,9 +97,9 @@ class Run:
         if self.is_validation(step) and progress.validated_step < step:
             progress = self.validate(state, step, progress, log)  # it was interrupted
             self.leave_if_told(step)  # interrupted again: this state is on disk already
-        with progress_bar('train', parts.total_steps, initial=step) as bar:
+        with self.display.bar('train', parts.total_steps, initial=step) as bar:
             for indices, mask in self.batches(step):
-                state, metrics = parts.step(state, key, data.batch(indices, mask))
+                state, metrics = parts.step(state, key, rule, data.batch(indices, mask))
                 step += 1
                 pending.append((step, metrics))
                 settle(_IN_FLIGHT)
@@ -136,15 +107,14 @@ class Run:
                 end_of_epoch = step % parts.steps_per_epoch == 0
                 if step % config.log.every_steps == 0 or end_of_epoch:
                     settle(0)
-                    row = self.training_row(step, meter)
+                    row = self.training_row(step, meter, state.war)
                     log.write(row)
                     bar.set_postfix_str(describe(row))
                 if self.is_validation(step):
                     settle(0)
                     progress = self.validate(state, step, progress, log)
                     meter.pause()
-                every = config.checkpoint.every_steps
-                if end_of_epoch or (every and step % every == 0) or self.stop.signum:
+                if self.is_checkpoint(step) or self.stop.signum:
                     settle(0)  # no state is written before its loss is known to be finite
                     progress = dataclasses.replace(
                         progress, sums=meter.sums, seconds=self.seconds()
@@ -183,8 +153,9 @@ class Run:
             f'optimizer.learning_rate (now {rate}) or a longer optimizer.warmup_epochs'
         )
 
-    def training_row(self, step: int, meter: Meter) -> dict[str, Any]:
+    def training_row(self, step: int, meter: Meter, war: WarState) -> dict[str, Any]:
         """The means of the steps since the last row, for metrics.jsonl."""
+        natural, robust = float(war.natural_ema), float(war.robust_ema)
         mean, speed = meter.close()
         mean['lambda'] = mean.pop('lam')
         attacked = self.parts.objective.uses_attack
@@ -197,6 +168,7 @@ class Run:
             **mean,
             'adversarial_accuracy': mean['adversarial_accuracy'] if attacked else None,
             'risk_ratio': mean['natural_risk'] / regularization if regularization else None,
+            'averaged_risk_ratio': natural / robust if robust else None,
             'learning_rate': float(jnp.asarray(self.parts.schedule(step - 1))),
             'images_per_second': None if speed is None else speed * batch_size,
             'seconds': self.seconds(),
@@ -207,9 +179,14 @@ class Run:
         scheduled = rest == 0 and epoch % self.config.evaluation.every_epochs == 0
         return step > 0 and (scheduled or step == self.parts.total_steps)
 
-    def validate(
-        self, state: TrainState, step: int, progress: Progress, log: Logbook
-    ) -> Progress:
+    def is_checkpoint(self, step: int) -> bool:
+        """A validated step is one too: what the best network was is not to be forgotten."""
+        settings, (epoch, rest) = self.config.checkpoint, divmod(step, self.parts.steps_per_epoch)
+        end = rest == 0 and epoch % settings.every_epochs == 0
+        every = settings.every_steps
+        return end or (every > 0 and step % every == 0) or self.is_validation(step)
+
+    def validate(self, state: TrainState, step: int, progress: Progress, log: Logbook) -> Progress:
         """Measure the network, log it, and keep it if it is the best so far.
 
         The best is the most robust one; without an adversary in training, the most accurate one.
@@ -218,7 +195,7 @@ class Run:
         split = self.config.evaluation.select_on
         data, plan = self.data(split), self.plan(split, self.config.evaluation.num_examples)
         started = time.perf_counter()
-        with progress_bar('validation', 3 * len(plan.mask), leave=False) as bar:
+        with self.display.bar('validation', 3 * len(plan.mask), leave=False) as bar:
 
             def on_batch() -> None:
                 bar.update()
@@ -256,7 +233,7 @@ class Run:
             plan, settings.restarts, self.plan('test', int(at_most)), settings.curve_scales
         )
         common = (parts.measures, variables, self.evaluation_key, self.data('test'))
-        with progress_bar('test', test_plan.num_batches) as bar:
+        with self.display.bar('test', test_plan.num_batches) as bar:
 
             def on_batch() -> None:
                 bar.update()
@@ -264,12 +241,15 @@ class Run:
 
             measured = evaluation.test(*common, test_plan, on_batch)
         write_npz(self.workdir / 'examples.npz', evaluation.adversarial_examples(*common, plan))
-        natural, robust = (float(risk) for risk in recent_risks(state.war, int(state.step)))
+        rule = parts.rule
+        recent = recent_risks(state.war, float(rule.decay), int(state.step))
+        natural, robust = (float(risk) for risk in recent)
         return {
             **measured,
             'natural_risk': natural,
             'robust_regularization': robust,
             'lambda': float(state.war.lam),
+            'lambda_start': float(rule.lam_start),
             'risk_ratio': natural / robust if robust else None,
             'epsilon': config.threat.epsilon,
             'norm': config.threat.norm,
@@ -295,6 +275,5 @@ class Run:
 
     def leave_if_told(self, step: int) -> None:
         if self.stop.signum:
-            self.checkpoints.wait()
-            print(f'\nStopped after step {step} with a checkpoint; run it again to go on.')
+            self.display.say(f'Stopped after step {step} with a checkpoint; run it again to go on.')
             raise SystemExit(128 + self.stop.signum)

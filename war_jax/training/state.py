@@ -1,6 +1,6 @@
 """Everything that training changes, as one tree of arrays.
 
-    state = create_state(jax.random.key(seed), model, tx, (32, 32, 3), lam=6.0, ema=True)
+    state = create_state(jax.random.key(seed), model, tx, (32, 32, 3), rule, ema=True)
     predict = lambda images: forward.evaluate(model, state.variables, images)
 """
 
@@ -13,7 +13,7 @@ import optax
 from flax import struct
 from jax import Array
 
-from war_jax.training.war import WarState, war_init
+from war_jax.training.war import WarRule, WarState, war_init
 
 
 class TrainState(struct.PyTreeNode):
@@ -40,7 +40,7 @@ def create_state(
     model: nn.Module,
     tx: optax.GradientTransformation,
     image_shape: tuple[int, int, int],
-    lam: float,
+    rule: WarRule,
     ema: bool,
 ) -> TrainState:
     """A fresh network for images (h, w, c); the average, if any, starts at it."""
@@ -54,5 +54,5 @@ def create_state(
         # A copy: the step donates its state, and one buffer must not be donated twice.
         averaged=jax.tree.map(jnp.copy, averaged),
         opt_state=tx.init(params),
-        war=war_init(lam),
+        war=war_init(rule),
     )

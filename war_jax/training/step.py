@@ -1,7 +1,7 @@
 """One adversarial training step: augment, attack, two risks, one update.
 
     step = make_train_step(model, objective, threat, budget, tx, mesh, options)
-    state, metrics = step(state, jax.random.key(seed), batch)      # state's buffers are donated
+    state, metrics = step(state, jax.random.key(seed), rule, batch)      # state is donated
 
 The one file that puts the parts together. It runs once per device under `shard_map`, on that
 device's rows of the batch; means over the batch are sums over all devices. All randomness is a
@@ -30,7 +30,7 @@ from war_jax.mesh import AXIS
 from war_jax.models import forward
 from war_jax.training.objective import Objective, RiskTerms
 from war_jax.training.state import TrainState
-from war_jax.training.war import war_update
+from war_jax.training.war import WarRule, war_update
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Metrics(NamedTuple):
     gradient_norm: Array
 
 
-TrainStep = Callable[[TrainState, Array, Batch], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Array, WarRule, Batch], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -82,7 +82,9 @@ def make_train_step(
 ) -> TrainStep:
     """The jitted step over `mesh`; its batch's rows are split over the devices."""
 
-    def step(state: TrainState, key: Array, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, key: Array, rule: WarRule, batch: Batch
+    ) -> tuple[TrainState, Metrics]:
         x, x_adv = inputs(state, key, batch)
 
         def loss_of(params: Any) -> tuple[Array, tuple[RiskTerms, dict[str, Any], Array, Array]]:
@@ -109,7 +111,7 @@ def make_train_step(
             batch_stats=batch_stats,
             averaged=average(state.averaged, {'params': params, 'batch_stats': batch_stats}),
             opt_state=opt_state,
-            war=war_update(state.war, terms),
+            war=war_update(state.war, terms, rule, state.step + 1),
         )
         mean = batch_mean(batch.mask)
         metrics = Metrics(
@@ -167,9 +169,7 @@ def make_train_step(
             return None
         return optax.incremental_update(current, averaged, 1 - options.ema_decay)
 
-    mapped = jax.shard_map(
-        step, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=(P(), P())
-    )
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(), P(AXIS)), out_specs=(P(), P()))
     return jax.jit(mapped, donate_argnums=0)
 
 

@@ -1,23 +1,49 @@
-"""lambda, and the two risks that it balances, as training state.
+"""lambda, and the rule that moves it: width adjusted regularization (Wu et al. 2021).
 
-    war = war_init(lam=6.0)
-    war = war_update(war, terms)
-    natural, robust = recent_risks(war, steps=1)
+    rule = fixed_rule(lam=6.0, decay=0.99, total_steps=3000)        # or width_adjusted_rule(...)
+    war = war_init(rule)
+    war = war_update(war, terms, rule, steps_done=1)
 
-Width adjusted regularization (Wu et al. 2021) holds the ratio natural risk / robust
-regularization of a wide network at the value of a tuned thin one by moving lambda. Here lambda is
-constant; it is data in the state, not a constant of the compiled step, so that runs of several
-lambdas share one program.
+At equal lambda a wider network has a smaller natural risk and a larger robust regularization, so
+the ratio r of the two falls below the value zeta that it had on the tuned thin network. WAR brings
+it back by moving lambda, here with an integral controller in the logarithms:
+
+    log lambda <- clip(log lambda + gain * (log zeta - log r), log lam_min, log lam_max)
+
+r is a ratio of moving averages, not an average of ratios: a batch with a tiny regularization must
+not outweigh all others. The paper publishes neither its rule nor its constants; this one is a
+reconstruction (docs/parity.md).
+
+Where r answers at once, log r = c + p log lambda, the loop converges for every lambda it starts at
+if and only if 0 < gain * p < 2 (1 + decay) / (1 - decay), and without overshoot if and only if
+gain * p <= (1 - sqrt(decay)) / (1 + sqrt(decay)): with averages over n steps, n large, about
+gain * p <= 1 / (4 n). The characteristic polynomial is z^2 - (1 + decay - gain (1 - decay) p) z +
+decay. A network takes time to answer, which lowers both bounds.
+
+Everything here is data, not a constant of the compiled step: runs of all lambdas, seeds and
+references share one program, and a fixed lambda is a rule with gain 0, not a branch.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from war_jax.training.objective import RiskTerms
 
-DECAY = 0.99  # of the moving averages, per step: they look back about a hundred steps
+
+class WarRule(NamedTuple):
+    """How lambda moves; constant over a run."""
+
+    lam_start: Array  # ()
+    gain: Array  # () >= 0, per step; 0: lambda is constant
+    lam_min: Array  # () lambda's bounds; where it meets one, it waits there for the error to turn
+    lam_max: Array  # ()
+    decay: Array  # () in [0, 1), of the moving averages, per step
+    total_steps: Array  # () of the training: progress is steps done / total_steps
+    log_zeta: Array  # (points,) the target at progress 1/points, 2/points, ..., 1; linear between
 
 
 class WarState(NamedTuple):
@@ -26,25 +52,79 @@ class WarState(NamedTuple):
     robust_ema: Array  # () their *ratio* is that of two weighted means from the first step on
 
 
-def war_init(lam: float) -> WarState:
-    """lam >= 0."""
-    return WarState(jnp.float32(lam), jnp.float32(0.0), jnp.float32(0.0))
+def fixed_rule(lam: float, decay: float, total_steps: int, points: int = 1) -> WarRule:
+    """lambda >= 0 stays as it is; the averages are still taken, since they make a reference.
+
+    points: the length of zeta in a width-adjusted rule that is to run in the same program.
+    """
+    return _rule(lam, 0.0, lam, lam, decay, total_steps, np.ones(points))
 
 
-def war_update(state: WarState, terms: RiskTerms) -> WarState:
-    """After a step with these risks, already averaged over all devices."""
+def width_adjusted_rule(
+    lam: float,
+    gain: float,
+    lam_max: float,
+    decay: float,
+    total_steps: int,
+    zeta: ArrayLike,
+) -> WarRule:
+    """From the thin network's lambda, which stays the lower bound, up to at most lam_max.
+
+    gain: per step. zeta: the thin network's risk ratios, at equal steps of training progress, the
+    last one at its end; all the same for a constant target.
+    """
+    return _rule(lam, gain, lam, lam_max, decay, total_steps, np.asarray(zeta))
+
+
+def war_init(rule: WarRule) -> WarState:
+    # A copy: the step donates its state, and the rule must outlive it.
+    return WarState(jnp.copy(rule.lam_start), jnp.float32(0.0), jnp.float32(0.0))
+
+
+def war_update(state: WarState, terms: RiskTerms, rule: WarRule, steps_done: ArrayLike) -> WarState:
+    """After a step with these risks, already averaged over all devices; steps_done counts it."""
 
     def average(ema: Array, value: Array) -> Array:
-        return DECAY * ema + (1 - DECAY) * value.astype(ema.dtype)
+        return rule.decay * ema + (1 - rule.decay) * value.astype(ema.dtype)
 
-    return WarState(
+    new = WarState(
         state.lam,
         average(state.natural_ema, terms.natural),
         average(state.robust_ema, terms.robust),
     )
+    points = jnp.arange(1, len(rule.log_zeta) + 1, dtype=jnp.float32) / len(rule.log_zeta)
+    progress = jnp.asarray(steps_done, jnp.float32) / rule.total_steps
+    log_zeta = jnp.interp(progress, points, rule.log_zeta)
+    # Madry's regularization can be 0 and a risk can underflow; 0 * infinity would be no number.
+    tiny = jnp.finfo(jnp.float32).tiny
+    log_ratio = jnp.log(jnp.maximum(new.natural_ema, tiny)) - jnp.log(
+        jnp.maximum(new.robust_ema, tiny)
+    )
+    moved = state.lam * jnp.exp(rule.gain * (log_zeta - log_ratio))
+    return new._replace(lam=jnp.clip(moved, rule.lam_min, rule.lam_max))
 
 
-def recent_risks(state: WarState, steps: int) -> RiskTerms:
+def recent_risks(state: WarState, decay: float, steps: int) -> RiskTerms:
     """Weighted means of both risks over the latest of `steps` >= 1 updates."""
-    seen = 1 - DECAY**steps
+    seen = 1 - decay**steps
     return RiskTerms(state.natural_ema / seen, state.robust_ema / seen)
+
+
+def _rule(
+    lam: float,
+    gain: float,
+    lam_min: float,
+    lam_max: float,
+    decay: float,
+    total_steps: int,
+    zeta: np.ndarray,
+) -> WarRule:
+    return WarRule(
+        lam_start=jnp.float32(lam),
+        gain=jnp.float32(gain),
+        lam_min=jnp.float32(lam_min),
+        lam_max=jnp.float32(lam_max),
+        decay=jnp.float32(decay),
+        total_steps=jnp.float32(total_steps),
+        log_zeta=jnp.asarray(np.log(zeta), jnp.float32),
+    )

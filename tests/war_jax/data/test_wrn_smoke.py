@@ -4,7 +4,7 @@ import json
 
 from configs import wrn
 from war_jax.config import resolve
-from war_jax.training.loop import train
+from war_jax.run import train
 
 
 def test_wrn_smoke_trains_on_a_prepared_set(write_tfds, tmp_path):

@@ -1,4 +1,4 @@
-"""binomial_interval against Wilson's closed form, a published table and its own coverage."""
+"""Intervals against closed forms, published tables and their own coverage; fits against NumPy's."""
 
 import math
 
@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from war_jax.measures.statistics import binomial_interval
+from war_jax.measures.statistics import (
+    binomial_interval,
+    geometric_interval,
+    mean_interval,
+    parabola_peak,
+    slope,
+)
 
 
 def wilson(successes: int, total: int, confidence: float) -> tuple[float, float]:
@@ -77,3 +83,87 @@ def test_a_rate_in_place_of_a_count_is_refused() -> None:
 def test_confidence_is_a_probability(confidence: float) -> None:
     with pytest.raises(ValueError, match=f'confidence = {confidence}'):
         binomial_interval(1, 2, confidence=confidence)
+
+
+@pytest.mark.parametrize(
+    ('values', 'quantile'),
+    [  # two-sided 95 % quantiles of Student's t for 1, 2 and 4 degrees of freedom, from tables
+        ([0.70, 0.74], 12.7062047364),
+        ([0.71, 0.74, 0.73], 4.3026527297),
+        ([5.0, 7.0, 6.5, 9.0, 3.0], 2.7764451052),
+    ],
+)
+def test_mean_interval_is_students(values: list[float], quantile: float) -> None:
+    """Oracle: mean +- t s / sqrt(n) with s from squared differences, and a printed table of t."""
+    n = len(values)
+    mean = sum(values) / n
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
+    half = quantile * spread / math.sqrt(n)
+    expected = (mean, mean - half, mean + half)
+    np.testing.assert_allclose(mean_interval(values), expected, rtol=1e-9)
+
+
+def test_mean_interval_covers_the_mean_about_as_often_as_promised() -> None:
+    rng = np.random.default_rng(0)
+    for confidence in (0.8, 0.95):
+        draws = rng.normal(1.0, 2.0, (2000, 3)).tolist()
+        intervals = [mean_interval(draw, confidence=confidence) for draw in draws]
+        covered = np.mean([lower <= 1.0 <= upper for _, lower, upper in intervals])
+        assert abs(covered - confidence) < 4 * math.sqrt(confidence * (1 - confidence) / 2000)
+
+
+def test_one_value_says_nothing_about_the_spread() -> None:
+    assert mean_interval([0.7]) == (0.7, -math.inf, math.inf)
+    assert geometric_interval([3.0]) == (3.0, 0.0, math.inf)
+
+
+def test_equal_values_have_no_spread_at_all() -> None:
+    assert mean_interval([0.1, 0.1, 0.1]) == (0.1, 0.1, 0.1)
+    assert geometric_interval([3.0, 3.0, 3.0]) == (3.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize('values', [[], [0.5, math.nan], [math.inf]])
+def test_a_mean_of_nothing_is_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match='at least one value'):
+        mean_interval(values)
+    with pytest.raises(ValueError, match='confidence = 95'):
+        mean_interval([1.0], confidence=95.0)
+
+
+def test_geometric_interval_is_symmetric_in_factors() -> None:
+    """Oracle: logarithms to base 2 of 2, 8, 4 are 1, 3, 2: mean 2, s = 1."""
+    half = 4.3026527297 / math.sqrt(3)
+    expected = (4.0, 2 ** (2 - half), 2 ** (2 + half))
+    np.testing.assert_allclose(geometric_interval([2.0, 8.0, 4.0]), expected, rtol=1e-9)
+    with pytest.raises(ValueError, match='positive'):
+        geometric_interval([1.0, 0.0])
+
+
+def test_slope_is_that_of_numpys_fit() -> None:
+    rng = np.random.default_rng(1)
+    for size in (2, 3, 7):
+        x, y = rng.normal(size=(2, size)).tolist()
+        np.testing.assert_allclose(slope(x, y), np.polyfit(x, y, 1)[0], rtol=1e-10)
+    assert slope([-3.0, -1.0, 0.0], [0.7, 0.7, 0.7]) == 0.0  # not even by rounding
+    for x, y in (([1.0, 1.0], [1.0, 2.0]), ([1.0, 2.0], [1.0])):
+        with pytest.raises(ValueError, match='two different x'):
+            slope(x, y)
+
+
+@pytest.mark.parametrize(
+    ('x', 'peak', 'curvature'),
+    [([0.0, 1.0, 2.0], 1.2, 0.5), ([0.0, 1.1, 3.3], 1.7, 2.0), ([-2.0, 0.5, 1.0], 0.1, 0.01)],
+)
+def test_parabola_peak_finds_a_planted_peak(x: list[float], peak: float, curvature: float) -> None:
+    y = [0.6 - curvature * (value - peak) ** 2 for value in x]
+    assert parabola_peak(x, y) == pytest.approx(peak, abs=1e-9)
+    a, b, _ = np.polyfit(x, y, 2)
+    assert parabola_peak(x, y) == pytest.approx(-b / (2 * a), abs=1e-9)
+
+
+def test_parabola_peak_of_a_plateau_and_of_what_has_none() -> None:
+    assert parabola_peak([0.0, 1.0, 4.0], [0.5, 0.5, 0.5]) == 1.0
+    assert parabola_peak([0.0, 1.0, 2.0], [0.2, 0.5, 0.5]) == 1.5  # two equal: halfway
+    for x, y in (([0.0, 1.0, 2.0], [0.1, 0.2, 0.3]), ([0.0, 2.0, 1.0], [0.1, 0.3, 0.2])):
+        with pytest.raises(ValueError, match='highest point in the middle'):
+            parabola_peak(x, y)

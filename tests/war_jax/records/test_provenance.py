@@ -18,6 +18,7 @@ from war_jax.records.provenance import claim_workdir, lock_workdir, session
 
 ROOT = Path(__file__).parents[3]
 COMMAND = 'python -m war_jax.main --config=configs/digits.py'
+DEVICES = jax.devices()
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def refusal(*arguments: Any) -> str:
 
 def test_the_first_claim_writes_where_the_run_comes_from(tmp_path: Path, config) -> None:
     workdir = tmp_path / 'new' / 'run'
-    claim_workdir(workdir, config, 'digits.', 'abc', COMMAND)
+    claim_workdir(workdir, config, 'digits.', 'abc', COMMAND, DEVICES)
     found = json.loads((workdir / 'config.json').read_text())
     about = found['provenance']
     assert resolve(found['config']) == resolve(config)
@@ -48,19 +49,30 @@ def test_the_first_claim_writes_where_the_run_comes_from(tmp_path: Path, config)
 
 
 def test_a_run_started_from_python_has_no_command(tmp_path: Path, config) -> None:
-    claim_workdir(tmp_path, config, 'digits.', 'abc', None)
+    claim_workdir(tmp_path, config, 'digits.', 'abc', None, DEVICES)
     about = json.loads((tmp_path / 'config.json').read_text())['provenance']
     assert about['command'] is None
 
 
+def test_a_reference_counts_by_its_contents_not_by_its_path(tmp_path: Path, config) -> None:
+    held_to = {'lam': 3.0, 'zeta': 2.5, 'trajectory': (3.5, 2.5)}
+    claim_workdir(tmp_path, config, 'digits.', 'abc', None, DEVICES, held_to)
+    moved = copy.deepcopy(config)
+    moved['war']['reference'] = 'elsewhere/war.json'
+    claim_workdir(tmp_path, moved, 'digits.', 'abc', None, DEVICES, held_to)
+    for other in (None, {**held_to, 'zeta': 2.6}):
+        line = refusal(tmp_path, config, 'digits.', 'abc', None, DEVICES, other)
+        assert 'another war.reference' in line and 'use a new workdir' in line
+
+
 def test_a_second_claim_may_differ_in_what_changes_no_result(tmp_path: Path, config) -> None:
-    claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND)
+    claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
     before = (tmp_path / 'config.json').read_bytes()
     other = copy.deepcopy(config)
     other['data']['data_dir'] = '/elsewhere'
     other['log'].update(every_steps=7, tensorboard=False)
     other['checkpoint'].update(every_steps=7, keep=9)
-    claim_workdir(tmp_path, other, 'digits.', 'abc', None)
+    claim_workdir(tmp_path, other, 'digits.', 'abc', None, DEVICES)
     assert (tmp_path / 'config.json').read_bytes() == before
 
 
@@ -76,17 +88,17 @@ def test_a_second_claim_may_differ_in_what_changes_no_result(tmp_path: Path, con
 def test_another_configuration_is_refused(
     tmp_path: Path, config, group: str, key: str, value: object, shown: str
 ) -> None:
-    claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND)
+    claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
     other = copy.deepcopy(config)
     other[group][key] = value
-    line = refusal(tmp_path, other, 'digits.', 'abc', COMMAND)
+    line = refusal(tmp_path, other, 'digits.', 'abc', COMMAND, DEVICES)
     assert line.startswith(f'--workdir={tmp_path}: holds a run of another configuration')
     assert f'differs in {shown}: use a new workdir, also to train for longer or to evalu' in line
 
 
 def test_other_images_are_refused(tmp_path: Path, config) -> None:
-    claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND)
-    line = refusal(tmp_path, config, 'digits.', 'abd', COMMAND)
+    claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
+    line = refusal(tmp_path, config, 'digits.', 'abd', COMMAND, DEVICES)
     assert 'the data have changed' in line and 'use a new workdir' in line
 
 
@@ -95,7 +107,7 @@ def test_other_images_are_refused(tmp_path: Path, config) -> None:
 )
 def test_an_unreadable_config_json_is_refused(tmp_path: Path, config, content: bytes) -> None:
     (tmp_path / 'config.json').write_bytes(content)
-    line = refusal(tmp_path, config, 'digits.', 'abc', COMMAND)
+    line = refusal(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
     assert line.startswith(f'--workdir={tmp_path}: its config.json is not one')
     assert (tmp_path / 'config.json').read_bytes() == content
 
@@ -103,7 +115,7 @@ def test_an_unreadable_config_json_is_refused(tmp_path: Path, config, content: b
 def test_a_workdir_that_cannot_be_made_is_refused(tmp_path: Path, config) -> None:
     (tmp_path / 'file').touch()
     workdir = tmp_path / 'file' / 'below'
-    line = refusal(workdir, config, 'digits.', 'abc', COMMAND)
+    line = refusal(workdir, config, 'digits.', 'abc', COMMAND, DEVICES)
     assert line == f'--workdir={workdir}: cannot be written to: Not a directory'
     with pytest.raises(ConfigError, match='cannot be written to: Not a directory'):
         lock_workdir(workdir).__enter__()
@@ -114,7 +126,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, config, monkeypatch: pytest.Mon
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(provenance, 'write_json', full)
-    line = refusal(tmp_path, config, 'digits.', 'abc', COMMAND)
+    line = refusal(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
     assert line == f'--workdir={tmp_path}: cannot be written to: No space left on device'
 
 
@@ -147,7 +159,7 @@ def test_only_one_process_gets_the_lock(tmp_path: Path) -> None:
 
 def test_a_session_says_where_it_ran(tmp_path: Path, config) -> None:
     """Oracle: the provenance of a run that the same process begins."""
-    claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND)
+    claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
     about = json.loads((tmp_path / 'config.json').read_text())['provenance']
     shared = {key: about[key] for key in ('commit', 'versions', 'device', 'num_devices')}
-    assert session(12) == {'kind': 'session', 'step': 12, **shared}
+    assert session(12, DEVICES) == {'kind': 'session', 'step': 12, **shared}

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from war_jax.report import figures
+from war_jax.report import drawing, figures
 
 TRAIN = [
     {'epoch': 0.5, 'natural_risk': 2.0, 'robust_regularization': 0.0, 'lambda': 6.0},
@@ -36,13 +36,13 @@ NAMES = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure on its way to a file."""
     caught: list[Figure] = []
-    save = figures._save
+    save = drawing.save
 
     def catch(figure: Figure, path: Path) -> None:
         caught.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(figures, '_save', catch)
+    monkeypatch.setattr(drawing, 'save', catch)
     return caught
 
 

@@ -1,6 +1,7 @@
 """What is saved is what was there. Oracle: the arrays themselves, copied to NumPy before saving."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,15 @@ from war_jax.mesh import make_mesh, replicate
 from war_jax.models.wide_resnet import WideResNet
 from war_jax.training.checkpoint import Checkpoints, Progress
 from war_jax.training.state import create_state
+from war_jax.training.war import fixed_rule
+
+RULE = fixed_rule(6.0, decay=0.9, total_steps=10)
 
 
 def make_state(num_devices: int, seed: int = 0):
     model = WideResNet(10, 0.25, 3, stem_channels=4)
     tx = optax.sgd(0.1, momentum=0.9)
-    state = create_state(jax.random.key(seed), model, tx, (8, 8, 1), 6.0, True)
+    state = create_state(jax.random.key(seed), model, tx, (8, 8, 1), RULE, True)
     return replicate(make_mesh(jax.devices()[:num_devices]), state)
 
 
@@ -55,7 +59,6 @@ def test_saving_is_not_disturbed_by_donation(tmp_path):
     overwrite = jax.jit(lambda s: jax.tree.map(lambda leaf: leaf + 1, s), donate_argnums=0)
     for _ in range(3):
         state = overwrite(state)
-    checkpoints.wait()
     state_again, _ = restored(checkpoints, make_state(4))
     assert_equal(state_again, before)
     checkpoints.close()
@@ -119,3 +122,18 @@ def test_a_checkpoint_that_is_not_written_is_an_error(tmp_path):
 
 def test_progress_is_plain_data():
     assert Progress(**dataclasses.asdict(Progress(sums={'a': 1.0}))) == Progress(sums={'a': 1.0})
+
+
+def test_two_runs_may_save_at_once_from_two_threads(tmp_path):
+    def save_and_read(name: str, offset: int) -> list[int]:
+        state = make_state(1)
+        checkpoints = Checkpoints(tmp_path / name, keep=2)
+        for step in range(offset, offset + 8):
+            checkpoints.save(state.replace(step=jnp.int32(step)), Progress(best_step=step))
+        newest, progress = restored(checkpoints, state)
+        checkpoints.close()
+        return [int(newest.step), progress.best_step]
+
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(save_and_read, *args) for args in (('a', 1), ('b', 101))]
+        assert [job.result() for job in jobs] == [[8, 8], [108, 108]]

@@ -17,6 +17,7 @@ from tensorboardX.proto import event_pb2
 
 from configs import digits
 from war_jax.config import ConfigError, resolve
+from war_jax.run import train
 from war_jax.training import loop
 from war_jax.training.checkpoint import Checkpoints
 
@@ -33,7 +34,7 @@ def config(**changes):
 def finished(tmp_path_factory):
     """Workdir and summary of one uninterrupted run."""
     workdir = tmp_path_factory.mktemp('run')
-    return workdir, loop.train(config(), workdir)
+    return workdir, train(config(), workdir)
 
 
 def final_state(workdir: Path):
@@ -76,6 +77,7 @@ def test_what_a_run_leaves(finished):
         'tensorboard',
         'checkpoints',
         'summary.json',
+        'war.json',
         'examples.npz',
         'report.md',
         'figures',
@@ -130,11 +132,11 @@ def test_tensorboard_events_are_the_metrics(finished):
 def test_a_finished_run_is_not_repeated_and_keeps_its_configuration(finished, capsys):
     workdir, summary = finished
     before = (workdir / 'metrics.jsonl').read_bytes()
-    assert loop.train(config(), workdir) == summary
+    assert train(config(), workdir) == summary
     assert 'finished' in capsys.readouterr().out
     assert (workdir / 'metrics.jsonl').read_bytes() == before
     with pytest.raises(ConfigError, match=r'objective\.lam = 5\.0 \(there 3\.0\)'):
-        loop.train(config(**{'objective.lam': 5.0}), workdir)
+        train(config(**{'objective.lam': 5.0}), workdir)
 
 
 def test_sigterm_leaves_a_checkpoint_from_which_it_goes_on(finished, tmp_path, monkeypatch):
@@ -149,11 +151,11 @@ def test_sigterm_leaves_a_checkpoint_from_which_it_goes_on(finished, tmp_path, m
 
     monkeypatch.setattr(loop.Run, 'batches', batches_with_a_signal)
     with pytest.raises(SystemExit) as stopped:
-        loop.train(config(), tmp_path)
+        train(config(), tmp_path)
     assert stopped.value.code == 128 + signal.SIGTERM
     assert final_state(tmp_path)[0] == 2
     monkeypatch.undo()
-    loop.train(config(), tmp_path)
+    train(config(), tmp_path)
     assert_same_run(workdir, tmp_path)
 
 
@@ -161,8 +163,8 @@ def test_sigkill_at_any_moment_changes_nothing(finished, tmp_path):
     """A process of its own, killed at whatever it was doing."""
     workdir, _ = finished
     script = (
-        'from tests.war_jax.training.test_loop import config, loop\n'
-        f'loop.train(config(**{{"checkpoint.every_steps": 1}}), {str(tmp_path)!r})\n'
+        'from tests.war_jax.training.test_loop import config, train\n'
+        f'train(config(**{{"checkpoint.every_steps": 1}}), {str(tmp_path)!r})\n'
     )
     command = [sys.executable, '-c', 'import tests.conftest\n' + script]
     rng = np.random.default_rng(0)
@@ -188,7 +190,7 @@ def newest(workdir: Path) -> int:
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     broken = config(**{'optimizer.learning_rate': 1e30, 'checkpoint.every_steps': 1})
     with pytest.raises(loop.TrainingError, match=r'step [2-6]: loss = .*must be finite') as error:
-        loop.train(broken, tmp_path)
+        train(broken, tmp_path)
     assert '\n' not in str(error.value)
     step, state = final_state(tmp_path)
     assert f'is that of step {step};' in str(error.value)
@@ -198,7 +200,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
 
 def test_batch_must_divide_over_the_devices(tmp_path):
     with pytest.raises(ConfigError, match=r'optimizer\.batch_size = 62: .*4; nearest: 60 or 64'):
-        loop.train(config(**{'optimizer.batch_size': 62}), tmp_path / 'new')
+        train(config(**{'optimizer.batch_size': 62}), tmp_path / 'new')
     assert not (tmp_path / 'new').exists()
 
 
@@ -212,12 +214,12 @@ def test_a_signal_during_validation_repeats_it(finished, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop.evaluation, 'validate', signalled)
     with pytest.raises(SystemExit) as stopped:
-        loop.train(config(), tmp_path)
+        train(config(), tmp_path)
     assert stopped.value.code == 128 + signal.SIGINT
     assert final_state(tmp_path)[0] == 3
     assert 'validation' not in {row['kind'] for row in rows(tmp_path)}
     monkeypatch.undo()
-    loop.train(config(), tmp_path)
+    train(config(), tmp_path)
     assert_same_run(workdir, tmp_path)
 
 
@@ -236,7 +238,7 @@ def test_the_summary_is_of_the_best_network(tmp_path, monkeypatch):
         return real_test(measures, variables, *rest)
 
     monkeypatch.setattr(loop.evaluation, 'test', spy)
-    summary = loop.train(config(**{'checkpoint.keep': 4, 'log.tensorboard': False}), tmp_path)
+    summary = train(config(**{'checkpoint.keep': 4, 'log.tensorboard': False}), tmp_path)
     assert (summary['best_step'], summary['best_epoch']) == (3, 1.0)
     with ocp.StandardCheckpointer() as reader:
         first, last = (
@@ -249,7 +251,7 @@ def test_the_summary_is_of_the_best_network(tmp_path, monkeypatch):
 
 def test_double_precision_is_for_the_run_alone(tmp_path):
     types = {'model.param_dtype': 'float64', 'model.compute_dtype': 'float64'}
-    loop.train(config(**types, **{'optimizer.epochs': 1}), tmp_path)
+    train(config(**types, **{'optimizer.epochs': 1}), tmp_path)
     _, state = final_state(tmp_path)
     assert state['params']['head']['kernel'].dtype == np.float64
     assert jax.numpy.zeros(1).dtype == np.float32
@@ -260,7 +262,7 @@ def test_every_option_at_once(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 8, 8, 1), np.uint8)
     np.savez(tmp_path / 'extra.npz', images=images, labels=rng.integers(0, 10, 40))
-    summary = loop.train(
+    summary = train(
         config(
             **{
                 'data.extra_path': str(tmp_path / 'extra.npz'),

@@ -22,6 +22,7 @@ from war_jax.training.objective import OBJECTIVES
 from war_jax.training.optimizer import make_optimizer, make_schedule
 from war_jax.training.state import TrainState, create_state
 from war_jax.training.step import StepOptions, make_train_step
+from war_jax.training.war import fixed_rule
 
 FIXTURES = Path(__file__).parents[2] / 'fixtures'
 FLOAT64 = jnp.dtype('float64')
@@ -99,14 +100,12 @@ def test_attack_and_its_gradient_norms(recorded, monkeypatch):
         return objective.attack_loss(logits, clean, recorded.labels)
 
     keys = jax.random.split(jax.random.key(0), 16)
-    trace = jax.jit(
-        lambda x: pgd.attack_trace(keys, loss, x, recorded.threat, recorded.budget)
-    )(recorded.x)
+    trace = jax.jit(lambda x: pgd.attack_trace(keys, loss, x, recorded.threat, recorded.budget))(
+        recorded.x
+    )
     np.testing.assert_allclose(trace.x_adv, recorded.x_adv, rtol=0, atol=1e-12)
     if recorded.method == 'trades':
-        np.testing.assert_allclose(
-            trace.max_grad_l1.sum(), recorded['sum_max_grad_l1'], rtol=1e-10
-        )
+        np.testing.assert_allclose(trace.max_grad_l1.sum(), recorded['sum_max_grad_l1'], rtol=1e-10)
         x_adv_logits = forward.evaluate(recorded.model, recorded.before, trace.x_adv)
         assert float(kl_divergence(clean, x_adv_logits).mean()) > float(trace.loss[0].mean())
 
@@ -145,14 +144,17 @@ def test_whole_step(recorded, monkeypatch):
         recorded.model, objective, recorded.threat, recorded.budget, tx, mesh, options
     )
     lam = float(recorded['lam'])
-    state: TrainState = create_state(jax.random.key(0), recorded.model, tx, (32, 32, 3), lam, False)
+    rule = fixed_rule(lam, decay=0.99, total_steps=10)
+    state: TrainState = create_state(
+        jax.random.key(0), recorded.model, tx, (32, 32, 3), rule, False
+    )
     state = state.replace(
         params=jax.tree.map(jnp.asarray, recorded.before['params']),
         batch_stats=jax.tree.map(jnp.asarray, recorded.before['batch_stats']),
     )
     ids = np.arange(16, dtype=np.int32)
     batch = Batch(np.asarray(recorded.x), recorded.labels, np.ones(16, bool), ids)
-    new, metrics = step(replicate(mesh, state), jax.random.key(0), shard(mesh, batch))
+    new, metrics = step(replicate(mesh, state), jax.random.key(0), rule, shard(mesh, batch))
 
     np.testing.assert_allclose(metrics.natural_risk, recorded['natural'], rtol=1e-10)
     np.testing.assert_allclose(

@@ -20,10 +20,12 @@ from war_jax.models.wide_resnet import WideResNet
 from war_jax.training.objective import Natural, Trades
 from war_jax.training.state import create_state
 from war_jax.training.step import StepOptions, make_train_step
+from war_jax.training.war import fixed_rule
 
 FLOAT64 = jnp.dtype('float64')
 THREAT = ThreatModel('linf', 0.1)
 BUDGET = Budget(2, 0.05, 'gaussian', 0.001)
+RULE = fixed_rule(1.0, decay=0.99, total_steps=10)
 
 
 @pytest.fixture(autouse=True)
@@ -77,13 +79,14 @@ def run(
     options = options or StepOptions(pad=1, flip=True)
     mesh, tx, model, step = machinery(num_devices, statistics, objective or Trades(), options)
     ema = options.ema_decay > 0
-    state = create_state(jax.random.key(0), model, tx, (8, 8, 1), lam, ema)
+    rule = fixed_rule(lam, decay=0.99, total_steps=10)
+    state = create_state(jax.random.key(0), model, tx, (8, 8, 1), rule, ema)
     state = replicate(mesh, state.replace(step=jnp.int32(first_step)))
     traced_before = step._cache_size()
     key = replicate(mesh, jax.random.key(seed))
     history = []
     for batch in batches:
-        state, metrics = step(state, key, shard(mesh, batch))
+        state, metrics = step(state, key, rule, shard(mesh, batch))
         history.append(jax.device_get(metrics))
     assert step._cache_size() <= traced_before + 1, 'the step was traced more than once'
     return jax.device_get(state), history
@@ -198,9 +201,9 @@ def test_weight_perturbation_is_undone_before_the_update():
     model, tx = network(), optax.sgd(1e-12)  # leaves the weights where they are
     options = StepOptions(awp_gamma=0.5)
     step = make_train_step(model, Trades(), THREAT, BUDGET, tx, mesh, options)
-    state = replicate(mesh, create_state(jax.random.key(0), model, tx, (8, 8, 1), 1.0, False))
+    state = replicate(mesh, create_state(jax.random.key(0), model, tx, (8, 8, 1), RULE, False))
     before = jax.device_get(state.params)
-    after, _ = step(state, replicate(mesh, jax.random.key(1)), shard(mesh, images()))
+    after, _ = step(state, replicate(mesh, jax.random.key(1)), RULE, shard(mesh, images()))
     assert largest_difference(before, after.params) < 1e-9
 
 
@@ -227,6 +230,6 @@ def test_state_is_donated():
     mesh = make_mesh(jax.devices()[:1])
     model, tx = network(), optax.sgd(0.1)
     step = make_train_step(model, Natural(), THREAT, BUDGET, tx, mesh, StepOptions())
-    state = replicate(mesh, create_state(jax.random.key(0), model, tx, (8, 8, 1), 1.0, False))
-    step(state, replicate(mesh, jax.random.key(1)), shard(mesh, images()))
+    state = replicate(mesh, create_state(jax.random.key(0), model, tx, (8, 8, 1), RULE, False))
+    step(state, replicate(mesh, jax.random.key(1)), RULE, shard(mesh, images()))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))

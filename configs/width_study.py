@@ -1,0 +1,112 @@
+"""Does wider help? A grid of widths and lambdas on few images, and WAR beside it.
+
+    python -m war_jax.study --config=configs/width_study.py --workdir=runs/study
+    python -m war_jax.study --config=configs/width_study.py:smoke --workdir=runs/study-smoke
+
+Argument, one of:
+    (nothing)   256 handwritten digits, WRN-10-{0.125 ... 1}: half an hour on two CPU cores
+    cifar10     2,048 images of CIFAR-10, WRN-10-{0.25 ... 2}: an hour on two CPU cores
+    paper       Wu et al. 2021: CIFAR-10, WRN-34-{1, 5, 10}, lambda 6 ... 21, 100 epochs each
+    smoke       every part, as little as possible of each
+
+Every key of a single run is explained in configs/default.py; the width, lambda, the seed and the
+reference are set by the study, whatever they are here.
+"""
+
+from typing import Any
+
+from ml_collections.config_dict import ConfigDict
+
+from configs import digits, wrn
+from war_jax.config_argument import Tree
+from war_jax.config_rules import ConfigError, nearest
+
+STUDY: dict[str, Any] = {
+    # The first is the thin network: lambda is tuned on it, its runs are WAR's references.
+    'widths': (0.125, 0.25, 0.5, 1.0),
+    # Each is tried at each width.
+    'lams': (1.0, 3.0, 9.0, 27.0),
+    'seeds': (0, 1, 2, 3, 4),
+    # Variants of WAR, each at all widths but the first; see war.target.
+    'war': ('trajectory', 'constant'),
+    # A run takes so many devices, and as many runs as find room go side by side.
+    'devices_per_run': 1,
+}
+
+
+def get_config(argument: str = '') -> Tree:
+    """Returns the config for '' or one of the arguments above."""
+    choices = {'': _digits, 'cifar10': _cifar10, 'paper': _paper, 'smoke': _smoke}
+    if argument not in choices:
+        known = ', '.join(filter(None, choices))
+        guess = nearest(argument, filter(None, choices))
+        raise ConfigError(
+            f'config argument {argument!r}: must be nothing or one of {known}; nearest: {guess}'
+        )
+    return choices[argument]().lock()
+
+
+def _study(config: Tree, **changes: Any) -> Tree:
+    config = ConfigDict(config).unlock()
+    config.study = ConfigDict({**STUDY, **changes})
+    config.log.tensorboard = False
+    config.checkpoint.keep = 1
+    return config
+
+
+def _digits() -> Tree:
+    # So few images that the networks, but for the thinnest, fit them: only then does the best
+    # lambda depend on the width (docs/results.md).
+    config = _study(digits.get_config())
+    config.data.num_validation = 297
+    config.data.max_train_examples = 256
+    config.model.strides = (2, 1, 1)
+    config.optimizer.epochs = 120
+    config.evaluation.every_epochs = 15
+    config.evaluation.restarts = 1
+    config.evaluation.curve_scales = (1.0, 2.0)
+    config.evaluation.curve_examples = 100
+    config.checkpoint.every_epochs = 15  # an epoch is two steps
+    config.log.every_steps = 20
+    return config
+
+
+def _cifar10() -> Tree:
+    config = _study(
+        wrn.get_config('10-1'),
+        widths=(0.25, 0.5, 1.0, 2.0),
+        lams=(2.0, 6.0, 18.0),
+        seeds=(0, 1, 2),
+        war=('trajectory',),
+    )
+    config.data.max_train_examples = 2048
+    config.optimizer.epochs = 20
+    config.optimizer.schedule = 'cosine'
+    config.evaluation.every_epochs = 5
+    config.evaluation.num_examples = 500
+    config.evaluation.test_examples = 1000
+    config.evaluation.curve_scales = (1.0, 2.0)
+    config.evaluation.curve_examples = 250
+    config.log.every_steps = 16
+    return config
+
+
+def _paper() -> Tree:
+    return _study(
+        wrn.get_config('34-1,authors'),
+        widths=(1.0, 5.0, 10.0),
+        lams=(6.0, 9.0, 12.0, 15.0, 18.0, 21.0),
+        seeds=(0, 1, 2),
+    )
+
+
+def _smoke() -> Tree:
+    config = _study(
+        digits.get_config('smoke'),
+        widths=(0.125, 0.25),
+        lams=(1.0, 9.0),
+        seeds=(0, 1),
+        war=('trajectory',),
+    )
+    config.model.strides = (2, 1, 1)
+    return config

@@ -1,0 +1,103 @@
+"""What the figures of one run and those of a study have in common: style, colours, axes, saving.
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 3.8), layout='constrained')
+        axes = figure.subplots()
+        axes.plot(x, y, color=BLUE, label='natural')
+        percent_axis(axes)
+        legend(axes)
+        save(figure, Path('natural.png'))
+
+Only matplotlib's objects are used, never pyplot: no window, no global list of figures, no effect on
+the plots of a program that calls these. Each file is written whole or not at all.
+
+The named colours are Okabe and Ito's, which readers with any common colour blindness tell apart.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+
+from war_jax.records.files import replacing
+
+INK, GREY = '#222222', '#767676'
+BLUE, VERMILION, GREEN, PURPLE, ORANGE = '#0072B2', '#D55E00', '#009E73', '#AA4499', '#E69F00'
+
+_DPI = 160
+
+STYLE: dict[Any, Any] = {
+    'font.family': 'DejaVu Sans',  # ships with matplotlib and has every symbol used here
+    'font.size': 9,
+    'axes.titlesize': 10,
+    'axes.titlelocation': 'left',
+    'axes.titleweight': 'bold',
+    'axes.edgecolor': GREY,
+    'axes.labelcolor': INK,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.color': '#E4E4E4',
+    'grid.linewidth': 0.6,
+    'xtick.color': GREY,
+    'ytick.color': GREY,
+    'xtick.labelcolor': INK,
+    'ytick.labelcolor': INK,
+    'lines.linewidth': 1.6,
+    'lines.markersize': 4,
+    'legend.frameon': False,
+    'legend.fontsize': 8.5,
+    'legend.handlelength': 2.0,
+    'legend.columnspacing': 1.2,
+    'legend.handletextpad': 0.5,
+}
+
+
+def plot_positive(axes: Axes, x: np.ndarray, y: np.ndarray, *style: str, **options: Any) -> None:
+    """On a logarithmic axis: zeros become gaps, and what is never positive is left out."""
+    y = np.where(y > 0, y, np.nan)
+    if np.isfinite(y).any():
+        axes.plot(x, y, *style, **options)
+
+
+def every(x: np.ndarray) -> int:
+    """A dozen or two of markers: enough to tell lines apart without hiding them."""
+    return max(1, len(x) // 12)
+
+
+def percent_axis(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=0, symbol=' %'))
+
+
+def log_axis(axes: Axes) -> None:
+    """Logarithmic y, labelled with plain numbers, over a decade at least: noise stays small."""
+    axes.set_yscale('log')
+    lower, upper = np.log10(axes.get_ylim())
+    missing = max(0.0, 1.0 - (upper - lower)) / 2
+    axes.set_ylim(10 ** (lower - missing), 10 ** (upper + missing))
+    subs = (1.0, 2.0, 5.0) if upper - lower < 2.5 else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def legend(axes: Axes) -> None:
+    """Below the axes, where it hides no data; an empty panel says that it is empty."""
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(
+            handles, names, loc='upper center', bbox_to_anchor=(0.5, -0.16), ncols=len(handles)
+        )
+    else:
+        axes.text(0.5, 0.5, 'nothing recorded', transform=axes.transAxes, ha='center', color=GREY)
+
+
+def save(figure: Figure, path: Path) -> None:
+    canvas = FigureCanvasAgg(figure)
+    with replacing(path) as temporary:
+        # Without the version in the file, equal data give equal bytes.
+        canvas.print_figure(temporary, format='png', dpi=_DPI, metadata={'Software': None})

@@ -1,0 +1,97 @@
+"""Trains a grid of widths and lambdas, and WAR beside it: does wider help, and what lambda does
+each width want?
+
+    python -m war_jax.study --config=configs/width_study.py --workdir=runs/study
+    python -m war_jax.study --config=configs/width_study.py --workdir=runs/study --shard=2/8
+
+The same command again skips what is finished, resumes what was interrupted and runs the rest; the
+report is drawn from what is there. With --shard=i/n a process runs every n-th run, i = 0 ... n - 1.
+Runs with WAR wait for those of the thin network: where these were in other shards, run the command
+once more when all shards are done, without --shard. Shards with disks of their own: bring their
+folders runs/* together in one --workdir, then the same. Processes that share a disk may share a
+--workdir without --shard, too.
+
+Exit codes: 0 done, 1 a run or writing failed, 2 refused (one line on stderr says why), 130 and 143
+stopped by SIGINT and SIGTERM, with checkpoints. On CPU, every core becomes a JAX device.
+"""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from war_jax import command_line
+from war_jax.config import ConfigError
+from war_jax.study.settings import Settings, resolve_study
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        'workdir',
+        None,
+        'the directory that the study is written to, or continued from',
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        'shard', '0/1', 'i/n: of n parts of the study only the i-th, from 0', flag_values=values
+    )
+
+
+def main(argv: list[str]) -> int:
+    try:
+        return run(argv)
+    except KeyboardInterrupt:  # while modules or data are loaded; later, the study handles it
+        return fail('interrupted', 130)
+
+
+def run(argv: list[str]) -> int:
+    """Returns the exit code. Raises KeyboardInterrupt."""
+    if {'-h', '--help', '--helpfull'} & set(argv):
+        print(command_line.usage(__doc__ or '', define_flags))
+        return 0
+    try:
+        values = command_line.parse(argv, define_flags)
+        settings = resolve_study(values.config)
+        workdir = Path(command_line.check_workdir(values.workdir))
+        shard = read_shard(values.shard)
+    except ConfigError as error:
+        return fail(error, 2)
+    return study(settings, workdir, shard, shlex.join(['python', '-m', 'war_jax.study', *argv[1:]]))
+
+
+def study(settings: Settings, workdir: Path, shard: tuple[int, int], command: str) -> int:
+    # Only now, since JAX takes seconds to import and a typo should be told at once.
+    from war_jax.data.sources import DataError
+    from war_jax.mesh import spread_over_cores
+    from war_jax.report.run_files import ReportError
+    from war_jax.study.runner import run_study
+
+    base = settings.base
+    shared = (base.optimizer.batch_size, base.evaluation.batch_size)
+    spread_over_cores(*(shared if settings.study.devices_per_run > 1 else ()))
+    try:
+        return run_study(settings, workdir, shard, command)
+    except (ConfigError, DataError) as error:
+        return fail(error, 2)
+    except (ReportError, OSError) as error:  # OSError: a full disk, permissions
+        return fail(error, 1)
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """'2/8' -> (2, 8). Raises ConfigError."""
+    match = re.fullmatch(r'(\d+)/(\d+)', text)
+    shard = tuple(map(int, match.groups())) if match else (1, 0)
+    if not 0 <= shard[0] < shard[1]:
+        raise ConfigError(f'--shard={text}: must be i/n with i from 0 to n - 1; nearest: 0/1')
+    return shard[0], shard[1]
+
+
+def fail(error: Exception | str, exit_code: int) -> int:
+    print(f'war_jax.study: error: {" ".join(str(error).split())}', file=sys.stderr)
+    return exit_code
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv))

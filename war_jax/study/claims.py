@@ -1,0 +1,252 @@
+"""What the paper claims about width and lambda, held against the finished runs of a study.
+
+    rows, _ = collect(Path('runs/study/runs'))
+    for claim in evaluate(rows, ['trajectory', 'constant']):
+        print(claim.verdict, claim.statement, claim.effect, claim.interval)
+
+An effect is computed for each seed from that seed's own runs, and the interval is Student's over
+the seeds, at 95 %. A claim is supported if the interval lies wholly on the claimed side of no
+effect, contradicted if wholly on the other side, and undecided otherwise: always with one seed, and
+where runs are missing. Each interval stands alone: none is widened for the number of claims.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from war_jax.measures.statistics import mean_interval, slope
+from war_jax.study import tuning
+from war_jax.study.results import Row, fixed, war, widths
+
+SUPPORTED, CONTRADICTED, UNDECIDED = 'supported', 'contradicted', 'undecided'
+POINTS = 'points'  # percentage points
+PER_DOUBLING = 'points per doubling of the width'
+EXPONENT = 'exponent of the width'
+TIMES = 'times'
+
+# What changes with width at equal lambda: key of the rows -> (statement, claimed sign, in
+# logarithms?). Accuracies change by so many points, the others by so large a power of the width.
+WITH_WIDTH = {
+    'natural_accuracy': ('At equal λ, natural accuracy rises with width', 1, False),
+    'perturbation_stability': ('At equal λ, perturbation stability falls with width', -1, False),
+    'robust_accuracy': ('At equal λ, robust accuracy falls with width', -1, False),
+    'local_lipschitz': (
+        'At equal λ, local Lipschitzness (output ratio) grows with width', 1, True,
+    ),
+    'local_lipschitz_kl_gradient': (
+        'At equal λ, local Lipschitzness (KL gradient) grows with width', 1, True,
+    ),
+    'risk_ratio': (
+        'At equal λ, natural risk / robust regularization falls with width', -1, True,
+    ),
+}  # fmt: skip
+TARGETS = {
+    'trajectory': 'WAR (target: trajectory)',
+    'constant': 'WAR (target: constant)',
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim and what the study says of it."""
+
+    name: str
+    statement: str
+    effect: float | None  # mean over seeds, in `unit`; None if it could not be computed
+    unit: str
+    interval: tuple[float, float] | None  # infinite with one seed
+    num_seeds: int
+    verdict: str
+    how: str
+
+
+def evaluate(rows: Sequence[Row], targets: Sequence[str]) -> list[Claim]:
+    """All claims, in the order of the argument; `targets` are those of the study's WAR runs."""
+    claims = [_with_width(rows, key) for key in WITH_WIDTH]
+    claims.append(_best_lambda_grows(rows))
+    for judge in (_reaches_the_best, _beats_the_thin_lambda, _costs_less):
+        claims += [judge(rows, target) for target in targets]
+    return claims
+
+
+def slopes(rows: Sequence[Row], key: str) -> dict[float, dict[int, float]]:
+    """lambda -> seed -> change of `key` with width, for the seeds that have it at every width.
+
+    Of an accuracy: the slope of the least-squares line against log2 of the width, in points per
+    doubling. Of the others: of the line through the logarithms, the exponent of the width.
+    """
+    logarithmic = WITH_WIDTH[key][2]
+    cells, all_widths = fixed(rows), widths(rows)
+    found: dict[float, dict[int, float]] = {}
+    if len(all_widths) < 2:
+        return found
+    x = [math.log2(width) for width in all_widths]
+    for lam, seed in sorted({(lam, seed) for _, lam, seed in cells}):
+        values = [cells.get((width, lam, seed), {}).get(key) for width in all_widths]
+        y = [value for value in values if value is not None and (value > 0 or not logarithmic)]
+        if len(y) == len(x):
+            y = [math.log2(value) if logarithmic else 100.0 * value for value in y]
+            found.setdefault(lam, {})[seed] = slope(x, y)
+    return found
+
+
+def decide(interval: tuple[float, float], sign: int) -> str:
+    """Of the claim that an effect has this sign: 1 or -1."""
+    lower, upper = sorted(sign * bound for bound in interval)
+    return SUPPORTED if lower > 0 else CONTRADICTED if upper < 0 else UNDECIDED
+
+
+def _claim(
+    name: str,
+    statement: str,
+    unit: str,
+    by_seed: Mapping[int, float],
+    how: str,
+    verdict: Callable[[tuple[float, float]], str],
+    shown: Callable[[float], float] = float,
+) -> Claim:
+    """`how` names what is missing if no seed has an effect; `shown`: from effects to `unit`."""
+    if not by_seed:
+        return Claim(name, statement, None, unit, None, 0, UNDECIDED, how)
+    mean, *bounds = mean_interval(list(by_seed.values()))
+    interval = (bounds[0], bounds[1])
+    if len(by_seed) == 1:
+        how += ' One seed: no interval.'
+    lower, upper = (shown(bound) for bound in interval)
+    decided = verdict(interval)
+    return Claim(name, statement, shown(mean), unit, (lower, upper), len(by_seed), decided, how)
+
+
+def _with_width(rows: Sequence[Row], key: str) -> Claim:
+    statement, sign, logarithmic = WITH_WIDTH[key]
+    unit = EXPONENT if logarithmic else PER_DOUBLING
+    by_lambda = slopes(rows, key)
+    seeds = set.intersection(*map(set, by_lambda.values())) if by_lambda else set()
+    by_seed = {
+        seed: math.fsum(found[seed] for found in by_lambda.values()) / len(by_lambda)
+        for seed in sorted(seeds)
+    }
+    if len(widths(rows)) < 2:
+        how = 'Not evaluated: fewer than two widths have finished runs.'
+    elif not by_lambda:
+        how = 'Not evaluated: no seed has a usable value at every width for any λ.'
+    elif not by_seed:
+        how = 'Not evaluated: no seed has a usable value at every width and λ.'
+    else:
+        line = 'log–log slope' if logarithmic else 'slope against log2 of the width'
+        how = (
+            f'Least-squares {line}, widths {_listed(widths(rows))}, mean over λ = '
+            f'{_listed(by_lambda)}.'
+        )
+    return _claim(f'{key}_with_width', statement, unit, by_seed, how, lambda x: decide(x, sign))
+
+
+def _best_lambda_grows(rows: Sequence[Row]) -> Claim:
+    law = tuning.power_law(rows)
+    how = 'Not evaluated: no seed has all λ of its grid at two widths or more.'
+    if law.exponents:
+        how = (
+            'Log–log slope of the λ with the highest validation robust accuracy (peak of a '
+            f'parabola through three grid points), widths {_listed(law.widths)}; '
+            f'{law.num_at_edges} of {len(law.exponents) * len(law.widths)} optima lie at an edge '
+            'of the grid.'
+        )
+    statement = 'The best λ grows with width'
+    return _claim(
+        'best_lambda_grows', statement, EXPONENT, law.exponents, how, lambda x: decide(x, 1)
+    )
+
+
+def _reaches_the_best(rows: Sequence[Row], target: str) -> Claim:
+    name, statement = f'war_{target}_reaches_the_best', f'{TARGETS[target]} reaches the best λ'
+    runs, missing = _war_at_the_widest(rows, target)
+    best = tuning.best_lambdas(rows).get(widths(rows)[-1]) if runs else None
+    if runs and best is None:
+        missing = 'Not evaluated: no seed has all λ of the widest network.'
+    if best is None:
+        return _claim(name, statement, POINTS, {}, missing, lambda _: UNDECIDED)
+    swept = {seed: fixed(rows).get((widths(rows)[-1], best, seed)) for seed in runs}
+    pairs = {seed: (runs[seed], row) for seed, row in swept.items() if row is not None}
+    difference = {seed: _points(ours) - _points(theirs) for seed, (ours, theirs) in pairs.items()}
+    if not pairs:
+        missing = f'Not evaluated: no seed has both its WAR run and λ = {best:g} at the widest.'
+        return _claim(name, statement, POINTS, {}, missing, lambda _: UNDECIDED)
+    _, lower, _ = mean_interval([_points(theirs) for _, theirs in pairs.values()])
+    mean, _, _ = mean_interval([_points(ours) for ours, _ in pairs.values()])
+
+    def verdict(interval: tuple[float, float]) -> str:
+        # A claim of no difference, which no interval can prove: it has to be as narrow as the
+        # best lambda's own spread over seeds lets it be.
+        if interval[1] < 0:
+            return CONTRADICTED
+        return SUPPORTED if len(pairs) > 1 and mean >= lower else UNDECIDED
+
+    how = (
+        f'Test robust accuracy of WAR minus that of λ = {best:g}, the best of the sweep by '
+        f'validation, at width {widths(rows)[-1]:g}. A claim of no difference: supported if '
+        'WAR’s mean lies within or above that λ’s own 95 % interval over seeds and the '
+        'difference is not wholly below 0. The interval says how large a loss is not ruled out.'
+    )
+    return _claim(name, statement, POINTS, difference, how, verdict)
+
+
+def _beats_the_thin_lambda(rows: Sequence[Row], target: str) -> Claim:
+    runs, how = _war_at_the_widest(rows, target)
+    difference = {}
+    if runs:
+        widest, thin = widths(rows)[-1], sorted({row['lambda'] for row in runs.values()})
+        how = (
+            'Test robust accuracy of WAR minus that of a constant λ equal to the thin network’s, '
+            f'from which WAR started ({_listed(thin)}), at width {widest:g}.'
+        )
+        for seed, ours in runs.items():
+            # WAR's lambda has been through float32.
+            same = [
+                row
+                for (width, lam, other), row in fixed(rows).items()
+                if width == widest
+                and other == seed
+                and math.isclose(lam, ours['lambda'], rel_tol=1e-6)
+            ]
+            if same:
+                difference[seed] = _points(ours) - _points(same[0])
+        if not difference:
+            how = 'Not evaluated: no seed has the thin network’s λ among the runs at the widest.'
+    name = f'war_{target}_beats_the_thin_lambda'
+    statement = f'{TARGETS[target]} is more robust than the thin network’s λ reused'
+    return _claim(name, statement, POINTS, difference, how, lambda x: decide(x, 1))
+
+
+def _costs_less(rows: Sequence[Row], target: str) -> Claim:
+    runs, how = _war_at_the_widest(rows, target)
+    ratios = {cost.seed: math.log(cost.ratio) for cost in tuning.costs(rows, target)}
+    if runs:
+        how = (
+            'Device time of the sweep at the widest, over that of the sweep at the thinnest plus '
+            'the WAR run at the widest; geometric mean over seeds.'
+            if ratios
+            else 'Not evaluated: no seed has both sweeps and its WAR run.'
+        )
+    return _claim(
+        f'war_{target}_costs_less',
+        f'{TARGETS[target]} costs less than the sweep at the widest network',
+        TIMES,
+        ratios,
+        how,
+        lambda x: decide(x, 1),
+        shown=math.exp,
+    )
+
+
+def _war_at_the_widest(rows: Sequence[Row], target: str) -> tuple[dict[int, Row], str]:
+    """seed -> run; and why there is none, if so."""
+    runs = war(rows, target, widths(rows)[-1]) if widths(rows) else {}
+    return runs, '' if runs else 'Not evaluated: no WAR run of the widest network is finished.'
+
+
+def _points(row: Row) -> float:
+    return 100.0 * row['robust_accuracy']
+
+
+def _listed(values: Sequence[float] | Mapping[float, object]) -> str:
+    return ', '.join(f'{value:g}' for value in values)
