@@ -8,6 +8,9 @@ A CIFAR-sized set is a few hundred megabytes of uint8, so every device holds all
 indices travel from the host: a batch's rows are gathered by the device that needs them.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +31,7 @@ class DeviceData:
         images = np.concatenate([dataset.images for dataset in datasets])
         labels = np.concatenate([dataset.labels for dataset in datasets])
         self._images, self._labels = replicate(mesh, (images, labels))
-        self._gather = jax.jit(_gather, out_shardings=NamedSharding(mesh, P(AXIS)))
+        self._gather = _gather_on(mesh)
 
     def __len__(self) -> int:
         return self._labels.shape[0]
@@ -36,6 +39,11 @@ class DeviceData:
     def batch(self, indices: np.ndarray, mask: np.ndarray) -> Batch:
         """indices, mask (b,) -> the batch, its rows split over the devices."""
         return self._gather(self._images, self._labels, *shard(self._mesh, (indices, mask)))
+
+
+@functools.cache  # a program for each mesh, not for each run that uses it
+def _gather_on(mesh: Mesh) -> Callable[..., Batch]:
+    return jax.jit(_gather, out_shardings=NamedSharding(mesh, P(AXIS)))
 
 
 def _gather(images: Array, labels: Array, indices: Array, mask: Array) -> Batch:

@@ -31,7 +31,6 @@ def network(config: Mapping[str, Any]) -> str:
 def table(run: Run) -> str:
     """What the numbers of the page depend on, as a Markdown table."""
     config, about, summary = run.config, run.provenance, run.summary
-    lam = f'λ = {config["objective"]["lam"]:g}'
     rows = [
         ('Attack of the headline', headline_attack(config['evaluation'], summary)),
         ('Images', f'{summary["num_examples"]:,} of the {summary["split"]} split'),
@@ -43,7 +42,7 @@ def table(run: Run) -> str:
             f'{RATES[summary["selected_by"]]} on {summary["selected_on"]} images',
         ),
         ('Network', f'{network(config)}, {config["model"]["compute_dtype"]}'),
-        ('Training', training(config, lam)),
+        ('Training', training(config, _lambda(run))),
         ('Optimizer', optimizer(config)),
         ('Seed', config['seed']),
         ('Commit', about['commit']),
@@ -52,6 +51,22 @@ def table(run: Run) -> str:
         ('Wall time', tables.duration(summary['seconds'])),
     ]
     return tables.markdown(('What', 'How'), rows, 'll')
+
+
+def _lambda(run: Run) -> str:
+    if run.reference is None:
+        return f'λ = {run.config["objective"]["lam"]:g}'
+    thin, war, summary = run.reference, run.config['war'], run.summary
+    held_to = {
+        'trajectory': 'the trajectory of the risk ratio',
+        'constant': f'the final risk ratio ζ = {tables.number(thin["zeta"])}',
+    }
+    return (
+        f'width adjusted λ, from {summary["lambda_start"]:g} to {summary["lambda"]:.3g} (held to '
+        f'{held_to[war["target"]]} of WRN-{thin["depth"]}-{thin["widen_factor"]:g}, seed '
+        f'{thin["seed"]}; gain {war["gain"]:g}, averages over {war["averaging_epochs"]:g} epochs, '
+        f'at most {war["max_factor"]:g} times its λ)'
+    )
 
 
 def training(config: Mapping[str, Any], lam: str) -> str:

@@ -52,6 +52,7 @@ class Run:
     sessions: list[dict[str, Any]]  # those that added to the run; empty in a run without rows
     summary: dict[str, Any]
     examples: dict[str, np.ndarray]
+    reference: dict[str, Any] | None  # of width adjusted regularization, if the run had one
 
 
 def read_run(workdir: Path) -> Run:
@@ -68,7 +69,7 @@ def read_run(workdir: Path) -> Run:
     summary = read_file(workdir / 'summary.json', read_json)
     rows = read_file(workdir / 'metrics.jsonl', read_json_lines)
     arrays = read_file(workdir / 'examples.npz', _read_npz)
-    require(workdir / 'config.json', about, ('config', 'provenance'))
+    require(workdir / 'config.json', about, ('config', 'provenance', 'reference'))
     require(workdir / 'config.json: provenance', about['provenance'], PROVENANCE_KEYS)
     require(workdir / 'summary.json', summary, SUMMARY_KEYS)
     for name, found in summary['attacks'].items():
@@ -80,8 +81,16 @@ def read_run(workdir: Path) -> Run:
     )
     # A session that was stopped before its first checkpoint began where the next one did.
     sessions = list({row['step']: row for row in starts}.values())
-    about, config = about['provenance'], about['config']
-    return Run(config, about, train, validation, sessions, summary, arrays)
+    return Run(
+        config=about['config'],
+        provenance=about['provenance'],
+        reference=about['reference'],
+        train=train,
+        validation=validation,
+        sessions=sessions,
+        summary=summary,
+        examples=arrays,
+    )
 
 
 def read_file(path: Path, reader: Callable[[Path], Any]) -> Any:

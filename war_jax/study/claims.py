@@ -158,7 +158,10 @@ def _best_lambda_grows(rows: Sequence[Row]) -> Claim:
 
 
 def _reaches_the_best(rows: Sequence[Row], target: str) -> Claim:
-    name, statement = f'war_{target}_reaches_the_best', f'{TARGETS[target]} reaches the best λ'
+    name, statement = (
+        f'war_{target}_reaches_the_best',
+        f'{TARGETS[target]} is as robust as the best λ of the sweep',
+    )
     runs, missing = _war_at_the_widest(rows, target)
     best = tuning.best_lambdas(rows).get(widths(rows)[-1]) if runs else None
     if runs and best is None:
@@ -213,7 +216,7 @@ def _beats_the_thin_lambda(rows: Sequence[Row], target: str) -> Claim:
         if not difference:
             how = 'Not evaluated: no seed has the thin network’s λ among the runs at the widest.'
     name = f'war_{target}_beats_the_thin_lambda'
-    statement = f'{TARGETS[target]} is more robust than the thin network’s λ reused'
+    statement = f'{TARGETS[target]} is more robust than the thin network’s λ'
     return _claim(name, statement, POINTS, difference, how, lambda x: decide(x, 1))
 
 

@@ -216,7 +216,7 @@ def _notes(name: str) -> list[str]:
     return {
         'accuracy': ['Mean ± half of the 95 % interval over seeds, in percent of the test images.'],
         'lipschitz': ['Geometric mean over seeds and its 95 % interval.'],
-        'slopes': ['The verdict is that of the claim above for this λ alone.'],
+        'slopes': ['The claims above, for each λ alone.'],
         'optima': [
             'The peak is that of the parabola in log λ through the best λ of the grid and its two '
             'neighbours. At an edge of the grid the best λ may lie beyond it.'

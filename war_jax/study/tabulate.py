@@ -119,7 +119,7 @@ def slopes(rows: Sequence[Row]) -> Table:
         Column('interval', '95 % interval', decimal_interval),
         Column('unit', 'Unit', align='l'),
         _SEEDS,
-        Column('verdict', 'The paper’s claim', align='l'),
+        Column('verdict', 'Verdict at this λ', align='l'),
     ]
     return columns, found
 

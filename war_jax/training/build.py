@@ -7,7 +7,7 @@
     another = parts.rerun(replace(config, seed=1), None)       # one program for all seeds, lambdas
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,7 +36,7 @@ from war_jax.training.war import WarRule, fixed_rule, width_adjusted_rule
 
 @dataclass(frozen=True)
 class Parts:
-    """What one run is made of; `step` and `measures` are compiled, each at its first call."""
+    """What one run is made of; the functions are compiled, each at its first call."""
 
     config: Config
     reference: Reference | None
@@ -45,8 +45,8 @@ class Parts:
     tx: optax.GradientTransformation
     schedule: optax.Schedule
     steps_per_epoch: int
+    fresh_state: Callable[[Array, WarRule], TrainState]
     step: TrainStep
-    image_shape: tuple[int, int, int]
     objective: Objective
     measures: Measures
 
@@ -62,7 +62,7 @@ class Parts:
     def describe(self, splits: Splits) -> str:
         """What is about to run, and on what: a wrong device should be seen at once."""
         model, config = self.config.model, self.config
-        shapes = jax.eval_shape(self._fresh_state, jax.random.key(0))
+        shapes = jax.eval_shape(self.fresh_state, jax.random.key(0), self._rule())
         parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
         sizes = ', '.join(
             f'{len(getattr(splits, split).labels):,} {split}'
@@ -111,13 +111,7 @@ class Parts:
 
     def create_state(self) -> TrainState:
         """A fresh state, on every device."""
-        # One program rather than one per layer: quicker to start, and no copies of the constants.
-        create = jax.jit(self._fresh_state)
-        return replicate(self.mesh, create(jax.random.key(self.config.seed)))
-
-    def _fresh_state(self, key: Array) -> TrainState:
-        ema = self.config.ema_decay > 0
-        return create_state(key, self.model, self.tx, self.image_shape, self._rule(), ema)
+        return self.fresh_state(self.key, self.rule)
 
     def _rule(self) -> WarRule:
         war, epochs = self.config.war, self.config.optimizer.epochs
@@ -160,6 +154,11 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
     train_budget = Budget(attack.num_steps, attack.step_size, attack.init, attack.init_scale)
     objective = OBJECTIVES[config.objective.name](config.objective.label_smoothing)
     step = make_train_step(model, objective, threat, train_budget, tx, mesh, options)
+
+    def fresh_state(key: Array, rule: WarRule) -> TrainState:
+        shape = (image_shape[0], image_shape[1], image_shape[2])
+        return create_state(key, model, tx, shape, rule, config.ema_decay > 0)
+
     test = config.evaluation
     test_budget = Budget(test.num_steps, test.step_size, test.init, test.init_scale)
     return Parts(
@@ -170,8 +169,9 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
         tx=tx,
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
+        # One program rather than one per layer: quicker to start, and no copies of the constants.
+        fresh_state=jax.jit(fresh_state),
         step=step,
-        image_shape=tuple(image_shape),
         objective=objective,
         # In bfloat16 an attack meets rounding as large as its perturbation; accuracies so obtained
         # could not be compared with anybody's.

@@ -1,5 +1,7 @@
 """Tables read back by parsers that know nothing of war_jax: markdown-it, a LaTeX reader."""
 
+import csv
+import io
 import math
 import re
 
@@ -122,3 +124,15 @@ def test_number_and_duration() -> None:
     assert [tables.duration(value) for value in (3.21, 42, 59.7, 75, 3599.8, 7265)] == [
         '3.2 s', '42 s', '1 min 0 s', '1 min 15 s', '1 h 0 min', '2 h 1 min',
     ]  # fmt: skip
+
+
+def test_csv_reads_back_exactly() -> None:
+    rows = [
+        {'name': 'a, "b"\nc', 'value': 0.1 + 0.2, 'left out': 1},
+        {'name': 'λ', 'value': None, 'left out': 2},
+    ]
+    text = tables.csv_text(('name', 'value'), rows)
+    first, second = csv.DictReader(io.StringIO(text, newline=''))
+    assert first == {'name': 'a, "b"\nc', 'value': '0.30000000000000004'}
+    assert second == {'name': 'λ', 'value': ''}
+    assert text.startswith('name,value\n') and '\r' not in text

@@ -26,13 +26,8 @@ def test_a_row_holds_what_the_run_left(tmp_path: Path) -> None:
         'local_lipschitz_kl_gradient': 1.25, 'natural_risk': 0.4, 'robust_regularization': 0.1,
         'risk_ratio': 4.0, 'validation_robust_accuracy': 0.55, 'seconds': 12.5,
     }  # fmt: skip
-    workdir = make_study(
-        tmp_path,
-        widths=(2.0,),
-        lams=(0.3,),
-        seeds=(7,),
-        **{key: lambda *_, value=value: value for key, value in truths.items()},
-    )
+    planted: dict[str, Any] = {key: lambda *_, x=value: x for key, value in truths.items()}
+    workdir = make_study(tmp_path, widths=(2.0,), lams=(0.3,), seeds=(7,), **planted)
     [row], curves = collect(workdir / 'runs')
     expected = {
         **{key: value for key, value in truths.items() if key != 'seconds'},

@@ -1,0 +1,76 @@
+"""What runs share. Oracles: the size of the compiled cache, and interpolation by hand."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from configs import digits
+from war_jax.config import resolve
+from war_jax.data.batches import train_plan
+from war_jax.data.device import DeviceData
+from war_jax.data.sources import load
+from war_jax.mesh import make_mesh
+from war_jax.records.reference import Reference, make_reference
+from war_jax.training.build import build, targets
+
+CONFIG = resolve(digits.get_config('smoke'))
+
+
+def reference(*ratios: float) -> Reference:
+    made = make_reference(CONFIG, 'digest', ratios, {})
+    assert made is not None
+    return made
+
+
+def test_seeds_lambdas_and_rules_share_one_program():
+    splits = load(CONFIG.data)
+    first = build(CONFIG, splits, make_mesh(jax.devices()[:1]))
+    changed = replace(
+        CONFIG,
+        seed=1,
+        objective=replace(CONFIG.objective, lam=9.0),
+        war=replace(CONFIG.war, reference='thin', target='constant', gain=1.0),
+    )
+    others = [
+        first.rerun(changed, reference(5.0, 2.0)),
+        first.rerun(replace(CONFIG, war=replace(CONFIG.war, averaging_epochs=0.1)), None),
+    ]
+    data = DeviceData(first.mesh, splits.train)
+    plan = train_plan(0, 0, len(data), CONFIG.optimizer.batch_size)
+    lams = []
+    for parts in (first, *others):
+        _, metrics = parts.step(
+            parts.create_state(), parts.key, parts.rule, data.batch(plan.indices[0], plan.mask[0])
+        )
+        lams.append(float(metrics.lam))
+    assert lams == [3.0, 3.0, 3.0]  # the second one starts at its reference's
+    assert first.step._cache_size() == 1  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match='only seed'):
+        first.rerun(replace(CONFIG, threat=replace(CONFIG.threat, epsilon=0.1)), None)
+
+
+@pytest.mark.parametrize(
+    ('epochs', 'expected'),
+    [
+        (2, [8, 2]),
+        (1, [2]),
+        (4, [8, 8, 4, 2]),  # flat before the first recorded point, then a line in the logarithm
+        (3, [8, 8 / 4 ** (1 / 3), 2]),
+    ],
+)
+def test_a_trajectory_of_two_epochs_read_at_other_lengths(epochs, expected):
+    np.testing.assert_allclose(targets(reference(8.0, 2.0), 'trajectory', epochs), expected)
+    np.testing.assert_allclose(targets(reference(8.0, 2.0), 'constant', epochs), 2.0)
+
+
+@pytest.mark.parametrize(('averaging_epochs', 'decay'), [(1.0, 2 / 3), (10.0, 29 / 30), (0.1, 0.0)])
+def test_averages_look_back_over_the_configured_epochs(averaging_epochs, decay):
+    """192 examples in batches of 64: three steps per epoch, six in all."""
+    config = replace(CONFIG, war=replace(CONFIG.war, averaging_epochs=averaging_epochs))
+    rule = build(config, load(config.data), make_mesh(jax.devices()[:1]), reference(5.0)).rule
+    np.testing.assert_allclose(rule.decay, decay, rtol=1e-6)
+    assert rule.total_steps == 6
+    np.testing.assert_allclose(rule.gain, config.war.gain / 6, rtol=1e-6)
+    np.testing.assert_allclose([rule.lam_start, rule.lam_min, rule.lam_max], [3.0, 3.0, 30.0])
