@@ -5,7 +5,7 @@
 
 Argument, one of:
     (nothing)   256 handwritten digits, WRN-10-{0.125 ... 1}: half an hour on two CPU cores
-    cifar10     2,048 images of CIFAR-10, WRN-10-{0.25 ... 2}: an hour on two CPU cores
+    cifar10     1,024 images of CIFAR-10, WRN-10-{0.125 ... 1}: an hour on two CPU cores
     paper       Wu et al. 2021: CIFAR-10, WRN-34-{1, 5, 10}, lambda 6 ... 21, 100 epochs each
     smoke       every part, as little as possible of each
 
@@ -73,20 +73,19 @@ def _digits() -> Tree:
 
 def _cifar10() -> Tree:
     config = _study(
-        wrn.get_config('10-1'),
-        widths=(0.25, 0.5, 1.0, 2.0),
-        lams=(2.0, 6.0, 18.0),
-        seeds=(0, 1, 2),
-        war=('trajectory',),
+        wrn.get_config('10-1'), lams=(2.0, 6.0, 18.0), seeds=(0, 1, 2), war=('trajectory',)
     )
-    config.data.max_train_examples = 2048
-    config.optimizer.epochs = 20
+    config.data.max_train_examples = 1024
+    config.optimizer.epochs = 16
+    config.optimizer.batch_size = 64
     config.optimizer.schedule = 'cosine'
-    config.evaluation.every_epochs = 5
-    config.evaluation.num_examples = 500
-    config.evaluation.test_examples = 1000
+    config.evaluation.every_epochs = 4
+    config.evaluation.num_examples = 300
+    config.evaluation.batch_size = 100
+    config.evaluation.test_examples = 500
     config.evaluation.curve_scales = (1.0, 2.0)
-    config.evaluation.curve_examples = 250
+    config.evaluation.curve_examples = 100
+    config.checkpoint.every_epochs = 4  # an epoch is 16 steps
     config.log.every_steps = 16
     return config
 

@@ -17,10 +17,9 @@ ROOT = Path(__file__).parents[1]
 # or for a package with all that is in it.
 FLOORS = (
     ('config_rules', 'config', 'config_argument', 'mesh', 'models', 'attacks', 'records', 'report'),
-    ('data', 'measures'),
+    ('data', 'measures', 'findings'),
     ('training',),
-    ('run', 'study'),
-    ('command_line', 'main'),
+    ('run', 'command_line', 'main', 'study'),
 )
 PLACES = {
     name: (floor, column) for floor, names in enumerate(FLOORS) for column, name in enumerate(names)

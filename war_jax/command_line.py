@@ -10,6 +10,7 @@ ml_collections parses them: its own errors are tracebacks of four kinds, and nam
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from glob import glob
 from typing import Any
@@ -89,6 +90,12 @@ def check_workdir(path: str) -> str:
     if not os.access(ancestor, os.W_OK):
         raise ConfigError(f'--workdir={path}: must be writable, but {ancestor} is not')
     return path
+
+
+def fail(program: str, error: Exception | str, exit_code: int) -> int:
+    """Says in one line on stderr why `program` ends; returns the exit code."""
+    print(f'{program}: error: {" ".join(str(error).split())}', file=sys.stderr)
+    return exit_code
 
 
 def _new_flags(define_flags: DefineFlags) -> flags.FlagValues:

@@ -18,6 +18,8 @@ from absl import flags
 from war_jax import command_line
 from war_jax.config import ConfigError, resolve
 
+PROGRAM = 'war_jax.main'
+
 
 def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
@@ -32,7 +34,7 @@ def main(argv: list[str]) -> int:
     try:
         return run(argv)
     except KeyboardInterrupt:  # while modules or data are loaded; train handles what comes later
-        return fail('interrupted', 130)
+        return command_line.fail(PROGRAM, 'interrupted', 130)
 
 
 def run(argv: list[str]) -> int:
@@ -45,7 +47,7 @@ def run(argv: list[str]) -> int:
         config = resolve(values.config)
         workdir = command_line.check_workdir(values.workdir)
     except ConfigError as error:
-        return fail(error, 2)
+        return command_line.fail(PROGRAM, error, 2)
     # Only now, since JAX takes seconds to import and a typo should be told at once.
     from war_jax.data.sources import DataError
     from war_jax.mesh import spread_over_cores
@@ -58,15 +60,10 @@ def run(argv: list[str]) -> int:
     try:
         train(config, workdir, shlex.join(['python', '-m', 'war_jax.main', *argv[1:]]))
     except (ConfigError, DataError) as error:
-        return fail(error, 2)
+        return command_line.fail(PROGRAM, error, 2)
     except (TrainingError, ReportError, OSError) as error:  # OSError: a full disk, permissions
-        return fail(error, 1)
+        return command_line.fail(PROGRAM, error, 1)
     return 0
-
-
-def fail(error: Exception | str, exit_code: int) -> int:
-    print(f'war_jax.main: error: {" ".join(str(error).split())}', file=sys.stderr)
-    return exit_code
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from war_jax import command_line, main, mesh
+from war_jax import run as run_module
 from war_jax.config import ConfigError, resolve
 from war_jax.data.sources import DataError
 from war_jax.report.run_files import ReportError
@@ -181,7 +182,7 @@ def test_training_is_called_and_its_errors_become_exit_codes(
         if error:
             raise error
 
-    monkeypatch.setattr(loop, 'train', train)
+    monkeypatch.setattr(run_module, 'train', train)
     arguments = [f'{WRN}:lambda=9', f'--workdir={tmp_path}/a b']
     assert main.main(['prog', *arguments]) == code
     [(config, workdir, command)] = calls
@@ -197,7 +198,7 @@ def test_cores_become_devices_where_that_changes_no_result(
 ):
     order: list[object] = []
     monkeypatch.setattr(mesh, 'spread_over_cores', lambda *sizes: order.append(sizes))
-    monkeypatch.setattr(loop, 'train', lambda *_: order.append('train'))
+    monkeypatch.setattr(run_module, 'train', lambda *_: order.append('train'))
     overrides = (f'batch_norm.statistics={statistics}', 'evaluation.batch_size=96')
     arguments = [WRN, f'--workdir={tmp_path}', *(f'--config.{each}' for each in overrides)]
     assert main.main(['prog', *arguments]) == 0
@@ -208,9 +209,8 @@ def test_an_interrupt_while_data_are_loaded_is_one_line(tmp_path: Path):
     """In a process of its own, by the signal of the keyboard."""
     script = (
         'import os, signal, sys\n'
-        'from war_jax import main\n'
-        'from war_jax.training import loop\n'
-        'loop.load = lambda data: os.kill(os.getpid(), signal.SIGINT)\n'
+        'from war_jax import main, run\n'
+        'run.load = lambda data: os.kill(os.getpid(), signal.SIGINT)\n'
         f'sys.exit(main.main(["prog", "{WRN}", "--workdir={tmp_path}/x"]))'
     )
     done = run(tmp_path, '-c', script)

@@ -1,7 +1,7 @@
 """Natural accuracy, robust accuracy and perturbation stability, example by example.
 
-    attack = make_attack(model, mesh, threat, budget, loss='ce')
-    outcome = run_attack(attack, variables, key, data, eval_plan(len(data), 256), restarts=5)
+    attacks = make_attacks(model, mesh, threat, budget)
+    outcome = run_attack(attacks['ce'], variables, key, data, eval_plan(len(data), 256), restarts=5)
     counts = count(outcome)             # counts.robust <= min(counts.natural, counts.stable)
 
 As sets of examples (Wu et al. 2021): natural = {f(x) = y}, stable = {f(x_adv) = f(x) for
@@ -30,6 +30,7 @@ from war_jax.mesh import AXIS, fetch
 from war_jax.models import forward
 
 AttackLoss = Literal['ce', 'cw', 'kl']
+LOSSES: tuple[AttackLoss, ...] = ('ce', 'cw', 'kl')
 
 
 class Attacked(NamedTuple):
@@ -65,27 +66,31 @@ class Counts(NamedTuple):
 Attack = Callable[[forward.Variables, Array, Batch, Array], Attacked]
 
 
-def make_attack(
-    model: nn.Module, mesh: Mesh, threat: ThreatModel, budget: Budget, loss: AttackLoss
-) -> Attack:
-    """A jitted attack (variables, key, batch, scale) -> Attacked, split over the mesh.
+def make_attacks(
+    model: nn.Module, mesh: Mesh, threat: ThreatModel, budget: Budget
+) -> dict[AttackLoss, Attack]:
+    """By its loss, a jitted attack (variables, key, batch, scale) -> Attacked, split over the mesh.
 
-    loss: 'ce' cross-entropy of the label, 'cw' the margin to the best other class, 'kl' divergence
-    from the clean prediction, which is what stability asks about and needs no label.
-    scale multiplies epsilon and step size: one compiled program serves a whole curve over epsilon.
+    'ce' climbs the cross-entropy of the label, 'cw' the margin to the best other class, 'kl' the
+    divergence from the clean prediction, which is what stability asks about and needs no label.
+    scale multiplies epsilon and step size. All losses and scales share one compiled program: they
+    differ in nothing but what is done with the logits, and compiling takes a while.
     """
 
     def attack(
-        variables: forward.Variables, key: Array, batch: Batch, scale: Array
+        variables: forward.Variables, key: Array, batch: Batch, scale: Array, loss: Array
     ) -> Attacked:
         x = as_unit_interval(batch.images, param_dtype(variables))
         clean_logits = forward.evaluate(model, variables, x)
 
         def attack_loss(z: Array) -> Array:
-            logits = forward.evaluate(model, variables, z)
-            if loss == 'kl':
-                return kl_divergence(clean_logits, logits)
-            return (cross_entropy if loss == 'ce' else margin_loss)(logits, batch.labels)
+            by_loss = {
+                'ce': lambda logits: cross_entropy(logits, batch.labels),
+                'cw': lambda logits: margin_loss(logits, batch.labels),
+                'kl': lambda logits: kl_divergence(clean_logits, logits),
+            }
+            branches = [by_loss[name] for name in LOSSES]
+            return jax.lax.switch(loss, branches, forward.evaluate(model, variables, z))
 
         scaled_threat = ThreatModel(threat.norm, threat.epsilon * scale)
         scaled_budget = Budget(
@@ -99,8 +104,13 @@ def make_attack(
             clean_logits.argmax(-1), adv_logits.argmax(-1), trace.max_grad_l1, trace.x_adv
         )
 
-    specs = (P(), P(), P(AXIS), P())
-    return jax.jit(jax.shard_map(attack, mesh=mesh, in_specs=specs, out_specs=P(AXIS)))
+    specs = (P(), P(), P(AXIS), P(), P())
+    program = jax.jit(jax.shard_map(attack, mesh=mesh, in_specs=specs, out_specs=P(AXIS)))
+
+    def with_loss(number: int) -> Attack:
+        return lambda *arguments: program(*arguments, jnp.int32(number))
+
+    return {loss: with_loss(number) for number, loss in enumerate(LOSSES)}
 
 
 def run_attack(

@@ -21,12 +21,13 @@ from war_jax.attacks.threat import ThreatModel
 from war_jax.data.batches import Plan
 from war_jax.data.device import DeviceData, as_unit_interval
 from war_jax.measures.accuracy import (
+    LOSSES,
     Attack,
     AttackLoss,
     Counts,
     Outcome,
     count,
-    make_attack,
+    make_attacks,
     param_dtype,
     run_attack,
 )
@@ -37,14 +38,13 @@ from war_jax.models import forward
 
 OnBatch = Callable[[], object]
 RATES = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
-LOSSES: tuple[AttackLoss, ...] = ('ce', 'cw', 'kl')
 # Numbers folded into the key, so that no two measures share their random starts.
 _LIPSCHITZ, *_ATTACKS = range(1 + len(LOSSES))
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Compiled once per run; `attacks` by the loss that they climb."""
+    """Compiled at their first call; `attacks` by the loss that they climb."""
 
     attacks: dict[AttackLoss, Attack]
     lipschitz: Ratio
@@ -82,7 +82,7 @@ def make_measures(
     # differences is nearly a derivative.
     lipschitz_budget = Budget(10, threat.epsilon / 4, 'gaussian', 0.001)
     return Measures(
-        attacks={loss: make_attack(model, mesh, threat, budget, loss) for loss in LOSSES},
+        attacks=make_attacks(model, mesh, threat, budget),
         lipschitz=make_lipschitz(model, mesh, threat, lipschitz_budget),
         threat=threat,
         num_steps=budget.num_steps,

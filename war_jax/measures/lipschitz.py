@@ -6,7 +6,7 @@
 Per example, max over x' in the ball of ||f(x) - f(x')||_1 / ||x - x'||, f the logits and the norm
 in the denominator the threat's (L-infinity in the paper); found by sign ascent from a random start,
 so a lower bound. The other published measure, the largest ||grad_x KL(f(x) || f(x'))||_1 on the
-path of an attack (the WAR authors'), is `Outcome.max_grad_l1` of `make_attack(..., loss='kl')`.
+path of an attack (the WAR authors'), is `Outcome.max_grad_l1` of `make_attacks(...)['kl']`.
 """
 
 from collections.abc import Callable

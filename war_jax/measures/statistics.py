@@ -4,6 +4,8 @@
     mean, lower, upper = mean_interval([0.71, 0.74, 0.73])             # (0.727, 0.689, 0.765)
     per_doubling = slope([-1.0, 0.0, 1.0], [0.60, 0.65, 0.70])         # 0.05
     best = parabola_peak([0.0, 1.0, 2.0], [0.60, 0.70, 0.65])          # 1.167
+
+Intervals are of 95 % unless another confidence is given.
 """
 
 import math

@@ -1,1 +1,1 @@
-"""The study of λ × width: its runs, its statistics, its claims and its report."""
+"""The study of width and lambda: which runs, in what order, on which devices."""

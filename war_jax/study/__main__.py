@@ -26,6 +26,8 @@ from war_jax import command_line
 from war_jax.config import ConfigError
 from war_jax.study.settings import Settings, resolve_study
 
+PROGRAM = 'war_jax.study'
+
 
 def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
@@ -43,7 +45,7 @@ def main(argv: list[str]) -> int:
     try:
         return run(argv)
     except KeyboardInterrupt:  # while modules or data are loaded; later, the study handles it
-        return fail('interrupted', 130)
+        return command_line.fail(PROGRAM, 'interrupted', 130)
 
 
 def run(argv: list[str]) -> int:
@@ -57,7 +59,7 @@ def run(argv: list[str]) -> int:
         workdir = Path(command_line.check_workdir(values.workdir))
         shard = read_shard(values.shard)
     except ConfigError as error:
-        return fail(error, 2)
+        return command_line.fail(PROGRAM, error, 2)
     return study(settings, workdir, shard, shlex.join(['python', '-m', 'war_jax.study', *argv[1:]]))
 
 
@@ -74,9 +76,9 @@ def study(settings: Settings, workdir: Path, shard: tuple[int, int], command: st
     try:
         return run_study(settings, workdir, shard, command)
     except (ConfigError, DataError) as error:
-        return fail(error, 2)
+        return command_line.fail(PROGRAM, error, 2)
     except (ReportError, OSError) as error:  # OSError: a full disk, permissions
-        return fail(error, 1)
+        return command_line.fail(PROGRAM, error, 1)
 
 
 def read_shard(text: str) -> tuple[int, int]:
@@ -86,11 +88,6 @@ def read_shard(text: str) -> tuple[int, int]:
     if not 0 <= shard[0] < shard[1]:
         raise ConfigError(f'--shard={text}: must be i/n with i from 0 to n - 1; nearest: 0/1')
     return shard[0], shard[1]
-
-
-def fail(error: Exception | str, exit_code: int) -> int:
-    print(f'war_jax.study: error: {" ".join(str(error).split())}', file=sys.stderr)
-    return exit_code
 
 
 if __name__ == '__main__':

@@ -24,16 +24,16 @@ import jax
 from war_jax.config import to_dict
 from war_jax.config_rules import refusal
 from war_jax.data.sources import Splits, checksum, load
+from war_jax.findings.report import write_report
+from war_jax.findings.results import collect
+from war_jax.findings.tuning import best_lambdas
 from war_jax.mesh import check_divisible, make_mesh
 from war_jax.records.files import write_json
 from war_jax.records.interrupt import Stop, signals
 from war_jax.records.provenance import WorkdirInUse, claim_workdir
 from war_jax.run import finish, read_checked
 from war_jax.study.progress import Overview
-from war_jax.study.report import write_report
-from war_jax.study.results import collect
 from war_jax.study.settings import Settings, Task
-from war_jax.study.tuning import best_lambdas
 from war_jax.training.build import Parts, build, precision
 from war_jax.training.loop import TrainingError
 

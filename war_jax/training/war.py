@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -66,7 +67,7 @@ def width_adjusted_rule(
     lam_max: float,
     decay: float,
     total_steps: int,
-    zeta: ArrayLike,
+    zeta: npt.ArrayLike,
 ) -> WarRule:
     """From the thin network's lambda, which stays the lower bound, up to at most lam_max.
 

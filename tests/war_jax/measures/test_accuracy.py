@@ -11,7 +11,7 @@ from war_jax.attacks.threat import ThreatModel
 from war_jax.data.batches import eval_plan
 from war_jax.data.device import DeviceData
 from war_jax.data.sources import Dataset
-from war_jax.measures.accuracy import Outcome, count, make_attack, run_attack
+from war_jax.measures.accuracy import Outcome, count, make_attacks, run_attack
 from war_jax.mesh import make_mesh
 
 EPSILON = 0.1
@@ -57,7 +57,7 @@ def test_sets_of_a_linear_classifier(problem, loss, norm, epsilon):
     mesh = make_mesh()
     data = DeviceData(mesh, dataset)
     budget = Budget(10, epsilon / 3, 'uniform', 1.0)
-    attack = make_attack(Linear(), mesh, ThreatModel(norm, epsilon), budget, loss)
+    attack = make_attacks(Linear(), mesh, ThreatModel(norm, epsilon), budget)[loss]
     # KL grows to both sides of x, so the start decides which way a run climbs.
     restarts = 10 if loss == 'kl' else 1
     plan = eval_plan(len(data), 16)
@@ -79,7 +79,7 @@ def test_outcome_does_not_depend_on_batches_or_devices(problem):
     for num_devices, batch_size in ((1, 5), (4, 16), (4, 48)):
         mesh = make_mesh(jax.devices()[:num_devices])
         data = DeviceData(mesh, dataset)
-        attack = make_attack(Linear(), mesh, threat, budget, 'ce')
+        attack = make_attacks(Linear(), mesh, threat, budget)['ce']
         plan = eval_plan(len(data), batch_size)
         outcomes.append(run_attack(attack, variables, jax.random.key(3), data, plan))
     for other in outcomes[1:]:
@@ -91,9 +91,9 @@ def test_restarts_only_ever_break_more(problem):
     dataset, variables, _, _ = problem
     mesh = make_mesh()
     data = DeviceData(mesh, dataset)
-    weak = make_attack(
-        Linear(), mesh, ThreatModel('linf', EPSILON), Budget(1, 1e-4, 'uniform', 1.0), 'ce'
-    )
+    weak = make_attacks(
+        Linear(), mesh, ThreatModel('linf', EPSILON), Budget(1, 1e-4, 'uniform', 1.0)
+    )['ce']
     calls = []
     stable = [
         run_attack(
@@ -116,9 +116,9 @@ def test_scale_zero_is_the_clean_image(problem):
     dataset, variables, _, _ = problem
     mesh = make_mesh()
     data = DeviceData(mesh, dataset)
-    attack = make_attack(
-        Linear(), mesh, ThreatModel('linf', EPSILON), Budget(3, 0.05, 'uniform', 1.0), 'ce'
-    )
+    attack = make_attacks(
+        Linear(), mesh, ThreatModel('linf', EPSILON), Budget(3, 0.05, 'uniform', 1.0)
+    )['ce']
     plan = eval_plan(len(data), 44)
     clean = run_attack(attack, variables, jax.random.key(0), data, plan, scale=0.0)
     assert clean.stable.all()
@@ -132,9 +132,9 @@ def test_kl_gradient_norm_of_a_linear_classifier(problem):
     mesh = make_mesh()
     data = DeviceData(mesh, dataset)
     step_size = 0.01
-    attack = make_attack(
-        Linear(), mesh, ThreatModel('linf', EPSILON), Budget(2, step_size, 'gaussian', 1e-4), 'kl'
-    )
+    attack = make_attacks(
+        Linear(), mesh, ThreatModel('linf', EPSILON), Budget(2, step_size, 'gaussian', 1e-4)
+    )['kl']
     outcome = run_attack(attack, variables, jax.random.key(0), data, eval_plan(len(data), 44))
     one_step = step_size * np.abs(w).sum()
 

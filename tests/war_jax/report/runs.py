@@ -195,7 +195,8 @@ def make_run(workdir: Path, *, colour: bool = False, selected_on: str = 'validat
     }
     chosen = config('cifar10', 34, 10, epsilon) if colour else config('digits', 10, 2, epsilon)
     workdir.mkdir(parents=True)
-    (workdir / 'config.json').write_text(json.dumps({'config': chosen, 'provenance': about, 'reference': None}))
+    contents = {'config': chosen, 'provenance': about, 'reference': None}
+    (workdir / 'config.json').write_text(json.dumps(contents))
     rows = metrics(rng, epochs=30, steps=66)
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
     total = 10_000 if colour else 360

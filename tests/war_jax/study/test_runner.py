@@ -33,8 +33,11 @@ def settings(**changes: Any) -> Settings:
     return resolve_study(config)
 
 
-def run(workdir: Path, shard: tuple[int, int] = (0, 1), **changes: Any) -> int:
-    return runner.run_study(settings(**changes), workdir, shard, 'python -m war_jax.study ...')
+def run(
+    workdir: Path, changes: dict[str, Any] | None = None, shard: tuple[int, int] = (0, 1)
+) -> int:
+    chosen = settings(**(changes or {}))
+    return runner.run_study(chosen, workdir, shard, 'python -m war_jax.study ...')
 
 
 def table(workdir: Path) -> list[dict[str, str]]:
@@ -98,9 +101,9 @@ def test_shards_with_disks_of_their_own_merge_to_the_whole(
     whole: Path, tmp_path: Path, capsys
 ) -> None:
     first, second = tmp_path / 'first', tmp_path / 'second'
-    assert run(first, (0, 2)) == 0
+    assert run(first, shard=(0, 2)) == 0
     assert '1 runs with WAR wait' in capsys.readouterr().out
-    assert run(second, (1, 2)) == 0
+    assert run(second, shard=(1, 2)) == 0
     assert finished(first).keys() | finished(second).keys() == NAMES
     assert not finished(first).keys() & finished(second).keys()
     shutil.copytree(second / 'runs', first / 'runs', dirs_exist_ok=True)
@@ -150,7 +153,7 @@ def test_a_signal_stops_all_workers_with_checkpoints(whole: Path, tmp_path: Path
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, capsys) -> None:
-    assert run(tmp_path, **{'study.lams': (1.0, 1e30), 'study.widths': (0.125,)}) == 1
+    assert run(tmp_path, {'study.lams': (1.0, 1e30), 'study.widths': (0.125,)}) == 1
     assert finished(tmp_path).keys() == {'k0.125-lam1-seed0'}
     captured = capsys.readouterr()
     assert 'k0.125-lam1e+30-seed0 failed: step' in captured.err
@@ -159,27 +162,27 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, capsys) -> No
 
 def test_a_run_of_another_process_is_left_to_it(tmp_path: Path, capsys) -> None:
     with lock_workdir(tmp_path / 'runs' / 'k0.125-lam1-seed0'):
-        assert run(tmp_path, **{'study.widths': (0.125,)}) == 0
+        assert run(tmp_path, {'study.widths': (0.125,)}) == 0
     assert finished(tmp_path).keys() == {'k0.125-lam9-seed0'}
     assert '1 runs are being made by another process' in capsys.readouterr().out
 
 
 def test_a_run_may_take_several_devices(tmp_path: Path) -> None:
     changes = {'study.widths': (0.125,), 'study.lams': (1.0,), 'study.devices_per_run': 2}
-    assert run(tmp_path, **changes) == 0
+    assert run(tmp_path, changes) == 0
     about = json.loads((tmp_path / 'runs/k0.125-lam1-seed0/config.json').read_text())
     assert about['provenance']['num_devices'] == 2
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'study\.devices_per_run = 3: must be at most .* 2'):
-        run(tmp_path / 'new', **{'study.devices_per_run': 3})
+        run(tmp_path / 'new', {'study.devices_per_run': 3})
     assert not (tmp_path / 'new').exists()
 
 
 def test_another_configuration_is_refused_another_grid_is_not(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'threat\.epsilon = 0\.1 \(there 0\.2\)'):
-        run(whole, **{'threat.epsilon': 0.1})
+        run(whole, {'threat.epsilon': 0.1})
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
-    assert run(tmp_path, **{'study.seeds': (0, 1), 'study.war': (), 'study.lams': (1.0,)}) == 0
+    assert run(tmp_path, {'study.seeds': (0, 1), 'study.war': (), 'study.lams': (1.0,)}) == 0
     assert len(finished(tmp_path)) == 5 + 2

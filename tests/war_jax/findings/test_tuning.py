@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.war_jax.study.planted import make_study
-from war_jax.study import tuning
-from war_jax.study.results import Row, collect
+from tests.war_jax.findings.planted import make_study
+from war_jax.findings import tuning
+from war_jax.findings.results import Row, collect
 
 LAMS = (1.0, 2.0, 4.0, 8.0, 16.0)
 

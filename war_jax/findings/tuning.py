@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from war_jax.findings.results import Row, fixed, war, widths
 from war_jax.measures.statistics import geometric_interval, parabola_peak, slope
-from war_jax.study.results import Row, fixed, war, widths
 
 INSIDE, LOWER_EDGE, UPPER_EDGE = 'inside', 'lower edge', 'upper edge'
 Interval = tuple[float, float, float]  # mean, lower, upper

@@ -158,3 +158,9 @@ def provenance() -> dict[str, Any]:
 def write(path: Path, contents: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(contents))
+
+
+def edit(path: Path, change: Any) -> None:
+    contents = json.loads(path.read_text())
+    change(contents)
+    path.write_text(json.dumps(contents))

@@ -48,7 +48,7 @@ _MEASURED = (
     'local_lipschitz_kl_gradient', 'natural_risk', 'robust_regularization', 'risk_ratio',
     'best_epoch', 'num_examples', 'epsilon', 'norm',
 )  # fmt: skip
-_SUMMARY = (*_MEASURED, 'lambda', 'lambda_start', 'attacks', 'best_step', 'seconds')
+_SUMMARY = (*_MEASURED, 'lambda', 'attacks', 'best_step', 'seconds')
 _CONFIG = ('model', 'objective', 'optimizer', 'seed', 'war')
 
 Row = dict[str, Any]
@@ -126,8 +126,8 @@ def _row(
         'depth': config['model']['depth'],
         'widen_factor': config['model']['widen_factor'],
         'seed': config['seed'],
-        # Not the summary's: that has been through float32, and 0.3 would no longer be 0.3.
-        'lambda': config['objective']['lam'] if is_fixed else summary['lambda_start'],
+        # Of WAR the reference's, not the summary's: that has been through float32.
+        'lambda': config['objective']['lam'] if is_fixed else about['reference']['lam'],
         'final_lambda': summary['lambda'],
         'robust_accuracy_all': together['robust_accuracy'],
         'perturbation_stability_all': together['perturbation_stability'],

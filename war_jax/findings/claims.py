@@ -14,9 +14,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from war_jax.findings import tuning
+from war_jax.findings.results import Row, fixed, war, widths
 from war_jax.measures.statistics import mean_interval, slope
-from war_jax.study import tuning
-from war_jax.study.results import Row, fixed, war, widths
 
 SUPPORTED, CONTRADICTED, UNDECIDED = 'supported', 'contradicted', 'undecided'
 POINTS = 'points'  # percentage points
@@ -158,38 +158,37 @@ def _best_lambda_grows(rows: Sequence[Row]) -> Claim:
 
 
 def _reaches_the_best(rows: Sequence[Row], target: str) -> Claim:
-    name, statement = (
-        f'war_{target}_reaches_the_best',
-        f'{TARGETS[target]} is as robust as the best λ of the sweep',
-    )
-    runs, missing = _war_at_the_widest(rows, target)
-    best = tuning.best_lambdas(rows).get(widths(rows)[-1]) if runs else None
-    if runs and best is None:
-        missing = 'Not evaluated: no seed has all λ of the widest network.'
-    if best is None:
-        return _claim(name, statement, POINTS, {}, missing, lambda _: UNDECIDED)
-    swept = {seed: fixed(rows).get((widths(rows)[-1], best, seed)) for seed in runs}
-    pairs = {seed: (runs[seed], row) for seed, row in swept.items() if row is not None}
-    difference = {seed: _points(ours) - _points(theirs) for seed, (ours, theirs) in pairs.items()}
-    if not pairs:
-        missing = f'Not evaluated: no seed has both its WAR run and λ = {best:g} at the widest.'
-        return _claim(name, statement, POINTS, {}, missing, lambda _: UNDECIDED)
-    _, lower, _ = mean_interval([_points(theirs) for _, theirs in pairs.values()])
-    mean, _, _ = mean_interval([_points(ours) for ours, _ in pairs.values()])
+    runs, how = _war_at_the_widest(rows, target)
+    pairs: list[tuple[int, float, float]] = []  # seed, WAR, the best lambda of the sweep
+    if runs:
+        widest = widths(rows)[-1]
+        best = tuning.best_lambdas(rows)
+        how = 'Not evaluated: no seed has all λ of the widest network.'
+        if widest in best:
+            how = f'Not evaluated: no seed has both its WAR run and λ = {best[widest]:g} there.'
+            swept = {seed: fixed(rows).get((widest, best[widest], seed)) for seed in runs}
+            pairs = [(seed, _points(runs[seed]), _points(x)) for seed, x in swept.items() if x]
+        if pairs:
+            how = (
+                f'Test robust accuracy of WAR minus that of λ = {best[widest]:g}, the best of the '
+                f'sweep by validation, at width {widest:g}. A claim of no difference: supported if '
+                'WAR’s mean lies within or above that λ’s own 95 % interval over seeds and the '
+                'difference is not wholly below 0. The interval says how large a loss is not '
+                'ruled out.'
+            )
 
     def verdict(interval: tuple[float, float]) -> str:
-        # A claim of no difference, which no interval can prove: it has to be as narrow as the
-        # best lambda's own spread over seeds lets it be.
+        # No interval can prove that there is no difference; what can be asked is whether WAR's
+        # mean is one that the best lambda itself might have with other seeds.
         if interval[1] < 0:
             return CONTRADICTED
+        _, lower, _ = mean_interval([theirs for _, _, theirs in pairs])
+        mean, _, _ = mean_interval([ours for _, ours, _ in pairs])
         return SUPPORTED if len(pairs) > 1 and mean >= lower else UNDECIDED
 
-    how = (
-        f'Test robust accuracy of WAR minus that of λ = {best:g}, the best of the sweep by '
-        f'validation, at width {widths(rows)[-1]:g}. A claim of no difference: supported if '
-        'WAR’s mean lies within or above that λ’s own 95 % interval over seeds and the '
-        'difference is not wholly below 0. The interval says how large a loss is not ruled out.'
-    )
+    name = f'war_{target}_reaches_the_best'
+    statement = f'{TARGETS[target]} is as robust as the best λ of the sweep'
+    difference = {seed: ours - theirs for seed, ours, theirs in pairs}
     return _claim(name, statement, POINTS, difference, how, verdict)
 
 
@@ -203,16 +202,9 @@ def _beats_the_thin_lambda(rows: Sequence[Row], target: str) -> Claim:
             f'from which WAR started ({_listed(thin)}), at width {widest:g}.'
         )
         for seed, ours in runs.items():
-            # WAR's lambda has been through float32.
-            same = [
-                row
-                for (width, lam, other), row in fixed(rows).items()
-                if width == widest
-                and other == seed
-                and math.isclose(lam, ours['lambda'], rel_tol=1e-6)
-            ]
-            if same:
-                difference[seed] = _points(ours) - _points(same[0])
+            reused = fixed(rows).get((widest, ours['lambda'], seed))
+            if reused is not None:
+                difference[seed] = _points(ours) - _points(reused)
         if not difference:
             how = 'Not evaluated: no seed has the thin network’s λ among the runs at the widest.'
     name = f'war_{target}_beats_the_thin_lambda'

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from war_jax.findings.results import FIXED, Row, fixed
+from war_jax.findings.tuning import Interval
 from war_jax.measures.statistics import geometric_interval, mean_interval
 from war_jax.report.study_figures import PANELS, Band, Marker
-from war_jax.study.results import FIXED, Row, fixed
-from war_jax.study.tuning import Interval
 
 RATES = tuple(key for key, (_, logarithmic) in PANELS.items() if not logarithmic)
 FACTORS = tuple(key for key, (_, logarithmic) in PANELS.items() if logarithmic)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from war_jax.findings import answer, claims, pictures, tabulate
+from war_jax.findings.claims import Claim
+from war_jax.findings.results import COLUMNS, FIXED, Row, collect, widths
+from war_jax.findings.tuning import best_lambdas
 from war_jax.records.files import write_text
 from war_jax.report import conditions, tables
 from war_jax.report.run_files import ReportError, read_file, read_json, require
 from war_jax.report.table_files import as_markdown, write_table
-from war_jax.study import answer, claims, pictures, tabulate
-from war_jax.study.claims import Claim
-from war_jax.study.results import COLUMNS, FIXED, Row, collect, widths
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def write_report(workdir: str | Path) -> Path:
     about = read_file(workdir / 'study.json', read_json)
     require(workdir / 'study.json', about, ('config', 'study', 'provenance'))
     rows, curves = collect(workdir / 'runs')
+    rows = planned(rows, about['study'])
     targets = about['study']['war']
     found = claims.evaluate(rows, targets)
     study = Study(about['config'], about['study'], about['provenance'], rows, found)
@@ -49,6 +51,24 @@ def write_report(workdir: str | Path) -> Path:
     drawn = pictures.draw(rows, curves, targets, workdir / 'figures') if widths(rows) else []
     write_text(workdir / 'report.md', page(study, drawn, workdir / 'tables'))
     return workdir / 'report.md'
+
+
+def planned(rows: Sequence[Row], plan: Mapping[str, Any]) -> list[Row]:
+    """The rows that belong to the study as it is planned now.
+
+    A study may have been larger before; and its WAR runs start at the thin network's best lambda,
+    which further seeds or lambdas can change.
+    """
+
+    def kept(row: Row) -> bool:
+        return row['widen_factor'] in plan['widths'] and row['seed'] in plan['seeds']
+
+    swept = [r for r in rows if kept(r) and r['method'] == FIXED and r['lambda'] in plan['lams']]
+    tuned = best_lambdas(swept).get(plan['widths'][0])
+    adjusted = [
+        row for row in rows if kept(row) and row['method'] in plan['war'] and row['lambda'] == tuned
+    ]
+    return [row for row in rows if row in swept or row in adjusted]
 
 
 def page(study: Study, drawn: Sequence[pictures.Picture], folder: Path) -> str:
@@ -183,8 +203,8 @@ def conditions_table(study: Study) -> str:
     if plan['war']:
         rule = config['war']
         adjusted = (
-            f'gain {rule["gain"]:g} per epoch, averages over {rule["averaging_epochs"]:g} epochs, '
-            f'λ at most {rule["max_factor"]:g} times the thin network’s'
+            f'gain {rule["gain"]:g} over the training, averages over {rule["averaging_epochs"]:g} '
+            f'epochs, λ at most {rule["max_factor"]:g} times the thin network’s'
         )
         cells.insert(7, ('WAR', adjusted))
     return tables.markdown(('What', 'How'), cells, 'll')

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.war_jax.study.planted import make_study
-from war_jax.study import series
-from war_jax.study.results import collect
+from tests.war_jax.findings.planted import make_study
+from war_jax.findings import series
+from war_jax.findings.results import collect
 
 T2 = 4.3026527297  # two-sided 95 % quantile of Student's t with two degrees of freedom
 

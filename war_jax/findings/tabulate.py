@@ -9,6 +9,10 @@ mean over seeds comes with its 95 % interval; see series.over_seeds.
 from collections.abc import Sequence
 from typing import Any
 
+from war_jax.findings import claims, tuning
+from war_jax.findings.claims import Claim
+from war_jax.findings.results import FIXED, Row, war
+from war_jax.findings.series import over_seeds
 from war_jax.measures.statistics import mean_interval
 from war_jax.report import tables
 from war_jax.report.study_figures import PANELS
@@ -19,10 +23,6 @@ from war_jax.report.table_files import (
     factor_mean,
     percent_mean,
 )
-from war_jax.study import claims, tuning
-from war_jax.study.claims import Claim
-from war_jax.study.results import FIXED, Row, war
-from war_jax.study.series import over_seeds
 
 Table = tuple[list[Column], list[dict[str, Any]]]
 METHODS = {FIXED: 'constant λ', **claims.TARGETS}

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.war_jax.findings.planted import edit, make_study
 from tests.war_jax.report.markdown_cells import parse_markdown
-from tests.war_jax.study.planted import make_study
+from war_jax.findings import pictures
+from war_jax.findings.report import missing, write_report
 from war_jax.report.run_files import ReportError
-from war_jax.study import pictures
-from war_jax.study.report import missing, write_report
 
 TARGETS = ('trajectory', 'constant')
 TABLES = ('claims', 'accuracy', 'lipschitz', 'slopes', 'optima', 'lambdas', 'war', 'costs')
@@ -138,7 +138,33 @@ def test_how_the_numbers_were_obtained(tmp_path: Path) -> None:
     assert found['Commit'] == '0123456789ab'
     # 2 devices; (60 + 120 + 240) s x 9 fixed runs and (120 + 240) s x 6 WAR runs
     assert found['Device time'] == '3 h 18 min in 39 runs'
-    assert 'gain 0.25 per epoch' in found['WAR']
+    assert 'gain 0.25 over the training' in found['WAR']
+
+
+@pytest.mark.usefixtures('undrawn')
+def test_runs_that_are_no_longer_planned_are_left_out(tmp_path: Path) -> None:
+    """Lambda 27 and seed 2 were dropped; then another lambda became the thin network's best."""
+    make_study(tmp_path / 'study', targets=('trajectory',), lams=(1.0, 3.0, 9.0, 27.0))
+    plan = {'widths': [1.0, 2.0, 4.0], 'lams': [1.0, 3.0, 9.0], 'seeds': [0, 1]}
+    edit(
+        tmp_path / 'study/study.json',
+        lambda found: found.update(study={**plan, 'war': ['trajectory']}),
+    )
+    write_report(tmp_path / 'study')
+    with (tmp_path / 'study/study.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 3 * 2 + 2 * 2
+    assert {row['lambda'] for row in rows} == {'1.0', '3.0', '9.0'}
+    assert {row['seed'] for row in rows} == {'0', '1'}
+
+    def worse(found: dict) -> None:
+        found['best_step'] = 10  # whose validation robust accuracy is 0.1 lower
+
+    for seed in (0, 1):
+        edit(tmp_path / f'study/runs/k1-fixed-lam3-seed{seed}/summary.json', worse)
+    write_report(tmp_path / 'study')
+    with (tmp_path / 'study/study.csv').open(newline='') as file:
+        assert {row['method'] for row in csv.DictReader(file)} == {'fixed'}
 
 
 def test_redrawing_changes_nothing(tmp_path: Path) -> None:
@@ -212,7 +238,7 @@ def test_a_folder_without_a_study_is_named(tmp_path: Path) -> None:
 
 def test_neither_jax_nor_pyplot_is_imported() -> None:
     code = (
-        'import sys, war_jax.study.report; '
+        'import sys, war_jax.findings.report; '
         'print([name for name in ("jax", "matplotlib.pyplot") if name in sys.modules])'
     )
     found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.war_jax.study.planted import make_study
-from war_jax.study import claims
-from war_jax.study.claims import CONTRADICTED, SUPPORTED, UNDECIDED, Claim
-from war_jax.study.results import collect
+from tests.war_jax.findings.planted import make_study
+from war_jax.findings import claims
+from war_jax.findings.claims import CONTRADICTED, SUPPORTED, UNDECIDED, Claim
+from war_jax.findings.results import collect
 
 T2 = 4.3026527297  # two-sided 95 % quantile of Student's t with two degrees of freedom
 TARGETS = ('trajectory', 'constant')
@@ -227,9 +227,11 @@ def test_a_lambda_tried_at_one_width_only_is_not_at_equal_lambda(tmp_path: Path)
     assert claim.effect == pytest.approx(2.0) and 'λ = 1, 3.' in claim.how
 
 
-def test_a_ratio_that_is_none_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize('unusable', [None, 0.0])
+def test_a_ratio_without_a_logarithm_is_left_out(tmp_path: Path, unusable: float | None) -> None:
     found = evaluate(
-        tmp_path, risk_ratio=lambda k, lam, seed: None if seed == 0 else 3.0 / k * (1 + seed / 9)
+        tmp_path,
+        risk_ratio=lambda k, lam, seed: unusable if seed == 0 else 3.0 / k * (1 + seed / 9),
     )
     assert found['risk_ratio_with_width'].num_seeds == 2
     none = evaluate(tmp_path / 'none', risk_ratio=lambda *_: None)['risk_ratio_with_width']

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from war_jax.findings import series, tuning
+from war_jax.findings.results import FIXED, Row, widths
 from war_jax.report import study_figures
-from war_jax.study import series, tuning
-from war_jax.study.results import FIXED, Row, widths
 
 _INTERVALS = 'Bars: 95 % intervals for the mean over seeds (Student’s t).'
 _RANGE = 'Bands reach from the lowest to the highest seed.'

@@ -8,11 +8,11 @@ Every number in it stands in a table of the report as well, with how it was obta
 import math
 from collections.abc import Sequence
 
+from war_jax.findings import claims, tuning
+from war_jax.findings.claims import Claim
+from war_jax.findings.results import Row, fixed, war, widths
 from war_jax.measures.statistics import geometric_interval, mean_interval
 from war_jax.report.table_files import decimal, decimal_interval
-from war_jax.study import claims, tuning
-from war_jax.study.claims import Claim
-from war_jax.study.results import Row, fixed, war, widths
 
 _OUTCOME = {
     claims.SUPPORTED: 'at equal λ the wider network is the **less** robust one',

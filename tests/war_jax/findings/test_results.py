@@ -1,22 +1,15 @@
 """Rows and curves of planted runs. Oracle: the numbers that were planted."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.war_jax.study.planted import make_study
+from tests.war_jax.findings.planted import edit, make_study
+from war_jax.findings.results import COLUMNS, collect
 from war_jax.report.run_files import ReportError
 from war_jax.report.tables import csv_text
-from war_jax.study.results import COLUMNS, collect
-
-
-def edit(path: Path, change: Any) -> None:
-    contents = json.loads(path.read_text())
-    change(contents)
-    path.write_text(json.dumps(contents))
 
 
 def test_a_row_holds_what_the_run_left(tmp_path: Path) -> None:
@@ -59,10 +52,10 @@ def test_war_runs_are_told_apart_and_have_their_target(tmp_path: Path) -> None:
         tmp_path, widths=(1.0, 2.0), lams=(3.0,), seeds=(0,), targets=('trajectory', 'constant'),
         final_lambda=lambda k, lam, seed: 4.5,
     )  # fmt: skip
-    # The rule's lambda is a float32; and a wide run's own objective.lam plays no part.
+    # A wide run's own objective.lam plays no part.
     edit(
-        workdir / 'runs/k2-trajectory-lam3-seed0/summary.json',
-        lambda found: found.update(lambda_start=3.1),
+        workdir / 'runs/k2-trajectory-lam3-seed0/config.json',
+        lambda found: found['reference'].update(lam=3.1),
     )
     rows, curves = collect(workdir / 'runs')
     assert [
