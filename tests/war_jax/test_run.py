@@ -83,7 +83,7 @@ def test_a_wide_run_is_held_to_it(thin, tmp_path, target):
     assert not (tmp_path / 'war.json').exists()
     assert json.loads((tmp_path / 'config.json').read_text())['reference'] == reference
     report = (tmp_path / 'report.md').read_text()
-    assert 'width adjusted' in report and 'WRN-10-0.25' in report and '99' not in report
+    assert 'width adjusted' in report and 'WRN-10-0.25' in report and 'λ = 99' not in report
 
 
 def test_a_reference_of_another_kind_is_refused_before_anything_is_written(thin, tmp_path):

@@ -201,12 +201,7 @@ def conditions_table(study: Study) -> str:
         ('Device time', f'{tables.duration(seconds)} in {len(rows)} runs'),
     ]
     if plan['war']:
-        rule = config['war']
-        adjusted = (
-            f'gain {rule["gain"]:g} over the training, averages over {rule["averaging_epochs"]:g} '
-            f'epochs, λ at most {rule["max_factor"]:g} times the thin network’s'
-        )
-        cells.insert(7, ('WAR', adjusted))
+        cells.insert(7, ('WAR', conditions.controller(config['war'])))
     return tables.markdown(('What', 'How'), cells, 'll')
 
 

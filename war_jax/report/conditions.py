@@ -64,8 +64,16 @@ def _lambda(run: Run) -> str:
     return (
         f'width adjusted λ, from {summary["lambda_start"]:g} to {summary["lambda"]:.3g} (held to '
         f'{held_to[war["target"]]} of WRN-{thin["depth"]}-{thin["widen_factor"]:g}, seed '
-        f'{thin["seed"]}; gain {war["gain"]:g}, averages over {war["averaging_epochs"]:g} epochs, '
-        f'at most {war["max_factor"]:g} times its λ)'
+        f'{thin["seed"]}; {controller(war)})'
+    )
+
+
+def controller(war: Mapping[str, Any]) -> str:
+    """The constants of width adjusted regularization."""
+    epochs = war['averaging_epochs']
+    return (
+        f'gain {war["gain"]:g} over the training, averages over {epochs:g} '
+        f'epoch{"s" * (epochs != 1)}, λ at most {war["max_factor"]:g} times the thin network’s'
     )
 
 

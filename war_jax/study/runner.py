@@ -22,7 +22,7 @@ from typing import Any
 import jax
 
 from war_jax.config import to_dict
-from war_jax.config_rules import refusal
+from war_jax.config_rules import ConfigError, refusal
 from war_jax.data.sources import Splits, checksum, load
 from war_jax.findings.report import write_report
 from war_jax.findings.results import collect
@@ -74,7 +74,6 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
 
 @dataclass
 class Outcome:
-    finished: list[Task] = field(default_factory=list)
     failed: dict[Task, str] = field(default_factory=dict)  # and why
     elsewhere: list[Task] = field(default_factory=list)  # another process is at it
     waiting: int = 0  # runs for which the thin network's are not all there yet
@@ -182,24 +181,23 @@ class Runner:
             thin = Task(self.settings.study.widths[0], task.lam, 'fixed', task.seed)
             reference_path = str(self.runs / thin.name)
         config = self.settings.config(task, reference_path)
-        reference = read_checked(config, self.splits)
-        if parts is not None and parts.config.model == config.model:
-            parts = parts.rerun(config, reference)
-        else:
-            parts = build(config, self.splits, make_mesh(group), reference)
         display = self.overview.display(task)
-        workdir = self.runs / task.name
         try:
+            reference = read_checked(config, self.splits)
+            if parts is not None and parts.config.model == config.model:
+                parts = parts.rerun(config, reference)
+            else:
+                parts = build(config, self.splits, make_mesh(group), reference)
+            workdir = self.runs / task.name
             finish(parts, self.splits, workdir, self.stop, display, self.command)
-            with self.changed:
-                self.outcome.finished.append(task)
         except WorkdirInUse:
             with self.changed:
                 self.outcome.elsewhere.append(task)
-        except TrainingError as error:
+        except (TrainingError, ConfigError) as error:  # of this run; the others go on
             with self.changed:
                 self.outcome.failed[task] = str(error)
-        self.overview.done(task)
+        else:
+            self.overview.done(task)
         return parts
 
 

@@ -160,6 +160,18 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, capsys) -> No
     assert 'k0.125-lam1e+30' in (tmp_path / 'report.md').read_text()
 
 
+def test_a_thin_run_that_is_no_reference_fails_what_needs_it(
+    whole: Path, tmp_path: Path, capsys
+) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    [adjusted] = finished(tmp_path).keys() - NAMES
+    shutil.rmtree(tmp_path / 'runs' / adjusted)
+    for path in tmp_path.glob('runs/*/war.json'):
+        path.unlink()
+    assert run(tmp_path) == 1
+    assert f'{adjusted} failed: war.reference = ' in capsys.readouterr().err
+
+
 def test_a_run_of_another_process_is_left_to_it(tmp_path: Path, capsys) -> None:
     with lock_workdir(tmp_path / 'runs' / 'k0.125-lam1-seed0'):
         assert run(tmp_path, {'study.widths': (0.125,)}) == 0
