@@ -49,6 +49,8 @@ Positive = Annotated[int, at_least(1)]
 NonNegative = Annotated[float, at_least(0)]
 AboveZero = Annotated[float, above(0)]
 Fraction = Annotated[float, at_least(0), below(1)]
+# The papers stop at 20; a thousand is a slip, as of a network's name for its width.
+Width = Annotated[float, above(0), at_most(1000)]
 
 DATA_NAMES = ('digits', 'cifar10', 'cifar100', 'svhn_cropped')
 
@@ -96,8 +98,7 @@ class DataConfig:
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     depth: Annotated[int, DEPTH]
-    # The papers stop at 20; a thousand is a slip, as of a network's name for its width.
-    widen_factor: Annotated[float, above(0), at_most(1000)]
+    widen_factor: Width
     stem_channels: Positive
     strides: tuple[Positive, Positive, Positive]
     param_dtype: Literal['float32', 'float64']

@@ -56,17 +56,22 @@ def write_report(workdir: str | Path) -> Path:
 def planned(rows: Sequence[Row], plan: Mapping[str, Any]) -> list[Row]:
     """The rows that belong to the study as it is planned now.
 
-    A study may have been larger before; and its WAR runs start at the thin network's best lambda,
-    which further seeds or lambdas can change.
+    A study may have been larger before; and its WAR runs hold to its thinnest network at the best
+    lambda of that, which further widths, seeds or lambdas can change.
     """
 
     def kept(row: Row) -> bool:
         return row['widen_factor'] in plan['widths'] and row['seed'] in plan['seeds']
 
     swept = [r for r in rows if kept(r) and r['method'] == FIXED and r['lambda'] in plan['lams']]
-    tuned = best_lambdas(swept).get(plan['widths'][0])
+    thin = plan['widths'][0]
+    reference = (thin, best_lambdas(swept).get(thin))
     adjusted = [
-        row for row in rows if kept(row) and row['method'] in plan['war'] and row['lambda'] == tuned
+        row
+        for row in rows
+        if kept(row)
+        and row['method'] in plan['war']
+        and (row['reference_width'], row['lambda']) == reference
     ]
     return [row for row in rows if row in swept or row in adjusted]
 

@@ -23,6 +23,7 @@ COLUMNS = (
     'seed',
     'lambda',  # at the start of training; WAR starts at the thin network's
     'final_lambda',
+    'reference_width',  # of the thin network to which WAR holds
     'natural_accuracy',  # of test images, under the headline attack, as the next two
     'robust_accuracy',
     'perturbation_stability',
@@ -129,6 +130,7 @@ def _row(
         # Of WAR the reference's, not the summary's: that has been through float32.
         'lambda': config['objective']['lam'] if is_fixed else about['reference']['lam'],
         'final_lambda': summary['lambda'],
+        'reference_width': None if is_fixed else about['reference']['widen_factor'],
         'robust_accuracy_all': together['robust_accuracy'],
         'perturbation_stability_all': together['perturbation_stability'],
         'validation_robust_accuracy': selected[-1]['robust_accuracy'],

@@ -178,7 +178,7 @@ class Runner:
         """Finish one run; returns its parts, for the next one of the same width."""
         reference_path = ''
         if task.method != 'fixed':
-            thin = Task(self.settings.study.widths[0], task.lam, 'fixed', task.seed)
+            thin = Task(task.thin, task.lam, 'fixed', task.seed)
             reference_path = str(self.runs / thin.name)
         config = self.settings.config(task, reference_path)
         display = self.overview.display(task)

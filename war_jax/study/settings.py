@@ -3,7 +3,7 @@
     settings = resolve_study(width_study.get_config())
     for task in settings.grid: ...                       # lambda constant
     for task in settings.adjusted(lam=3.0): ...          # lambda moved, from the thin network's 3.0
-    config = settings.config(task, reference='runs/k0.125-lam3-seed0')
+    config = settings.config(task, reference='runs/k0.25-lam3-seed0')
 
 The first width is the thin network: lambda is tuned on it, and its runs are the references.
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from war_jax.config import NOT_EMPTY, AboveZero, Config, Positive, resolve
+from war_jax.config import NOT_EMPTY, AboveZero, Config, Positive, Width, resolve
 from war_jax.config_rules import at_least, at_most, build, increasing, refusal
 
 Target = Literal['trajectory', 'constant']
@@ -21,7 +21,7 @@ Seed = Annotated[int, at_least(0), at_most(2**32 - 1)]
 
 @dataclass(frozen=True)
 class StudyConfig:
-    widths: Annotated[tuple[AboveZero, ...], NOT_EMPTY, increasing()]
+    widths: Annotated[tuple[Width, ...], NOT_EMPTY, increasing()]
     lams: Annotated[tuple[AboveZero, ...], NOT_EMPTY, increasing()]
     seeds: Annotated[tuple[Seed, ...], NOT_EMPTY, increasing()]
     war: tuple[Target, ...]
@@ -36,11 +36,12 @@ class Task:
     lam: float  # at which lambda starts, and stays if the method is 'fixed'
     method: Literal['fixed', 'trajectory', 'constant']
     seed: int
+    thin: float = 0.0  # width of the network whose run is the reference, if there is one
 
     @property
     def name(self) -> str:
-        """Of its folder, e.g. 'k2-lam3-seed0', 'k2-war-trajectory-from-lam3-seed0'."""
-        rule = '' if self.method == 'fixed' else f'war-{self.method}-from-'
+        """Of its folder, e.g. 'k2-lam3-seed0', 'k2-war-trajectory-from-k0.25-lam3-seed0'."""
+        rule = '' if self.method == 'fixed' else f'war-{self.method}-from-k{self.thin:g}-'
         return f'k{self.width:g}-{rule}lam{self.lam:g}-seed{self.seed}'
 
 
@@ -69,7 +70,7 @@ class Settings:
     def adjusted(self, lam: float) -> list[Task]:
         """The runs in which width adjusted regularization moves lambda, from the tuned `lam` on."""
         return [
-            Task(width, lam, target, seed)
+            Task(width, lam, target, seed, self.study.widths[0])
             for width in reversed(self.study.widths[1:])
             for target in self.study.war
             for seed in self.study.seeds

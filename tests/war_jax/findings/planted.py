@@ -91,7 +91,9 @@ def make_run(
         'reference': '' if is_fixed else f'runs/k1-lam{lam:g}-seed{seed}',
         'target': 'trajectory' if is_fixed else method,
     }
-    reference = None if is_fixed else {'lam': lam, 'zeta': 5.0, 'trajectory': [8.0, 5.0]}
+    reference = None if is_fixed else {
+        'lam': lam, 'zeta': 5.0, 'trajectory': [8.0, 5.0], 'widen_factor': thin
+    }
     contents = {'config': settings, 'provenance': provenance(), 'reference': reference}
     write(workdir / 'config.json', contents)
     final = lam if is_fixed else values['final_lambda']

@@ -71,7 +71,7 @@ def whole(tmp_path_factory) -> Path:
 def test_every_run_is_made_each_on_one_device(whole: Path) -> None:
     names = {path.name for path in (whole / 'runs').iterdir()}
     [adjusted] = names - NAMES
-    assert names > NAMES and adjusted.startswith('k0.25-war-trajectory-from-lam')
+    assert names > NAMES and adjusted.startswith('k0.25-war-trajectory-from-k0.125-lam')
     rows = table(whole)
     assert {row['run'] for row in rows} == names
     about = json.loads((whole / 'runs' / adjusted / 'config.json').read_text())

@@ -28,7 +28,7 @@ def test_the_grid_is_every_combination_once_the_thin_network_first():
 def test_names_say_what_a_run_is():
     fixed = Task(0.125, 3.0, 'fixed', 0)
     assert fixed.name == 'k0.125-lam3-seed0'
-    assert Task(2.0, 3.0, 'constant', 4).name == 'k2-war-constant-from-lam3-seed4'
+    assert Task(2.0, 3.0, 'constant', 4, 0.5).name == 'k2-war-constant-from-k0.5-lam3-seed4'
 
 
 def test_the_thin_network_is_not_adjusted():
