@@ -80,16 +80,16 @@ def _cifar10() -> Tree:
         war=('trajectory',),
     )
     config.data.max_train_examples = 1024
-    config.optimizer.epochs = 12
+    config.optimizer.epochs = 10
     config.optimizer.batch_size = 64
     config.optimizer.schedule = 'cosine'
-    config.evaluation.every_epochs = 4
+    config.evaluation.every_epochs = 5
     config.evaluation.num_examples = 300
     config.evaluation.batch_size = 100
     config.evaluation.test_examples = 500
     config.evaluation.curve_scales = (1.0, 2.0)
     config.evaluation.curve_examples = 100
-    config.checkpoint.every_epochs = 4  # an epoch is 16 steps
+    config.checkpoint.every_epochs = 5  # an epoch is 16 steps
     config.log.every_steps = 16
     return config
 

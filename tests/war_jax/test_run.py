@@ -2,6 +2,8 @@
 ratio of every step, worked out in NumPy from the risks that the run itself logged."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from configs import digits
 from war_jax.config import Config, ConfigError, resolve
 from war_jax.run import train
+from war_jax.training import loop
 
 
 def config(**changes) -> Config:
@@ -84,6 +87,33 @@ def test_a_wide_run_is_held_to_it(thin, tmp_path, target):
     assert json.loads((tmp_path / 'config.json').read_text())['reference'] == reference
     report = (tmp_path / 'report.md').read_text()
     assert 'width adjusted' in report and 'WRN-10-0.25' in report and 'λ = 99' not in report
+
+
+@pytest.mark.parametrize('step', [1, 4])
+def test_interrupted_it_moves_lambda_as_if_it_had_not_been(thin, tmp_path, monkeypatch, step):
+    held = config(**{'war.reference': str(thin), 'war.gain': 3.0})
+    whole = train(held, tmp_path / 'whole')
+    real_batches = loop.Run.batches
+
+    def batches_with_a_signal(self, done):
+        for i, batch in enumerate(real_batches(self, done)):
+            if i == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(loop.Run, 'batches', batches_with_a_signal)
+    with pytest.raises(SystemExit):
+        train(held, tmp_path / 'cut')
+    monkeypatch.undo()
+    cut = train(held, tmp_path / 'cut')
+    clocks = ('seconds', 'images_per_second')
+    rows = [
+        [{k: v for k, v in row.items() if k not in clocks} for row in steps(tmp_path / name)]
+        for name in ('whole', 'cut')
+    ]
+    assert rows[0] == rows[1] and len(rows[0]) == 6
+    assert whole['lambda'] > 2.0
+    assert {**cut, 'seconds': 0} == {**whole, 'seconds': 0}
 
 
 def test_a_reference_of_another_kind_is_refused_before_anything_is_written(thin, tmp_path):

@@ -65,18 +65,22 @@ def _adjusted(rows: Sequence[Row], targets: Sequence[str]) -> list[str]:
     best = tuning.best_lambdas(rows)
     sentences = []
     for target in targets:
-        runs = war(rows, target, widest)
-        cells = [fixed(rows).get((widest, best[widest], seed)) for seed in runs if widest in best]
-        swept = [row for row in cells if row is not None]
-        if not swept:
+        # Of the seeds that have both, so that neither has an advantage from its seeds.
+        pairs = [
+            (row, fixed(rows)[widest, best[widest], seed])
+            for seed, row in war(rows, target, widest).items()
+            if widest in best and (widest, best[widest], seed) in fixed(rows)
+        ]
+        if not pairs:
             continue
+        runs, swept = zip(*pairs, strict=True)
         start, end = (
-            geometric_interval([row[key] for row in runs.values()])[0]
+            geometric_interval([row[key] for row in runs])[0]
             for key in ('lambda', 'final_lambda')
         )
         sentences.append(
             f'At k = {widest:g}, {claims.TARGETS[target]} moves λ from {start:.3g} to {end:.3g} '
-            f'and reaches {_robust(list(runs.values()))} robust accuracy; the best λ of the sweep, '
+            f'and reaches {_robust(runs)} robust accuracy; the best λ of the sweep, '
             f'{best[widest]:g}, reaches {_robust(swept)}.'
         )
     return sentences

@@ -75,7 +75,7 @@ def draw(
         ),
         Picture('epochs_all.png', 'The same at every λ', _RANGE),
     ]
-    return pictures + _of_war(rows, curves, targets, folder) + _of_costs(rows, targets, folder)
+    return pictures + _of_war(rows, curves, targets, folder) + _of_costs(rows, folder)
 
 
 def reference_lambda(rows: Sequence[Row]) -> float:
@@ -105,21 +105,18 @@ def _of_war(
     return [Picture('war.png', title, f'Geometric means over seeds. {_RANGE}')]
 
 
-def _of_costs(rows: Sequence[Row], targets: Sequence[str], folder: Path) -> list[Picture]:
-    found = {target: tuning.costs(rows, target) for target in targets}
-    seeds = sorted(
-        set.intersection(*({cost.seed for cost in by} for by in found.values())) if found else ()
-    )
-    if not seeds:
+def _of_costs(rows: Sequence[Row], folder: Path) -> list[Picture]:
+    cost = tuning.cost(rows)
+    if cost is None:
         return []
-    bars: dict[str, dict[str, float]] = {}
-    for target, by_seed in found.items():
-        total = tuning.total([cost for cost in by_seed if cost.seed in seeds])
-        bars['sweep'] = {'sweep': total.sweep}
-        bars[f'WAR ({target})'] = {'thin_sweep': total.thin_sweep, 'war': total.war}
+    bars = {
+        'sweep': {'sweep': cost.sweep},
+        'WAR': {'thin_sweep': cost.thin_sweep, 'war': cost.war},
+    }
     study_figures.tuning_costs(folder / 'costs.png', bars)
     caption = (
-        f'Device time of {len(seeds)} seed{"s" * (len(seeds) > 1)}: wall time of each run times '
-        'its devices, for training, validation, test and whatever was compiled meanwhile.'
+        f'Device time for one seed with {cost.num_lambdas} λ. Each run counts as the median of all '
+        'finished runs of its width: wall time times devices, for training, validation and test. '
+        'Compilation, once per width and device, is outside of the medians.'
     )
     return [Picture('costs.png', 'What a tuned λ for the widest network costs', caption)]

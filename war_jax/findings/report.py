@@ -20,6 +20,16 @@ from war_jax.report import conditions, tables
 from war_jax.report.run_files import ReportError, read_file, read_json, require
 from war_jax.report.table_files import as_markdown, write_table
 
+# Behind the rule for all claims.
+_EXCEPTIONS = (
+    'Two kinds of claims are decided otherwise. That WAR is as robust as the best λ is a claim of '
+    'no difference, which a wide interval must not support: it is supported if the lower end of '
+    f'the interval is above −{claims.MARGIN:g} points, and contradicted if not so and the interval '
+    'lies wholly below 0. What tuning costs is a ratio of medians of run times, without an '
+    f'interval: the claim is supported if the ratio is above {claims.CLEAR_RATIO:g}, and '
+    f'contradicted if it is below 1/{claims.CLEAR_RATIO:g}. '
+)
+
 
 @dataclass(frozen=True)
 class Study:
@@ -87,13 +97,14 @@ def page(study: Study, drawn: Sequence[pictures.Picture], folder: Path) -> str:
     shown = [column for column in columns if column.key not in ('name', 'how')]
     blocks = [
         f'# {tables.markdown_text(title)}',
-        *_warnings(config, absent, rows),
+        *_warnings(study, absent),
         answer.paragraph(rows, study.claims, targets),
         as_markdown(shown, verdicts),
         'Effects are computed seed by seed; the intervals are Student’s t over the seeds. A claim '
         'is *supported* if its interval lies wholly on the claimed side of no effect, '
-        '*contradicted* if wholly on the other side, and *undecided* otherwise. How each was '
-        'decided stands [below](#how-each-claim-was-decided).',
+        '*contradicted* if wholly on the other side, and *undecided* otherwise. '
+        + (_EXCEPTIONS if targets else '')
+        + 'How each was decided stands [below](#how-each-claim-was-decided).',
     ]
     for picture in drawn:
         blocks += [
@@ -108,7 +119,7 @@ def page(study: Study, drawn: Sequence[pictures.Picture], folder: Path) -> str:
         'optima': ('The best λ on validation images, by seed', tabulate.optima(rows)),
         'lambdas': ('λ for the widest network', tabulate.lambdas_at_the_widest(rows, targets)),
         'war': ('Width adjusted regularization', tabulate.adjusted(rows)),
-        'costs': ('What tuning costs', tabulate.costs(rows, targets)),
+        'costs': ('What tuning costs', tabulate.costs(rows)),
     }
     for name, (heading, table) in sections.items():
         text = write_table(folder, name, *table)
@@ -201,8 +212,8 @@ def conditions_table(study: Study) -> str:
             'number of claims.',
         ),
         ('Commit', ', '.join(sorted({str(row['commit']) for row in rows}))),
-        ('Device', f'{about["num_devices"]} × {about["device"]}'),
-        ('Versions', conditions.versions(about)),
+        ('Devices of a run', ', '.join(sorted({row['device'] for row in rows}))),
+        ('Versions, of the first process', conditions.versions(about)),
         ('Device time', f'{tables.duration(seconds)} in {len(rows)} runs'),
     ]
     if plan['war']:
@@ -217,18 +228,37 @@ def _command(text: str | None) -> list[str]:
     return ['\n'.join(f'    {line}' for line in text.splitlines())]
 
 
-def _warnings(config: Mapping[str, Any], absent: Sequence[str], rows: Sequence[Row]) -> list[str]:
+def _warnings(study: Study, absent: Sequence[str]) -> list[str]:
     found = []
     if absent:
         found.append(
-            f'> **Not finished.** {len(rows)} runs are; [what is missing](#what-is-missing) may '
-            'change every number below.'
+            f'> **Not finished.** {len(study.rows)} runs are; [what is missing](#what-is-missing) '
+            'may change every number below.'
         )
-    if config['evaluation']['select_on'] == 'test':
+    if study.config['evaluation']['select_on'] == 'test':
         found.append(
             '> **Warning.** Checkpoints and λ were selected on the test images and measured on '
             'them: every number below is optimistic.'
         )
+    return found + _edges(study)
+
+
+def _edges(study: Study) -> list[str]:
+    """Warnings of best lambdas at an edge of the grid, behind which better ones may lie."""
+    plan, found = study.plan, []
+    thinnest, lams = plan['widths'][0], plan['lams']
+    if len(lams) < 2:
+        return []  # nothing was tuned
+    for name, edge in (('lower', lams[0]), ('upper', lams[-1])):
+        at = [width for width, lam in best_lambdas(study.rows).items() if lam == edge]
+        if at:
+            text = (
+                f'> **Warning.** At width {", ".join(f"{width:g}" for width in at)} the best λ, '
+                f'{edge:g}, lies at the {name} edge of the grid: a better one may lie beyond it, '
+                'and the grid should be extended there.'
+            )
+            started = f' WAR starts from that of width {thinnest:g}.'
+            found.append(text + (started if thinnest in at and plan['war'] else ''))
     return found
 
 
@@ -237,6 +267,10 @@ def _notes(name: str) -> list[str]:
         'accuracy': ['Mean ± half of the 95 % interval over seeds, in percent of the test images.'],
         'lipschitz': ['Geometric mean over seeds and its 95 % interval.'],
         'slopes': ['The claims above, for each λ alone.'],
+        'costs': [
+            'Device time of a run: wall time times devices, for training, validation and test. The '
+            'median is over all finished runs of the width, of constant λ and with WAR alike.'
+        ],
         'optima': [
             'The peak is that of the parabola in log λ through the best λ of the grid and its two '
             'neighbours. At an edge of the grid the best λ may lie beyond it.'

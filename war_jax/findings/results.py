@@ -40,7 +40,8 @@ COLUMNS = (
     'num_examples',
     'epsilon',
     'norm',
-    'device_seconds',  # wall time x devices, for training, validation and test
+    'device_seconds',  # wall time x devices, for training, validation, test and compilation
+    'device',  # with how many of them, e.g. '1 × cpu'
     'commit',
 )
 # Taken from summary.json as they are.
@@ -136,6 +137,7 @@ def _row(
         'validation_robust_accuracy': selected[-1]['robust_accuracy'],
         'epochs': config['optimizer']['epochs'],
         'device_seconds': summary['seconds'] * provenance['num_devices'],
+        'device': f'{provenance["num_devices"]} × {provenance["device"]}',
         'commit': provenance['commit'],
         **{key: summary[key] for key in _MEASURED},
     }

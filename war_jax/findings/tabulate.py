@@ -88,7 +88,7 @@ def verdicts(found: Sequence[Claim]) -> Table:
         Column('effect', 'Effect', decimal),
         Column('interval', '95 % interval', decimal_interval),
         Column('unit', 'Unit', align='l'),
-        Column('num_seeds', 'Seeds'),
+        Column('num_seeds', 'Seeds', lambda number: str(number or '—')),
         Column('name', 'Name', align='l'),
         Column('how', 'How', align='l'),
     ]
@@ -151,23 +151,31 @@ def lambdas_at_the_widest(rows: Sequence[Row], targets: Sequence[str]) -> Table:
     return columns, [{'way': way, 'lambda': mean} for way, mean in found.items()]
 
 
-def costs(rows: Sequence[Row], targets: Sequence[str]) -> Table:
-    """Device-seconds for a tuned lambda at the widest network, by seed, and added up."""
+def costs(rows: Sequence[Row]) -> Table:
+    """Device-seconds of a run, and for one seed's tuned lambda, by width; and the latter by WAR."""
     columns = [
-        Column('target', 'WAR target', align='l'),
-        _SEED,
-        Column('sweep', 'Sweep at the widest', tables.duration),
-        Column('thin_sweep', 'Sweep at the thinnest', tables.duration),
-        Column('war', 'WAR at the widest', tables.duration),
-        Column('ratio', 'Sweep / WAR in all', '{:.2f}'.format),
+        Column('way', 'For one seed', align='l'),
+        Column('num_runs', 'Finished runs'),
+        Column('median', 'Median run', tables.duration),
+        Column('num_lambdas', 'λ'),
+        Column('total', 'In all', tables.duration),
     ]
-    found: list[dict[str, Any]] = []
-    for target in targets:
-        by_seed = tuning.costs(rows, target)
-        found += [{'target': target, **vars(cost), 'ratio': cost.ratio} for cost in by_seed]
-        if len(by_seed) > 1:
-            total = tuning.total(by_seed)
-            found.append({'target': target, **vars(total), 'ratio': total.ratio, 'seed': 'all'})
+    number = len(tuning.lambdas(rows))
+    found: list[dict[str, Any]] = [
+        {
+            **vars(time),
+            'way': f'sweep at width {time.widen_factor:g}',
+            'num_lambdas': number,
+            'total': number * time.median,
+        }
+        for time in tuning.run_times(rows)
+    ]
+    cost = tuning.cost(rows)
+    if cost is not None:
+        thin, wide = cost.thinnest.widen_factor, cost.widest.widen_factor
+        way = f'WAR: sweep at width {thin:g}, then one run at width {wide:g}'
+        found.append({**dict.fromkeys(column.key for column in columns), 'way': way})
+        found[-1]['total'] = cost.thin_sweep + cost.war
     return columns, found
 
 

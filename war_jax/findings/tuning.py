@@ -3,17 +3,19 @@
     rows, _ = collect(Path('runs/study/runs'))
     best = best_lambdas(rows)                       # {1.0: 3.0, 2.0: 6.0, 4.0: 6.0}
     growth = power_law(rows)                        # lambda*(k) ~ k^p, seed by seed
-    costs(rows, 'trajectory')[0].ratio              # the sweep's cost in those of WAR
+    spent = cost(rows)                              # None without WAR
+    spent and spent.ratio                           # the sweep's cost in those of WAR
 
 Best is meant on validation images: robust accuracy of the selected checkpoint. Test accuracies play
 no part here. A lambda is above 0 and is compared in logarithms.
 """
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from war_jax.findings.results import Row, fixed, war, widths
+from war_jax.findings.results import FIXED, Row, fixed, widths
 from war_jax.measures.statistics import geometric_interval, parabola_peak, slope
 
 INSIDE, LOWER_EDGE, UPPER_EDGE = 'inside', 'lower edge', 'upper edge'
@@ -44,13 +46,36 @@ class PowerLaw:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Device-seconds of one seed for a tuned lambda at the widest network, by sweep and by WAR."""
+class RunTime:
+    """What a run of one width takes, whatever its lambda and whether WAR moves that."""
 
-    seed: int
-    sweep: float  # of all lambdas at the widest
-    thin_sweep: float  # of all lambdas at the thinnest: WAR needs the best one there
-    war: float  # of the one run at the widest
+    widen_factor: float
+    num_runs: int
+    median: float  # device-seconds; the first run, which compiles, and busy hours do not move it
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Device-seconds for one seed's tuned lambda at the widest network, by sweep and by WAR."""
+
+    num_lambdas: int
+    thinnest: RunTime
+    widest: RunTime
+
+    @property
+    def sweep(self) -> float:
+        """All lambdas at the widest."""
+        return self.num_lambdas * self.widest.median
+
+    @property
+    def thin_sweep(self) -> float:
+        """All lambdas at the thinnest: WAR needs the best one there."""
+        return self.num_lambdas * self.thinnest.median
+
+    @property
+    def war(self) -> float:
+        """The one run at the widest."""
+        return self.widest.median
 
     @property
     def ratio(self) -> float:
@@ -83,7 +108,7 @@ def optima(rows: Sequence[Row]) -> list[Optimum]:
 
 
 def power_law(rows: Sequence[Row]) -> PowerLaw:
-    """Least squares in logarithms; without seeds if there is none with optima at two widths."""
+    """Least squares in logarithms, for two widths or more; no seeds if none has all optima."""
     found = optima(rows)
     all_widths = widths(rows)
     exponents, predicted, swept, num_at_edges = {}, {}, {}, 0
@@ -103,23 +128,28 @@ def power_law(rows: Sequence[Row]) -> PowerLaw:
     return PowerLaw(all_widths, exponents, predicted, swept, num_at_edges)
 
 
-def costs(rows: Sequence[Row], target: str) -> list[Cost]:
-    """By seed, for the seeds that have both sweeps and the WAR run at the widest."""
-    if len(widths(rows)) < 2:
-        return []
-    thinnest, *_, widest = widths(rows)
-    thin, wide = _seconds(rows, thinnest), _seconds(rows, widest)
-    runs = war(rows, target, widest)
+def lambdas(rows: Sequence[Row]) -> list[float]:
+    """Those tried at any width, in order."""
+    return sorted({lam for _, lam, _ in fixed(rows)})
+
+
+def run_times(rows: Sequence[Row]) -> list[RunTime]:
+    """Of the widths at which lambda was swept, the thinnest first."""
+    seconds = {
+        width: [row['device_seconds'] for row in rows if row['widen_factor'] == width]
+        for width in widths(rows)
+    }
     return [
-        Cost(seed, wide[seed], thin[seed], runs[seed]['device_seconds'])
-        for seed in sorted(thin.keys() & wide.keys() & runs.keys())
+        RunTime(width, len(found), statistics.median(found)) for width, found in seconds.items()
     ]
 
 
-def total(by_seed: Sequence[Cost]) -> Cost:
-    """Of several seeds; its own seed, -1, is none of theirs."""
-    parts = ('sweep', 'thin_sweep', 'war')
-    return Cost(-1, *(math.fsum(getattr(cost, part) for cost in by_seed) for part in parts))
+def cost(rows: Sequence[Row]) -> Cost | None:
+    """None if lambda was swept at fewer than two widths, or no WAR run is finished."""
+    times = run_times(rows)
+    if len(times) < 2 or all(row['method'] == FIXED for row in rows):
+        return None
+    return Cost(len(lambdas(rows)), times[0], times[-1])
 
 
 def interval(values: Iterable[float]) -> Interval | None:
@@ -142,16 +172,7 @@ def _optimum(width: float, seed: int, sweep: dict[float, float]) -> Optimum:
 
 def _sweeps(rows: Sequence[Row], width: float) -> dict[int, dict[float, float]]:
     """seed -> lambda -> validation robust accuracy, for seeds with all lambdas of the width."""
-    return _complete(rows, width, 'validation_robust_accuracy')
-
-
-def _seconds(rows: Sequence[Row], width: float) -> dict[int, float]:
-    """seed -> device-seconds of all its lambdas."""
-    found = _complete(rows, width, 'device_seconds')
-    return {seed: math.fsum(sweep.values()) for seed, sweep in found.items()}
-
-
-def _complete(rows: Sequence[Row], width: float, key: str) -> dict[int, dict[float, float]]:
+    key = 'validation_robust_accuracy'
     grid: dict[int, dict[float, float]] = {}
     for (at, lam, seed), row in sorted(fixed(rows).items()):
         if at == width and row[key] is not None:

@@ -70,7 +70,7 @@ def mean_interval(
 def geometric_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """(geometric mean, lower, upper): `mean_interval` of the logarithms, read back; 95 %.
 
-    For positive quantities that differ by factors, as lambda or a ratio of costs. The interval of
+    For positive quantities that differ by factors, as lambda or a risk ratio. The interval of
     one value is (0, infinity). Raises ValueError unless all values are positive and finite.
     """
     if not all(0.0 < value < math.inf for value in values):

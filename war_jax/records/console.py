@@ -47,7 +47,8 @@ class LogBar:
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        parts = [f'{self._name} {self._done}/{self._total} ({self._done / self._total:.0%})']
+        share = self._done / self._total if self._total else 1.0
+        parts = [f'{self._name} {self._done}/{self._total} ({share:.0%})']
         here, missing = self._done - self._initial, self._total - self._done
         if here and missing:
             seconds = (self._written - self._started) / here * missing

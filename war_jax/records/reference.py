@@ -24,6 +24,10 @@ FILE = 'war.json'
 # The keys of the configuration on which the meaning of the ratio depends.
 CONDITIONS = (
     'data.name',
+    'data.pad',
+    'data.flip',
+    'data.extra_fraction',
+    'batch_norm.statistics',
     'threat.norm',
     'threat.epsilon',
     'attack.num_steps',
@@ -32,6 +36,7 @@ CONDITIONS = (
     'attack.init_scale',
     'objective.name',
     'objective.label_smoothing',
+    'awp.gamma',
     'war.averaging_epochs',
 )
 
@@ -40,7 +45,7 @@ CONDITIONS = (
 class Reference:
     """A finished run of constant lambda, as far as width adjusted regularization needs it."""
 
-    lam: float  # >= 0
+    lam: float  # > 0
     zeta: float  # > 0, the averaged risk ratio at the end of training
     trajectory: tuple[float, ...]  # > 0, the same at the end of each epoch; the last one is zeta
     depth: int
@@ -59,11 +64,11 @@ def make_reference(
 ) -> Reference | None:
     """Of a finished run with these averaged risk ratios at the ends of its epochs.
 
-    None where a ratio is no positive number (Madry's regularization can vanish, a natural
-    training has none): such a run cannot serve as a reference.
+    None where lambda or a ratio is no positive number (Madry's regularization can vanish, a
+    natural training has none): such a run cannot serve as a reference.
     """
     positive = [ratio for ratio in ratios if ratio is not None and 0 < ratio < math.inf]
-    if not positive or len(positive) < len(ratios):
+    if not positive or len(positive) < len(ratios) or config.objective.lam <= 0:
         return None
     return Reference(
         lam=config.objective.lam,
@@ -94,11 +99,9 @@ def read_reference(path: str | Path) -> Reference:
     try:
         values = json.loads(file.read_text('utf-8'))
         reference = Reference(**{**values, 'trajectory': tuple(values['trajectory'])})
-        numbers = (reference.zeta, *reference.trajectory)
+        numbers = (reference.lam, reference.zeta, *reference.trajectory)
         if not all(isinstance(x, int | float) and 0 < x < math.inf for x in numbers):
-            raise ValueError('a risk ratio in it is not a positive number')
-        if not (isinstance(reference.lam, int | float) and 0 <= reference.lam < math.inf):
-            raise ValueError(f'lam = {reference.lam!r} is not a number of at least 0')
+            raise ValueError('lambda or a risk ratio in it is not a positive number')
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         rule = f'must be a {FILE} that a run of this program wrote ({reason})'

@@ -178,7 +178,9 @@ def _panels(
 ) -> None:
     """One panel per key, with a line per member of the family, over a logarithmic x axis."""
     with matplotlib.rc_context(STYLE):
-        members = sorted({member for lines in bands.values() for member in lines})
+        # A width may have WAR runs and no finished line.
+        marked = {mark.widen_factor for mark in markers}
+        members = sorted({member for lines in bands.values() for member in lines} | marked)
         styles = _styles(family, members)
         figure = Figure(figsize=(11.0, 3.6), layout='constrained')
         grid = figure.subplots(1, len(bands), squeeze=False)[0]

@@ -4,12 +4,12 @@ each width want?
     python -m war_jax.study --config=configs/width_study.py --workdir=runs/study
     python -m war_jax.study --config=configs/width_study.py --workdir=runs/study --shard=2/8
 
-The same command again skips what is finished, resumes what was interrupted and runs the rest; the
-report is drawn from what is there. With --shard=i/n a process runs every n-th run, i = 0 ... n - 1.
-Runs with WAR wait for those of the thin network: where these were in other shards, run the command
-once more when all shards are done, without --shard. Shards with disks of their own: bring their
-folders runs/* together in one --workdir, then the same. Processes that share a disk may share a
---workdir without --shard, too.
+The same command again skips what is finished, resumes what was interrupted and runs the rest; at
+its end the report is drawn from what is there. With --shard=i/n a process runs every n-th run,
+i = 0 ... n - 1. Runs with WAR wait for those of the thin network: where these were in other shards,
+run the command once more when all shards are done, without --shard. Shards with disks of their own:
+bring their folders runs/* together in one --workdir, then the same. Processes that share a disk may
+share a --workdir without --shard, too.
 
 Exit codes: 0 done, 1 a run or writing failed, 2 refused (one line on stderr says why), 130 and 143
 stopped by SIGINT and SIGTERM, with checkpoints. On CPU, every core becomes a JAX device.

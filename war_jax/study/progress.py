@@ -24,10 +24,10 @@ class Overview:
         self._lock = threading.Lock()
         self._runs = len(tasks)
         finished = [task for task in tasks if (runs_dir / task.name / 'summary.json').exists()]
-        self._finished = len(finished)
+        self._finished = set(finished)
+        self._epochs_done = {task: self.epochs for task in finished}
         total = sum(self.work(task) for task in tasks)
         self._bar = progress_bar('study', total, sum(self.work(task) for task in finished))
-        self._was_finished = set(finished)
 
     def work(self, task: Task) -> int:
         return self.epochs * self._per_epoch(task)
@@ -47,14 +47,20 @@ class Overview:
     def display(self, task: Task) -> Display:
         return _Quiet(self, task)
 
-    def advance(self, task: Task, epochs: int) -> None:
+    def reached(self, task: Task, epochs: int) -> None:
+        """So many epochs of it are done."""
         with self._lock:
-            self._bar.update(epochs * self._per_epoch(task))
+            new = epochs - self._epochs_done.get(task, 0)
+            self._epochs_done[task] = epochs
+            self._bar.update(new * self._per_epoch(task))
 
     def done(self, task: Task) -> None:
+        """It is finished, whoever did it."""
+        self.reached(task, self.epochs)
         with self._lock:
-            self._finished += task not in self._was_finished
-            self._bar.set_postfix_str(f'{self._finished} of {self._runs} runs, last {task.name}')
+            self._finished.add(task)
+            count = f'{len(self._finished)} of {self._runs} runs'
+            self._bar.set_postfix_str(f'{count}, last {task.name}')
 
 
 class _Quiet(Display):
@@ -82,18 +88,15 @@ class _NoBar:
 
 
 class _TrainBar(_NoBar):
-    """Counts steps and passes on whole epochs."""
+    """Counts steps and passes epochs on."""
 
     def __init__(self, overview: Overview, task: Task, total: int, initial: int):
         self._overview, self._task = overview, task
-        self._total, self._done, self._passed_on = total, initial, 0
+        self._total, self._done = total, initial
 
     def update(self, n: int = 1) -> None:
         self._done += n
-        epochs = self._done * self._overview.epochs // self._total
-        if epochs > self._passed_on:
-            self._overview.advance(self._task, epochs - self._passed_on)
-            self._passed_on = epochs
+        self._overview.reached(self._task, self._done * self._overview.epochs // self._total)
 
     def __enter__(self) -> '_TrainBar':
         return self

@@ -12,9 +12,11 @@ interruption loses what lies behind its last checkpoint, another process in the 
 other runs, and a finished run is looked at, to see that it belongs here, but not repeated.
 """
 
+import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,13 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
         print(f'{task.name} failed: {reason}', file=sys.stderr)
     if outcome.elsewhere:
         print(f'{len(outcome.elsewhere)} runs are being made by another process.')
-    if outcome.waiting:
+    if outcome.waiting and any(task in settings.thin for task in outcome.failed):
+        print(
+            f'{outcome.waiting} runs with WAR need all runs of the thin network, and some failed: '
+            'take their lambda out of study.lams, and run the command again.',
+            file=sys.stderr,
+        )
+    elif outcome.waiting:
         print(
             f'{outcome.waiting} runs with WAR wait for the thin network’s; when these are finished '
             'in all shards, run the command again without --shard.'
@@ -104,8 +112,9 @@ class Runner:
 
     def __call__(self) -> Outcome:
         """Raises SystemExit(128 + signal number) after a signal, and what ended a worker."""
-        study = self.settings.study
-        expected = self.mine(self.settings.grid) + self.mine(self.settings.adjusted(study.lams[0]))
+        lam = self.tuned_lambda() or self.settings.study.lams[0]  # else a name for what is to come
+        adjusted = self.mine(self.settings.adjusted(lam))
+        expected = self.mine(self.settings.grid) + adjusted
         with Overview(self.settings, expected, self.runs) as self.overview:
             workers = [
                 threading.Thread(target=self.work, args=(group,), daemon=True)
@@ -115,12 +124,12 @@ class Runner:
                 worker.start()
             for worker in workers:
                 worker.join()
-        if self.stop.signum:
-            raise SystemExit(128 + self.stop.signum)
         if self.error is not None:
             raise self.error
+        if self.stop.signum:
+            raise SystemExit(128 + self.stop.signum)
         if not self.adjusted_queued:
-            self.outcome.waiting = len(expected) - len(self.mine(self.settings.grid))
+            self.outcome.waiting = len(adjusted)
         return self.outcome
 
     def mine(self, tasks: list[Task]) -> list[Task]:
@@ -131,24 +140,25 @@ class Runner:
         """One worker: runs, one after the other, on its devices."""
         parts: Parts | None = None
         try:
-            for task in self.tasks():
-                parts = self.run(task, group, parts)
+            with closing(self.tasks()) as tasks:
+                for task in tasks:
+                    parts = self.run(task, group, parts)
         except SystemExit:
-            pass  # a signal; the checkpoint is written
+            pass  # told to stop; the checkpoint is written
         except BaseException as error:  # handed to the main thread, which raises it
             with self.changed:
                 self.error = self.error or error
-                self.changed.notify_all()
+            self.stop.signum = signal.SIGTERM  # the others need not finish what they are at
 
-    def tasks(self) -> Iterator[Task]:
+    def tasks(self) -> Generator[Task]:
         """What a worker is to do next, until there is nothing left for it."""
         while True:
             with self.changed:
                 task = self.next_task()
-                while task is None and self.running and self.error is None:
+                while task is None and self.running:
                     self.changed.wait()  # those that run may be the last ones others wait for
                     task = self.next_task()
-                if task is None or self.error is not None or self.stop.signum:
+                if task is None or self.stop.signum:
                     return
                 self.running.add(task)
             try:

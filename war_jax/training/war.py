@@ -14,11 +14,12 @@ r is a ratio of moving averages, not an average of ratios: a batch with a tiny r
 not outweigh all others. The paper publishes neither its rule nor its constants; this one is a
 reconstruction (docs/parity.md).
 
-Where r answers at once, log r = c + p log lambda, the loop converges for every lambda it starts at
-if and only if 0 < gain * p < 2 (1 + decay) / (1 - decay), and without overshoot if and only if
-gain * p <= (1 - sqrt(decay)) / (1 + sqrt(decay)): with averages over n steps, n large, about
-gain * p <= 1 / (4 n). The characteristic polynomial is z^2 - (1 + decay - gain (1 - decay) p) z +
-decay. A network takes time to answer, which lowers both bounds.
+Where r answers at once, log r = c + p log lambda, and near the lambda at which r = zeta, errors
+follow z^2 - (1 + decay - gain (1 - decay) p) z + decay: they die out if and only if
+0 < gain * p < 2 (1 + decay) / (1 - decay), and without overshoot if and only if gain * p <=
+(1 - sqrt(decay)) / (1 + sqrt(decay)): with averages over n steps, n large, about 1 / (4 n). Far
+from it a ratio of averages is not linear in log lambda, and a network takes time to answer; both
+make the usable gain smaller. That of the default configuration is below a hundredth of the bound.
 
 Everything here is data, not a constant of the compiled step: runs of all lambdas, seeds and
 references share one program, and a fixed lambda is a rule with gain 0, not a branch.

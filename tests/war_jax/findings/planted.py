@@ -74,27 +74,36 @@ def make_study(
                 lam,
                 seed,
                 values,
+                thin=widths[0],
             )
     return workdir
 
 
 def make_run(
-    workdir: Path, method: str, k: float, lam: float, seed: int, values: dict[str, Any]
+    workdir: Path,
+    method: str,
+    k: float,
+    lam: float,
+    seed: int,
+    values: dict[str, Any],
+    thin: float,
 ) -> None:
-    """One finished run of two epochs of ten steps; the second one's checkpoint is the best."""
+    """One finished run of two epochs of ten steps; the second one's checkpoint is the best.
+
+    thin: width of the network to which WAR holds.
+    """
     is_fixed = method == 'fixed'
     settings = {**config(), 'seed': seed}
     settings['model'] = {**settings['model'], 'widen_factor': k}
     settings['objective'] = {**settings['objective'], 'lam': lam}
     settings['war'] = {
         **settings['war'],
-        'reference': '' if is_fixed else f'runs/k1-lam{lam:g}-seed{seed}',
+        'reference': '' if is_fixed else f'runs/k{thin:g}-lam{lam:g}-seed{seed}',
         'target': 'trajectory' if is_fixed else method,
     }
-    reference = None if is_fixed else {
-        'lam': lam, 'zeta': 5.0, 'trajectory': [8.0, 5.0], 'widen_factor': thin
-    }
-    contents = {'config': settings, 'provenance': provenance(), 'reference': reference}
+    reference = {'lam': lam, 'zeta': 5.0, 'trajectory': [8.0, 5.0], 'widen_factor': thin}
+    contents = {'config': settings, 'provenance': provenance()}
+    contents['reference'] = None if is_fixed else reference
     write(workdir / 'config.json', contents)
     final = lam if is_fixed else values['final_lambda']
     summary = {

@@ -31,12 +31,14 @@ def test_a_row_holds_what_the_run_left(tmp_path: Path) -> None:
         'seed': 7,
         'lambda': 0.3,
         'final_lambda': 0.3,
+        'reference_width': None,
         'best_epoch': 2.0,
         'epochs': 2,
         'num_examples': 1000,
         'epsilon': 0.2,
         'norm': 'linf',
         'device_seconds': 25.0,  # two devices
+        'device': '2 × cpu',
         'commit': '0123456789ab',
     }
     assert row == expected
@@ -66,6 +68,7 @@ def test_war_runs_are_told_apart_and_have_their_target(tmp_path: Path) -> None:
         (2.0, 'fixed', 3.0, 3.0),
         (2.0, 'trajectory', 3.1, 4.5),
     ]
+    assert [row['reference_width'] for row in rows] == [None, 1.0, None, 1.0]
     targets = [curves[row['run']]['target'] for row in rows]
     assert targets == [[], [5.0], [], [8.0, 5.0]]
 

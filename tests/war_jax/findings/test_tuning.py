@@ -113,30 +113,44 @@ def test_a_seed_without_all_lambdas_has_no_say(tmp_path: Path) -> None:
     assert set(tuning.power_law(rows).exponents) == {1}
 
 
-def test_costs_are_sums_of_device_seconds(tmp_path: Path) -> None:
-    """Two devices; 60 k seconds a fixed run, 100 a WAR run: 3 x 480 / (3 x 120 + 200)."""
+def test_costs_are_those_of_median_runs(tmp_path: Path) -> None:
+    """Two devices; 60 k seconds a run, but the first seed's take ten times as long: they compile.
+
+    3 x 480 seconds of the sweep over 3 x 120 + 480 of WAR.
+    """
     rows = study(
-        tmp_path, targets=('trajectory',), seeds=(0, 1, 2),
-        skip=lambda method, k, lam, seed: (method, seed) == ('trajectory', 2),
+        tmp_path, targets=('trajectory', 'constant'),
+        seconds=lambda k, lam, seed: 60.0 * k * (10.0 if (lam, seed) == (1.0, 0) else 1.0),
+    )  # fmt: skip
+    times = [(time.widen_factor, time.num_runs, time.median) for time in tuning.run_times(rows)]
+    assert times == [(1.0, 9, 120.0), (2.0, 15, 240.0), (4.0, 15, 480.0)]
+    cost = tuning.cost(rows)
+    assert cost is not None
+    assert (cost.num_lambdas, cost.sweep, cost.thin_sweep, cost.war) == (3, 1440.0, 360.0, 480.0)
+    assert cost.ratio == pytest.approx(1440 / 840)
+
+
+def test_war_runs_count_as_runs_of_their_width(tmp_path: Path) -> None:
+    """At width 2, 3 runs of 240 device-seconds and 6, with WAR, of 200."""
+    rows = study(
+        tmp_path, widths=(1.0, 2.0), lams=(1.0, 3.0), targets=('trajectory', 'constant'),
+        skip=lambda method, k, lam, seed: method == 'fixed' and (k, lam) == (2.0, 3.0),
         war_seconds=lambda *_: 100.0,
     )  # fmt: skip
-    found = tuning.costs(rows, 'trajectory')
-    assert [(x.seed, x.sweep, x.thin_sweep, x.war) for x in found] == [
-        (0, 1440.0, 360.0, 200.0),
-        (1, 1440.0, 360.0, 200.0),
-    ]
-    assert found[0].ratio == pytest.approx(1440 / 560)
-    total = tuning.total(found)
-    assert (total.sweep, total.thin_sweep, total.war) == (2880.0, 720.0, 400.0)
-    assert tuning.costs(rows, 'constant') == []
+    assert [time.median for time in tuning.run_times(rows)] == [120.0, 200.0]
+    cost = tuning.cost(rows)
+    assert cost is not None and cost.num_lambdas == 2  # of the study, finished there or not
+    assert cost.ratio == pytest.approx(400 / 440)
+    assert tuning.cost([row for row in rows if row['method'] == 'fixed']) is None
+    assert tuning.cost([row for row in rows if row['widen_factor'] == 2.0]) is None
 
 
 def test_nothing_is_enough_to_cope_with(tmp_path: Path) -> None:
     assert tuning.best_lambdas([]) == {} and tuning.optima([]) == []
-    assert tuning.power_law([]).exponents == {} and tuning.costs([], 'trajectory') == []
+    assert tuning.power_law([]).exponents == {} and tuning.cost([]) is None
     rows = study(tmp_path, widths=(1.0,), lams=(3.0,), seeds=(0,), targets=('trajectory',))
     assert tuning.best_lambdas(rows) == {1.0: 3.0}
-    assert tuning.power_law(rows).exponents == {} and tuning.costs(rows, 'trajectory') == []
+    assert tuning.power_law(rows).exponents == {} and tuning.cost(rows) is None
 
 
 def test_interval_is_geometric() -> None:

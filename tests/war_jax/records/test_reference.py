@@ -56,6 +56,11 @@ def test_ratios_that_are_no_positive_numbers_make_no_reference(ratios) -> None:
     assert make_reference(config(), 'digest', ratios, ABOUT) is None
 
 
+def test_lambda_zero_makes_no_reference() -> None:
+    """Nothing would ever move it."""
+    assert make_reference(config(**{'objective.lam': 0.0}), 'digest', (3.0,), ABOUT) is None
+
+
 @pytest.mark.parametrize(
     'changes',
     [{}, {'model.widen_factor': 2.0, 'model.depth': 16, 'optimizer.epochs': 9, 'seed': 3}],
@@ -71,6 +76,8 @@ def test_a_wider_network_may_be_held_to_it(changes) -> None:
         ('threat.epsilon', 0.1, 'threat.epsilon = 0.1 (there 0.2)'),
         ('objective.name', 'madry', "objective.name = 'madry' (there 'trades')"),
         ('attack.num_steps', 5, 'attack.num_steps = 5 (there 2)'),
+        ('awp.gamma', 0.005, 'awp.gamma = 0.005 (there 0.0)'),
+        ('data.flip', True, 'data.flip = True (there False)'),
         ('war.averaging_epochs', 2.0, 'war.averaging_epochs = 2.0 (there 1.0)'),
     ],
 )
@@ -103,7 +110,7 @@ def test_a_reference_that_is_not_there_is_refused(tmp_path: Path) -> None:
         {'zeta': None},
         {'trajectory': 3.0},
         {'trajectory': [1.0, 'x']},
-        {'lam': -1.0},
+        {'lam': 0.0},
         {'further': 1},
     ],
 )

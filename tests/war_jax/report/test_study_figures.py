@@ -154,6 +154,18 @@ def test_against_lambda_rings_the_best_and_places_war(tmp_path: Path, drawn: lis
         assert to_hex(star.get_markerfacecolor()) == to_hex(colour)
 
 
+def test_war_at_a_width_without_a_line_is_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
+    bands = {'robust_accuracy': {1.0: band(0.5)}}
+    markers = [Marker('constant', 4.0, 4.5, {'robust_accuracy': 0.7})]
+    study_figures.against_lambda(tmp_path / 'a.png', bands, {1.0: 2.0}, markers)
+    [figure] = drawn
+    assert names(figure)[:2] == ['width k = 1', 'width k = 4']
+    [axes] = figure.axes
+    assert len(errorbars(axes)) == 1
+    [plus] = [line for line in axes.get_lines() if line.get_marker() == 'P']
+    assert tuple(np.asarray(plus.get_xydata())[0]) == (4.5, 0.7)
+
+
 def test_against_epoch_has_a_row_per_lambda(tmp_path: Path, drawn: list[Figure]) -> None:
     epochs = [1.0, 2.0, 3.0]
     bands = {

@@ -93,6 +93,12 @@ def test_the_bar_names_the_last_run_and_says_how_many_there_are(bars, tmp_path: 
         assert bars[0].postfix == f'2 of 2 runs, last {WIDE.name}'
 
 
+def test_a_run_that_another_process_finished_moves_the_bar(bars, tmp_path: Path) -> None:
+    with Overview(settings(), [THIN, WIDE], tmp_path) as overview:
+        overview.done(WIDE)
+        assert (bars[0].done, bars[0].total) == (18, 20)
+
+
 def test_runs_are_silent(bars, tmp_path: Path, capsys) -> None:
     with Overview(settings(), [WIDE], tmp_path) as overview:
         overview.display(WIDE).say('WRN-10-2 (4,000 parameters)')

@@ -157,7 +157,38 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, capsys) -> No
     assert finished(tmp_path).keys() == {'k0.125-lam1-seed0'}
     captured = capsys.readouterr()
     assert 'k0.125-lam1e+30-seed0 failed: step' in captured.err
-    assert 'k0.125-lam1e+30' in (tmp_path / 'report.md').read_text()
+    assert 'λ = 1e+30 seed 0' in (tmp_path / 'report.md').read_text()
+
+
+def test_runs_with_war_are_not_awaited_in_vain(tmp_path: Path, capsys) -> None:
+    """A thin run diverges; its wide one does not run, as it would diverge too."""
+    assert run(tmp_path, {'study.lams': (1.0, 1e30)}) == 1
+    captured = capsys.readouterr()
+    assert '1 runs with WAR need all runs of the thin network' in captured.err
+    assert 'wait for' not in captured.out
+
+
+def test_a_shard_may_be_empty(tmp_path: Path, capsys) -> None:
+    assert run(tmp_path, shard=(90, 100)) == 0
+    assert 'study 0/0 (100%)' in capsys.readouterr().err
+    assert 'no run' in (tmp_path / 'report.md').read_text().lower()
+
+
+def test_an_error_in_one_worker_stops_the_others(tmp_path: Path, monkeypatch) -> None:
+    real = runner.finish
+
+    def full_disk(parts, splits, workdir, *rest):
+        if workdir.name == 'k0.125-lam9-seed0':
+            raise OSError(28, 'No space left on device')
+        return real(parts, splits, workdir, *rest)
+
+    monkeypatch.setattr(runner, 'finish', full_disk)
+    with pytest.raises(OSError, match='No space left'):
+        run(tmp_path)
+    assert len(finished(tmp_path)) < 4
+    monkeypatch.undo()
+    assert run(tmp_path) == 0
+    assert len(finished(tmp_path)) == 5
 
 
 def test_a_thin_run_that_is_no_reference_fails_what_needs_it(
