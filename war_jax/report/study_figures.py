@@ -261,5 +261,5 @@ def _legend(
         Line2D([], [], label=f'{family}{member:g}', **style) for member, style in styles.items()
     ]
     handles += more
-    columns = min(len(handles), 7)
+    columns = min(len(handles), int(figure.get_figwidth() / 1.5))  # as many as find room
     figure.legend(handles=handles, loc='outside lower center', ncols=columns, labelcolor=INK)
