@@ -80,7 +80,7 @@ def _cifar10() -> Tree:
         war=('trajectory',),
     )
     config.data.max_train_examples = 1536
-    # A third of the time per image: half of the attack's steps, and smaller feature maps.
+    # For the time's sake: half of the attack's steps, smaller feature maps.
     config.attack.num_steps = 5
     config.attack.step_size = 0.0124
     config.model.strides = (2, 2, 2)
