@@ -9,6 +9,9 @@ Argument, one of:
     paper       Wu et al. 2021: CIFAR-10, WRN-34-{1, 5, 10}, lambda 6 ... 21, 100 epochs each
     smoke       every part, as little as possible of each
 
+On digits the best lambda is 3, 3, 9 and 9, and robust accuracy 45, 56, 62 and 67 %, from the
+thinnest to the widest network; verdicts, intervals and the CIFAR-10 study: docs/results.md.
+
 Every key of a single run is explained in configs/default.py; the width, lambda, the seed and the
 reference are set by the study, whatever they are here.
 """
@@ -55,8 +58,7 @@ def _study(config: Tree, **changes: Any) -> Tree:
 
 
 def _digits() -> Tree:
-    # So few images that the networks, but for the thinnest, fit them: only then does the best
-    # lambda depend on the width (docs/results.md).
+    # Few images and many passes: the widest network comes to fit them, the thinnest does not.
     config = _study(digits.get_config())
     config.data.num_validation = 297
     config.data.max_train_examples = 256
