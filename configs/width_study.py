@@ -5,7 +5,7 @@
 
 Argument, one of:
     (nothing)   256 handwritten digits, WRN-10-{0.25 ... 2}: under an hour on two CPU cores
-    cifar10     1,536 images of CIFAR-10, WRN-10-{0.25 ... 1}: about an hour on two CPU cores
+    cifar10     1,536 images of CIFAR-10, WRN-10-{0.25, 0.5, 1}
     paper       Wu et al. 2021: CIFAR-10, WRN-34-{1, 5, 10}, lambda 6 ... 21, 100 epochs each
     smoke       every part, as little as possible of each
 
