@@ -103,9 +103,9 @@ DEFAULTS: dict[str, Any] = {
         # What the ratio is held to: the thin network's 'trajectory' at the same share of training,
         # or its end value throughout ('constant').
         'target': 'trajectory',
-        # Over a whole training, log lambda grows by gain * the mean of (log target - log ratio): at
-        # 6, the ratio follows its target within about a tenth of the training; at 30, it swings
-        # around it (docs/results.md). 0: lambda is constant.
+        # Over a whole training, log lambda grows by gain * the mean of (log target - log ratio). On
+        # digits the ratio follows its target at 6 and swings around it at 30 (docs/results.md).
+        # 0: lambda is constant.
         'gain': 6.0,
         # The ratio is that of moving averages over this many epochs. What a reference was recorded
         # with, a run that uses it must have too.
