@@ -33,8 +33,8 @@ class Overview:
         return self.epochs * self._per_epoch(task)
 
     def _per_epoch(self, task: Task) -> int:
-        # On two CPU cores, the steps of WRN-10-0.25 to 10-4 took times in about these proportions.
-        # Only the remaining time that is shown depends on it.
+        # A rough guess, of a fixed cost and one that grows with the channels' square: only the
+        # remaining time that is shown depends on it.
         return round(1 + 2 * task.width**2)
 
     def __enter__(self) -> 'Overview':

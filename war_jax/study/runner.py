@@ -2,10 +2,9 @@
 
     exit_code = run_study(settings, Path('runs/study'), shard=(0, 1), command='python -m ...')
 
-Thin networks gain little from sharing their batches among devices. Side by side, each on a device
-of its own and without any communication, they keep all devices busy (benchmarks/side_by_side.py).
-On one device, the networks of one width share their compiled programs: lambda, seed and reference
-are data.
+A thin network's batch is too small to be worth splitting; side by side, each on a device of its
+own, runs need no communication (benchmarks/side_by_side.py compares both, and vmap). On one device,
+the networks of one width share their compiled programs: lambda, seed and reference are data.
 
 Each run is an ordinary one, in a folder of its own, with its own lock and checkpoints: an
 interruption loses what lies behind its last checkpoint, another process in the same study takes
