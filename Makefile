@@ -3,6 +3,7 @@
 #   make demo     train and evaluate a robust network on handwritten digits   -> runs/demo/report.md
 #   make test     the whole test suite
 #   make lint     ruff and pyright
+#   make ntk      how Lipschitzness scales with width, in theory and practice  -> runs/ntk/report.md
 #   make bench    our training step beside a PyTorch one
 #   make clean    remove .venv and caches; runs/ is left alone
 #
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint ntk bench clean
 
 demo: $(VENV)/.stamp-run
 	$(BIN)/python -m war_jax.main --config=configs/digits.py --workdir=runs/demo
@@ -24,6 +25,9 @@ test: $(VENV)/.stamp-test
 lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+ntk: $(VENV)/.stamp-ntk
+	$(BIN)/python -m ntk.main --config=configs/ntk_width.py --workdir=runs/ntk
 
 bench: $(VENV)/.stamp-bench
 	$(BIN)/python -m benchmarks.train_step
@@ -43,7 +47,13 @@ $(VENV)/.stamp-run: $(VENV)/.stamp-venv setup.py constraints.txt
 	$(PIP_INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.stamp-test: $(VENV)/.stamp-run
+# Without TensorFlow (600 MB), which neural-tangents declares and ntk does not use.
+$(VENV)/.stamp-ntk: $(VENV)/.stamp-run
+	$(PIP_INSTALL) frozendict
+	$(PIP_INSTALL) --no-deps neural-tangents==0.6.5
+	@touch $@
+
+$(VENV)/.stamp-test: $(VENV)/.stamp-ntk
 	$(PIP_INSTALL) --editable '.[test]'
 	@touch $@
 

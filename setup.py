@@ -37,7 +37,9 @@ REQUIREMENTS = [
 
 EXTRAS = {
     'cuda': ['jax[cuda13]'],
-    'ntk': ['neural-tangents==0.6.5'],  # exact: ntk/compat.py mends this release for current JAX
+    # Exact: ntk/compat.py mends this release for current JAX. It declares TensorFlow, which ntk does
+    # not use: `pip install frozendict` and `pip install --no-deps neural-tangents==0.6.5` will do.
+    'ntk': ['frozendict>=2.3.8', 'neural-tangents==0.6.5'],
     'test': ['markdown-it-py>=3', 'pyright>=1.1.400', 'pytest>=8.4', 'ruff>=0.12'],
     'torch': ['safetensors>=0.5', 'torch>=2.6'],
     'tpu': ['jax[tpu]'],

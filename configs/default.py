@@ -191,6 +191,12 @@ DEFAULTS: dict[str, Any] = {
         # Write TensorBoard events too.
         'tensorboard': True,
     },
+    # What `python -m ntk.main --config=configs/ntk_run.py --run=WORKDIR` measures along a run.
+    'ntk': {
+        # Steps between two probes (weights and batch statistics, in probes/); the first and the
+        # last step have one too. Each is a file of the size of the weights. 0: none.
+        'every': 0,
+    },
 }
 
 

@@ -67,7 +67,7 @@ def parse(argv: Sequence[str], define_flags: DefineFlags) -> flags.FlagValues:
         rule = 'must be a flag, such as --config.KEY=VALUE'
         raise ConfigError(f'{positional[0]!r}: {rule}; nearest: --{positional[0]}')
     for name in own:
-        if values[name].value in (None, ''):
+        if values[name].default is None and values[name].value in (None, ''):
             raise ConfigError(f'--{name}: must be given; it is {values[name].help}')
     return values
 

@@ -36,6 +36,7 @@ __all__ = [
     'EvaluationConfig',
     'LogConfig',
     'ModelConfig',
+    'NtkConfig',
     'ObjectiveConfig',
     'OptimizerConfig',
     'ThreatConfig',
@@ -193,6 +194,11 @@ class LogConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class NtkConfig:
+    every: Count
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     seed: Annotated[int, at_least(0), at_most(2**32 - 1)]
     data: DataConfig
@@ -208,6 +214,7 @@ class Config:
     evaluation: EvaluationConfig
     checkpoint: CheckpointConfig
     log: LogConfig
+    ntk: NtkConfig
 
 
 def resolve(config: Any) -> Config:

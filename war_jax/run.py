@@ -3,8 +3,8 @@
     summary = train(config, 'runs/demo')         # again, after any interruption: goes on from there
 
 workdir/ then holds config.json, metrics.jsonl, tensorboard/, checkpoints/, summary.json,
-examples.npz, report.md and figures/; and war.json, if lambda was constant: with it, the run is a
-reference to which `war.reference` of a wider network can hold.
+examples.npz, report.md and figures/; with ntk.every, probes/; and war.json, if lambda was constant:
+with it, the run is a reference to which `war.reference` of a wider network can hold.
 
     parts = build(config, splits, mesh)
     summary = finish(parts, splits, workdir, stop, display)      # the same without the report

@@ -42,18 +42,29 @@ def make_lipschitz(
 
     def largest_ratio(variables: forward.Variables, key: Array, batch: Batch) -> Array:
         x = as_unit_interval(batch.images, param_dtype(variables))
-        clean_logits = forward.evaluate(model, variables, x)
 
-        def ratio(z: Array) -> Array:
-            change = jnp.abs(forward.evaluate(model, variables, z) - clean_logits).sum(-1)
-            return change / distance(z - x, threat)
+        def predict(z: Array) -> Array:
+            return forward.evaluate(model, variables, z)
 
-        trace = attack_trace(example_keys(key, batch), ratio, x, threat, budget)
-        return jnp.maximum(trace.loss.max(0), ratio(trace.x_adv))
+        return output_ratio(predict, example_keys(key, batch), x, threat, budget)
 
     return jax.jit(
         jax.shard_map(largest_ratio, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=P(AXIS))
     )
+
+
+def output_ratio(
+    predict: Callable[[Array], Array], keys: Array, x: Array, threat: ThreatModel, budget: Budget
+) -> Array:
+    """The largest ratio of any network: keys (b,), x (b, h, w, c) -> (b,)."""
+    clean_logits = predict(x)
+
+    def ratio(z: Array) -> Array:
+        change = jnp.abs(predict(z) - clean_logits).sum(-1)
+        return change / distance(z - x, threat)
+
+    trace = attack_trace(keys, ratio, x, threat, budget)
+    return jnp.maximum(trace.loss.max(0), ratio(trace.x_adv))
 
 
 def distance(delta: Array, threat: ThreatModel) -> Array:

@@ -28,7 +28,7 @@ from war_jax.config import ConfigError
 from war_jax.records.files import plain, write_json
 
 # Keys that change no result: a run may go on with others. A reference counts by what it holds.
-_FREE = ('data.data_dir', 'log.', 'checkpoint.', 'war.reference')
+_FREE = ('data.data_dir', 'log.', 'checkpoint.', 'ntk.', 'war.reference')
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint', 'scikit-learn')
 # What flock says on a file system that has no locks, as some of clusters have none.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

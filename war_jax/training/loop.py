@@ -2,9 +2,10 @@
 
     summary = Run(parts, splits, workdir, stop, Display())()    # again, after any interruption
 
-workdir/ then holds metrics.jsonl, tensorboard/, checkpoints/ and examples.npz. Order, augmentation,
-noise and evaluation are functions of (seed, step, example), and the checkpoints hold the rest, so a
-run that was killed and started again ends with the same bits as one that was not.
+workdir/ then holds metrics.jsonl, tensorboard/, checkpoints/, examples.npz and, with ntk.every,
+probes/. Order, augmentation, noise and evaluation are functions of (seed, step, example), and the
+checkpoints hold the rest, so a run that was killed and started again ends with the same bits as one
+that was not.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from war_jax.records.files import write_npz
 from war_jax.records.interrupt import Interrupted, Stop
 from war_jax.records.logbook import Logbook
 from war_jax.records.meter import Meter
+from war_jax.records.probes import write_probe
 from war_jax.records.provenance import session
 from war_jax.training.build import Parts, extra_per_batch
 from war_jax.training.checkpoint import Checkpoints, Progress
@@ -59,9 +61,11 @@ class Run:
 
     def __call__(self) -> dict[str, Any]:
         state, progress = self.parts.create_state(), Progress()
+        self.probe(state, 0)  # also of a run that goes on with another ntk.every
         restored = self.checkpoints.restore(like=state)
         if restored is not None:
             state, progress = restored
+            self.probe(state, int(state.step))
         self.display.say(self.parts.describe(self.splits))
         self.display.say(f'{self.workdir}: {self.parts.position(state)}')
         self.started -= progress.seconds
@@ -110,6 +114,10 @@ class Run:
                     row = self.training_row(step, meter, state.war)
                     log.write(row)
                     bar.set_postfix_str(describe(row))
+                if self.is_probe(step):
+                    settle(0)
+                    self.probe(state, step)
+                    meter.pause()
                 if self.is_validation(step):
                     settle(0)
                     progress = self.validate(state, step, progress, log)
@@ -185,6 +193,15 @@ class Run:
         end = rest == 0 and epoch % settings.every_epochs == 0
         every = settings.every_steps
         return end or (every > 0 and step % every == 0) or self.is_validation(step)
+
+    def is_probe(self, step: int) -> bool:
+        every = self.config.ntk.every
+        return every > 0 and (step % every == 0 or step == self.parts.total_steps)
+
+    def probe(self, state: TrainState, step: int) -> None:
+        """Keep the network that is being trained, if this step is one of the chosen ones."""
+        if self.is_probe(step):
+            write_probe(self.workdir, step, state.variables)
 
     def validate(self, state: TrainState, step: int, progress: Progress, log: Logbook) -> Progress:
         """Measure the network, log it, and keep it if it is the best so far.

@@ -72,8 +72,17 @@ def test_a_second_claim_may_differ_in_what_changes_no_result(tmp_path: Path, con
     other['data']['data_dir'] = '/elsewhere'
     other['log'].update(every_steps=7, tensorboard=False)
     other['checkpoint'].update(every_steps=7, keep=9)
+    other['ntk']['every'] = 7
     claim_workdir(tmp_path, other, 'digits.', 'abc', None, DEVICES)
     assert (tmp_path / 'config.json').read_bytes() == before
+
+
+def test_a_run_from_before_there_were_probes_goes_on(tmp_path: Path, config) -> None:
+    older = {group: value for group, value in config.items() if group != 'ntk'}
+    claim_workdir(tmp_path, older, 'digits.', 'abc', COMMAND, DEVICES)
+    claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
+    config['ntk']['every'] = 7
+    claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""How fast a network's outputs and loss change with its input: norms of input gradients.
+
+    f = lambda z: evaluate(model, variables, z)                     # (n, h, w, c) -> (n, k)
+    loss = lambda logits: cross_entropy(logits, labels)             # (n, k) -> (n,)
+    q = dual(threat.norm)
+    at_x = loss_gradient_norms(f, loss, x, q)                       # (n,)
+    around_x = largest_over_ball(
+        keys, lambda z: loss_gradient_norms(f, loss, z, q), x, threat, budget
+    )
+
+f has its parameters closed over and treats every row on its own. Everything here is a pure function
+that can be jitted. A ball's largest gradient bounds what can happen in it: for differentiable h,
+|h(x) - h(x')| <= max ||grad h||_q ||x - x'||_p with 1/p + 1/q = 1 (Hoelder), the maximum over the
+segment between them.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ntk.spectral import largest_eigenvalue
+from war_jax.attacks.pgd import Budget, ExampleLoss, attack_trace
+from war_jax.attacks.threat import ThreatModel
+
+Norm = Literal['l1', 'l2', 'linf']
+Outputs = Callable[[Array], Array]  # (n, ...) -> (n, k)
+
+_DUAL: dict[str, Norm] = {'linf': 'l1', 'l2': 'l2', 'l1': 'linf'}
+
+
+def dual(norm: str) -> Norm:
+    """In which norm to measure a gradient if perturbations are measured in `norm`."""
+    if norm not in _DUAL:
+        raise ValueError(f'norm = {norm!r}: expected one of {", ".join(_DUAL)}')
+    return _DUAL[norm]
+
+
+def lengths(values: Array, norm: Norm, num_leading: int = 1) -> Array:
+    """Norms over all axes but the first `num_leading`: (n, ...) -> (n,), or (n, k, ...) -> (n, k).
+
+    Can itself be differentiated, with gradient 0 where the length is 0.
+    Raises ValueError for an unknown norm.
+    """
+    dual(norm)  # says what is wrong with the name
+    axes = tuple(range(num_leading, values.ndim))
+    if norm == 'l1':
+        return jnp.sum(jnp.abs(values), axes)
+    largest = jnp.max(jnp.abs(values), axes)
+    if norm == 'linf':
+        return largest
+    # Where a network is certain, gradients are so small that their squares vanish in float32.
+    unit = jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))
+    squares = jnp.sum(jnp.square(values / jnp.expand_dims(unit, axes)), axes)
+    # The root of 0 has an infinite slope, and infinity times 0 would be the gradient.
+    return unit * jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
+
+
+def output_gradients(f: Outputs, x: Array) -> Array:
+    """(n, ...) -> (n, k, ...): d f_c / d x for each of the k outputs c.
+
+    One forward pass and k backward passes side by side: k times the memory of one.
+    """
+    outputs, pull_back = jax.vjp(f, x)
+    units = jnp.eye(outputs.shape[1], dtype=outputs.dtype)
+    rows = jnp.broadcast_to(units[:, None], (outputs.shape[1], *outputs.shape))
+    (gradients,) = jax.vmap(pull_back)(rows)
+    return jnp.moveaxis(gradients, 0, 1)
+
+
+def output_gradient_norms(f: Outputs, x: Array, norm: Norm = 'l2') -> Array:
+    """(n, ...) -> (n, k): ||grad_x f_c||, measured in `norm` (see `dual`)."""
+    return lengths(output_gradients(f, x), norm, num_leading=2)
+
+
+def loss_gradient_norms(
+    f: Outputs, example_loss: Callable[[Array], Array], x: Array, norm: Norm = 'l2'
+) -> Array:
+    """(n, ...) -> (n,): ||grad_x loss(f(x))||, measured in `norm`; example_loss: (n, k) -> (n,)."""
+    return lengths(jax.grad(lambda z: jnp.sum(example_loss(f(z))))(x), norm)
+
+
+def jacobian_spectral_norm(f: Outputs, x: Array, key: Array, num_steps: int = 10) -> Array:
+    """(n, ...) -> (n,): largest singular value of d f / d x, a k x (size of x) matrix per example.
+
+    By `num_steps` Lanczos steps in the space of the k outputs, each a forward-mode and a
+    reverse-mode pass: exact up to rounding for k <= num_steps, else a lower bound that converges
+    (`ntk.spectral.largest_eigenvalue`). Takes the memory of one backward pass, where the singular
+    values of `output_gradients` would take that of k. Raises ValueError for num_steps < 1.
+    """
+    if num_steps < 1:
+        raise ValueError(f'num_steps = {num_steps}: expected at least 1')
+    outputs, push_forward = jax.linearize(f, x)
+    pull_back = jax.linear_transpose(push_forward, x)
+    start = jax.random.normal(key, outputs.shape, outputs.dtype)
+    steps = min(num_steps, outputs.shape[1])
+    squared = largest_eigenvalue(lambda v: push_forward(*pull_back(v)), start, steps)
+    return jnp.sqrt(squared)
+
+
+def largest_over_ball(
+    keys: Array, quantity: ExampleLoss, x: Array, threat: ThreatModel, budget: Budget
+) -> Array:
+    """Largest value of quantity (n, ...) -> (n,) met by projected ascent: keys (n,) -> (n,).
+
+    A lower bound of the maximum over the ball of `threat` (cut to [0, 1]), at least the value at x,
+    which has to be finite. The random start counts after its projection only.
+
+    The trap: the gradient of a piecewise linear network's output is constant on each piece, so its
+    norm has the gradient 0 almost everywhere and `threat.ascend`, which makes no step of zeros,
+    stays where it began. Of a ReLU network climb the norm of a *loss* gradient, whose softmax
+    curves; climb output gradients only if the activation is smooth.
+    """
+    trace = attack_trace(keys, quantity, x, threat, budget)
+    ends = jnp.stack([quantity(x), quantity(trace.x_adv)])
+    return jnp.max(jnp.concatenate([trace.loss[1:], ends]), 0)

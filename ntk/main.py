@@ -1,0 +1,122 @@
+"""Numerical checks of the theory of wide networks.
+
+    python -m ntk.main --config=configs/ntk_width.py --workdir=runs/ntk-width
+    python -m ntk.main --config=configs/ntk_run.py --run=runs/study
+
+configs/ntk_width.py trains networks of many widths and parametrizations and fits how input
+gradients, Lipschitzness and kernels scale. configs/ntk_run.py measures the same along a run of
+war_jax.main, or along all runs of a study, that was made with --config.ntk.every=STEPS; its results
+go to RUN/ntk unless a --workdir is given. The same command again makes what is missing and draws
+the report again; each config file says what its keys mean.
+
+Exit codes: 0 done, 1 measuring or writing failed, 2 refused (one line on stderr says why), 130 and
+143 stopped by SIGINT and SIGTERM, with everything finished so far kept.
+"""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from war_jax import command_line
+from war_jax.config import ConfigError
+from war_jax.config_rules import nearest, refusal
+
+PROGRAM = 'ntk.main'
+EXPERIMENTS = ('width', 'run')
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        'workdir',
+        '',
+        'the directory that is written to, or continued from',
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        'run',
+        '',
+        'with configs/ntk_run.py: the folder of a finished run, or of a study',
+        flag_values=values,
+    )
+
+
+def main(argv: list[str]) -> int:
+    try:
+        return run(argv)
+    except KeyboardInterrupt:  # while modules or data are loaded; later, signals are noted
+        return command_line.fail(PROGRAM, 'interrupted', 130)
+
+
+def run(argv: list[str]) -> int:
+    """Returns the exit code. Raises KeyboardInterrupt."""
+    if {'-h', '--help', '--helpfull'} & set(argv):
+        print(command_line.usage(__doc__ or '', define_flags))
+        return 0
+    command = shlex.join(['python', '-m', 'ntk.main', *argv[1:]])
+    try:
+        values = command_line.parse(argv, define_flags)
+        experiment = check_experiment(values.config)
+        source, workdir = check_folders(experiment, values.run, values.workdir)
+    except ConfigError as error:
+        return command_line.fail(PROGRAM, error, 2)
+    # Only now, since JAX takes seconds to import and a typo should be told at once.
+    from war_jax.data.sources import DataError
+    from war_jax.report.run_files import ReportError
+
+    try:
+        if experiment == 'width':
+            from ntk.width.runner import run_width
+            from ntk.width.settings import resolve_width
+
+            report = run_width(resolve_width(values.config), workdir, command)
+        else:
+            from ntk import along
+
+            return along.run(values.config, str(source), str(workdir), command)
+    except (ConfigError, DataError) as error:
+        return command_line.fail(PROGRAM, error, 2)
+    except (ReportError, ImportError, OSError) as error:
+        return command_line.fail(PROGRAM, error, 1)
+    print(f'report: {report}')
+    return 0
+
+
+def check_experiment(config: Any) -> str:
+    """What the config file is for. Raises ConfigError."""
+    experiment = config.get('experiment')
+    if experiment is None:
+        raise ConfigError(
+            '--config: has no key experiment, so it configures none of the programs here; nearest: '
+            '--config=configs/ntk_width.py'
+        )
+    if experiment not in EXPERIMENTS:
+        rule = f'must be one of {", ".join(EXPERIMENTS)}'
+        choice = nearest(str(experiment), EXPERIMENTS)
+        raise refusal('experiment', experiment, rule, repr(choice))
+    return experiment
+
+
+def check_folders(experiment: str, source: str, workdir: str) -> tuple[Path, Path]:
+    """(folder to measure, folder to write to); the first is of no use to 'width'.
+
+    Raises ConfigError for flags that are missing or that the experiment does not have.
+    """
+    if experiment == 'width':
+        if source:
+            raise ConfigError(f'--run={source}: only configs/ntk_run.py measures a run')
+        if not workdir:
+            raise ConfigError('--workdir: must be given; it is the directory that is written to')
+    elif not source:
+        raise ConfigError('--run: must be given; it is the folder of a run, or of a study')
+    elif not os.path.isdir(source):
+        raise ConfigError(f'--run={source}: no such folder')
+    target = command_line.check_workdir(workdir or os.path.join(source, 'ntk'))
+    return Path(source), Path(target)
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv))

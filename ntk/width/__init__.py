@@ -1,0 +1,1 @@
+"""How input gradients, Lipschitzness, kernels and movement scale with width."""

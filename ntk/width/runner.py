@@ -1,0 +1,303 @@
+"""Makes what is not yet there of a study of width: one file per network, then the report.
+
+    run_width(settings, Path('runs/ntk-width'), command='python -m ntk.main ...')
+
+A cell (parametrization, width, seed) is trained in all phases and measured in one go of seconds to
+a minute; an interruption loses no more than that. The grid of a study may grow from call to call,
+by widths, seeds, parametrizations and phases; what cells are made of may not change.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntk.empirical import empirical_ntk, kernel_distance, largest_eigenvalue
+from ntk.networks import make_network, plain_weights
+from ntk.parametrization import PARAMETRIZATIONS, Scales
+from ntk.spectral import lipschitz_bound
+from ntk.width.measure import make_measure, make_movement
+from ntk.width.report import write_report
+from ntk.width.settings import Cell, Phase, Settings
+from ntk.width.theory import (
+    INITIALISATION,
+    TrainingData,
+    gradient_limits,
+    is_smooth,
+    limit_kernel,
+)
+from ntk.width.training import Network, Rates, centred_targets, make_step, outputs, start
+from war_jax.data.device import as_unit_interval
+from war_jax.data.sources import Dataset, Splits, balanced_subset, checksum, load
+from war_jax.records.console import progress_bar
+from war_jax.records.files import plain, write_json
+from war_jax.records.interrupt import Stop, signals
+from war_jax.records.provenance import claim_workdir, lock_workdir
+
+Row = dict[str, Any]
+# Folded into a seed's key, so that no two uses share their random numbers.
+_WEIGHTS, _ATTACK, _MEASURE, _SPECTRAL = range(4)
+
+
+def run_width(settings: Settings, workdir: Path, command: str) -> Path:
+    """Returns the path of the report.
+
+    Raises ConfigError for a workdir that is in use or of another study, DataError, and
+    SystemExit(128 + signal number) after SIGINT or SIGTERM.
+    """
+    splits = load(settings.data_config)
+    config = asdict(settings)
+    grid = config.pop('grid')
+    with lock_workdir(workdir), signals() as stop:
+        about = claim_workdir(
+            workdir, config, splits.provenance, checksum(splits), command, jax.devices()
+        )
+        write_json(
+            workdir / 'study.json', {'config': config, 'grid': grid, 'provenance': about}
+        )
+        Runner(settings, splits, workdir, stop)()
+        return write_report(workdir)
+
+
+class Runner:
+    """Calling it makes all cells and limits that are not there."""
+
+    def __init__(self, settings: Settings, splits: Splits, workdir: Path, stop: Stop):
+        self.settings, self.workdir, self.stop = settings, workdir, stop
+        data = settings.data
+        self.num_outputs = splits.num_classes
+        self.train = chosen(splits.train, data.num_train)
+        self.test = chosen(splits.test, data.num_test)
+        self.image_shape = self.train[0].shape[1:]
+        self.training_data = TrainingData(
+            np.asarray(self.train[0]),
+            np.asarray(centred_targets(self.train[1], self.num_outputs)),
+            np.asarray(self.test[0]),
+            is_smooth(settings.network.activation),
+        )
+        # Of both sets, as kernels are compared on both.
+        few = [chosen(split, data.num_kernel) for split in (splits.train, splits.test)]
+        self.kernel_images = jnp.concatenate([images for images, _ in few])
+
+    def __call__(self) -> None:
+        cells = [cell for cell in self.settings.cells if not self.is_finished(cell)]
+        work = [self.work(cell) for cell in self.settings.cells]
+        left = sum(self.work(cell) for cell in cells)
+        with progress_bar('networks', sum(work), sum(work) - left) as bar:
+            programs: Programs | None = None
+            for cell in cells:
+                if programs is None or programs.width != cell.width:
+                    programs = Programs(self.settings, cell.width, self.num_outputs)
+                bar.set_postfix_str(cell.name)
+                self.make(cell, programs)
+                bar.update(self.work(cell))
+        pairs = dict.fromkeys((cell.parametrization, cell.width) for cell in self.settings.cells)
+        pairs = [pair for pair in pairs if not self.limit_path(*pair).exists()]
+        with progress_bar('infinite width', len(pairs)) as bar:
+            for pair in pairs:
+                write_json(self.limit_path(*pair), self.limits(*pair))
+                self.leave_if_told()
+                bar.update()
+
+    def work(self, cell: Cell) -> int:
+        """A rough guess of a cost that grows with the square of the width, for the bar."""
+        largest = self.settings.grid.widths[-1]
+        return round(4 + 60 * (cell.width / largest) ** 2)
+
+    def path(self, cell: Cell) -> Path:
+        return self.workdir / 'cells' / f'{cell.name}.json'
+
+    def limit_path(self, name: str, width: float) -> Path:
+        return self.workdir / 'limits' / f'{name}-m{width:g}.json'
+
+    def is_finished(self, cell: Cell) -> bool:
+        """In all phases of the grid, which may have grown since."""
+        if not self.path(cell).exists():
+            return False
+        there = {row['phase'] for row in json.loads(self.path(cell).read_text('utf-8'))}
+        return {phase.label for phase in self.settings.phases} <= there
+
+    def scales(self, name: str, width: float) -> Scales:
+        network = self.settings.network
+        model = make_network(self.settings.architecture, width, self.num_outputs)
+        return PARAMETRIZATIONS[name].scales(
+            model, self.image_shape, network.weight_variance, network.output_variance
+        )
+
+    def learning_rate(self, name: str, width: float) -> float:
+        """eta / n times the NTK's largest eigenvalue is `training.speed` at the tuned width."""
+        path = self.workdir / 'learning_rates' / f'{name}.json'
+        tuned = self.settings.training.tuned_width
+        if not path.exists():
+            programs = Programs(self.settings, tuned, self.num_outputs)
+            scales = self.scales(name, tuned)
+            weights = scales.draw(
+                plain_weights(programs.model, jax.random.key(0), self.image_shape)
+            )
+            f = programs.function(name, scales)
+            largest = largest_eigenvalue(f, weights, self.train[0])
+            rate = self.settings.training.speed * len(self.train[1]) / largest
+            write_json(path, {'largest_eigenvalue': largest, 'learning_rate': rate})
+        rate = json.loads(path.read_text('utf-8'))['learning_rate']
+        factor = PARAMETRIZATIONS[name].learning_rate_factor
+        return rate * factor(self.features(width)) / factor(self.features(tuned))
+
+    def features(self, width: float) -> int:
+        """m: how many units or channels the last layer sees."""
+        return round(self.scales('ntk', width).fan_ins['head']['kernel'])
+
+    def make(self, cell: Cell, programs: 'Programs') -> None:
+        scales = self.scales(cell.parametrization, cell.width)
+        key = jax.random.key(cell.seed)
+        plain_draw = plain_weights(
+            programs.model, jax.random.fold_in(key, _WEIGHTS), self.image_shape
+        )
+        weights = scales.draw(plain_draw)
+        f = programs.function(cell.parametrization, scales)
+        kernel = self.kernel(f, weights)
+        limit = self.limit_of_kernel(cell.parametrization, cell.width)
+        network = start(weights, scales, 1.0)
+        first = {
+            **self.measured(programs, network, key),
+            'spectral_product': self.spectral_product(programs, network, scales, key),
+            'kernel_error': None if limit is None else kernel_distance(kernel, limit),
+        }
+        rows = [self.row(cell, scales, INITIALISATION, 0.0, first)]
+        for phase in self.settings.phases:
+            network, losses = self.trained(cell, phase, programs, weights, scales)
+            rows.append(
+                self.row(
+                    cell,
+                    scales,
+                    phase.label,
+                    phase.lam,
+                    {
+                        **self.measured(programs, network, key),
+                        'spectral_product': self.spectral_product(
+                            programs, network, scales, key
+                        ),
+                        **floats(programs.movement(network, self.test[0])),
+                        'kernel_drift': kernel_distance(
+                            self.kernel(f, network.weights), kernel
+                        ),
+                        'first_loss': losses[0],
+                        'last_loss': losses[-1],
+                    },
+                )
+            )
+        write_json(self.path(cell), rows)
+
+    def trained(
+        self, cell: Cell, phase: Phase, programs: 'Programs', weights: Any, scales: Scales
+    ) -> tuple[Network, list[float]]:
+        """The network after the phase, and the loss before its first and its last step."""
+        training = self.settings.training
+        alpha = training.lazy_scale if phase.lazy else 1.0
+        plain_descent = phase.name == 'natural_lazy'
+        rate = self.learning_rate(cell.parametrization, cell.width)
+        rates = Rates(
+            # KL adds to the curvature in proportion to lambda.
+            learning_rate=jnp.float32(rate / (1.0 + phase.lam)),
+            momentum=jnp.float32(0.0 if plain_descent else training.momentum),
+            lam=jnp.float32(phase.lam),
+        )
+        key = jax.random.fold_in(jax.random.key(cell.seed), _ATTACK)
+        network, losses = start(weights, scales, alpha), []
+        for number in range(training.num_steps):
+            network, loss = programs.steps[phase.name](network, key, number, rates, *self.train)
+            if number in (0, training.num_steps - 1):
+                losses.append(float(loss))
+            self.leave_if_told()
+        return network, losses
+
+    def measured(self, programs: 'Programs', network: Network, key: Array) -> Row:
+        key = jax.random.fold_in(key, _MEASURE)
+        values: Row = {}
+        for split, examples in (('train', self.train), ('test', self.test)):
+            found = floats(programs.measure(network, key, *examples))
+            values |= {f'{name}_{split}': value for name, value in found.items()}
+        return values
+
+    def spectral_product(
+        self, programs: 'Programs', network: Network, scales: Scales, key: Array
+    ) -> float | None:
+        """None for g of a lazy phase, which is no composition of layers."""
+        if float(network.alpha) != 1.0:
+            return None
+        matrices = {'params': scales.effective(network.weights)}
+        key = jax.random.fold_in(key, _SPECTRAL)
+        return lipschitz_bound(programs.model, matrices, self.image_shape, key).bound
+
+    def kernel(self, f: Any, weights: Any) -> np.ndarray:
+        return empirical_ntk(f, weights, self.kernel_images)
+
+    def limit_of_kernel(self, name: str, width: float) -> np.ndarray | None:
+        kernel = limit_kernel(self.settings, self.scales(name, width))
+        if kernel is None:
+            return None
+        return np.asarray(kernel(self.kernel_images, None, 'ntk'))
+
+    def limits(self, name: str, width: float) -> dict[str, float | None]:
+        """Input gradients of infinite width, on the test images; see `ntk.width.theory`."""
+        rate = self.learning_rate(name, width)
+        kernel = limit_kernel(self.settings, self.scales(name, width), rate)
+        if kernel is None:
+            return {'initial': None, 'trained': None}
+        num_steps = self.settings.training.num_steps
+        return gradient_limits(kernel, self.training_data, num_steps)._asdict()
+
+    def row(self, cell: Cell, scales: Scales, phase: str, lam: float, values: Row) -> Row:
+        return {
+            'parametrization': cell.parametrization,
+            'width': cell.width,
+            'features': round(scales.fan_ins['head']['kernel']),
+            'seed': cell.seed,
+            'phase': phase,
+            'lambda': lam,
+            **plain(values),
+        }
+
+    def leave_if_told(self) -> None:
+        if self.stop.signum:
+            print('Stopped; the same command again goes on from the last finished network.')
+            raise SystemExit(128 + self.stop.signum)
+
+
+class Programs:
+    """Everything compiled for one width."""
+
+    def __init__(self, settings: Settings, width: float, num_outputs: int):
+        self.width = width
+        self.model = make_network(settings.architecture, width, num_outputs)
+        self.steps = {
+            name: make_step(self.model, name, settings.ball, settings.training_budget)
+            for name in settings.grid.phases
+        }
+        self.measure = make_measure(self.model, settings.ball, settings.attack.measure_steps)
+        self.movement = make_movement(self.model)
+        self._functions: dict[str, Callable[..., Array]] = {}
+
+    def function(self, name: str, scales: Scales) -> Callable[..., Array]:
+        """f(trained weights, x); the same object at every call, for it to be compiled once."""
+        if name not in self._functions:
+            self._functions[name] = lambda weights, x: outputs(
+                self.model, scales.multipliers, weights, x
+            )
+        return self._functions[name]
+
+
+def chosen(dataset: Dataset, count: int) -> tuple[Array, Array]:
+    """So many images in [0, 1], balanced over the classes, and their labels."""
+    few = dataset.take(balanced_subset(dataset.labels, count))
+    return as_unit_interval(jnp.asarray(few.images), jnp.dtype('float32')), jnp.asarray(few.labels)
+
+
+def floats(values: dict[str, Array]) -> Row:
+    return {name: float(value) for name, value in jax.device_get(values).items()}
+
