@@ -5,21 +5,26 @@
     init_fn, apply_fn, kernel_fn = stax.serial(stax.Dense(1), stax.Relu(), stax.Dense(1))
     kernel_fn(x1, x2, 'ntk')
 
-The release is the last one and stops importing at JAX 0.5.3. This is the one file that knows what
-JAX has moved since. Names that neural-tangents imports from where they no longer are stand there
-while it is being imported, and are taken away again. `neural_tangents.experimental`, the only part
-that needs TensorFlow, is left out.
+The release is the last one, and can be imported up to JAX 0.5.3. This is the one file that knows
+what JAX has moved since. Names that neural-tangents imports from where they no longer are stand
+there while it is being imported, and are taken away again. `neural_tangents.experimental`, the only
+part that needs TensorFlow, is left out.
 
 Mended: `predict.max_learning_rate` (a keyword that SciPy has dropped); predictors made inside a
-transformation, under `vmap` say (a context manager of JAX that no longer takes tracers); and
-NTK_VECTOR_PRODUCTS (`jnp.size` of a shape without an array, soon an error).
+transformation, under `vmap` say (a context manager of JAX that no longer takes tracers);
+NTK_VECTOR_PRODUCTS (`jnp.size` of a shape without an array, soon an error); and kernels of padded
+convolutions, which in float64 crash on CPU (XLA's program for such a convolution, if vectorized,
+reads in front of its input; jax 0.10.2).
+
 Refused with NotImplementedError: NtkImplementation.STRUCTURED_DERIVATIVES, which reads JAX's
 linearized programs and does not know those of today; and AUTO, which tries it among the others, and
 may return wrong results on CPU and GPU by its own documentation.
 What neural-tangents' own tests say about all this is in docs/parity.md.
 """
 
+import functools
 import importlib.util
+import inspect
 import sys
 import types
 from collections.abc import Iterator
@@ -94,7 +99,10 @@ with _names_of_old():
     from neural_tangents._src import predict as _predict
     from neural_tangents._src.stax import linear as _linear
 if 'neural_tangents.experimental' not in sys.modules:
-    del nt.experimental  # the stand-in
+    nt.__dict__.pop('experimental', None)  # the stand-in
+# What they were, also when this module is loaded a second time.
+_own_convolution = inspect.unwrap(_linear._conv_kernel_full_spatial_shared)
+_own_basis = inspect.unwrap(_empirical._std_basis)
 
 
 def _refuse(**_: Any) -> NoReturn:
@@ -108,6 +116,7 @@ def _eigvalsh(a: Any, eigvals: tuple[int, int]) -> Any:
     return scipy.linalg.eigvalsh(a, subset_by_index=eigvals)
 
 
+@functools.wraps(_own_convolution)
 def _convolve_covariances(
     lhs: Any, filter_shape: Any, strides: Any, padding: Any, batch_ndim: int
 ) -> Any:
@@ -131,11 +140,11 @@ def _convolve_covariances(
     return lhs
 
 
-def _basis_of_arrays(tree: Any, basis: Any = _empirical._std_basis) -> Any:
-    return basis(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree))
+@functools.wraps(_own_basis)
+def _basis_of_arrays(tree: Any) -> Any:
+    return _own_basis(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree))
 
 
-_own_convolution = _linear._conv_kernel_full_spatial_shared
 _linear._conv_kernel_full_spatial_shared = _convolve_covariances
 _empirical._std_basis = _basis_of_arrays
 # All three public makers of empirical kernels look their implementation up here.

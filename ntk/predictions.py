@@ -94,8 +94,13 @@ def trained_gradients(
         f_T(x) = f_0(x) + Theta(x, X) A (y - f_0(X)),   A = Theta^-1 (I - (I - eta Theta / N)^T),
 
     whose derivative in x has mean and covariance in closed form (Jacot et al. 2018; Lee et al. 2019
-    for the covariance, in continuous time). Outputs are independent of each other. Lazy training of
-    f_0 + a (f - f_0) has the same prediction.
+    for the covariance, in continuous time). Outputs are independent of each other.
+
+    Finite networks come close at different rates. With erf the RMS of ensembles was off by 1 /
+    width (9 % at 128, 2 % at 512; L = 3, d = 8, N = 16). With ReLU it is too large by 1 /
+    sqrt(width), since units that training switched on or off move the gradient at random; and lazy
+    training of f_0 + a (f - f_0) multiplies that: the mean square exceeded the prediction by a
+    factor of about 1 + 2.8 a / sqrt(width). Only with a smooth activation is it lazy training's.
 
     jitter: added to the diagonal of Theta(X, X), in units of its mean.
     smooth: your word that Theta(x, X) can be differentiated where x is a training point. It can for

@@ -297,6 +297,15 @@ def test_one_program_and_half_of_the_blocks():
     assert recorder.shapes[1:] == [((12, 3), (2, 3))]
 
 
+def test_kernels_with_rounding_that_is_not_symmetric_become_symmetric():
+    kernel = Kernel('askew', False, lambda x1, x2, get: (x1 @ x2.T + 1e-6 * x1[:, :1],))
+    x = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    found = compute(kernel, x, block_size=4)
+    np.testing.assert_array_equal(found, found.T)
+    upper = np.triu_indices(9)
+    np.testing.assert_allclose(found[upper], (x @ x.T + 1e-6 * x[:, :1])[upper], rtol=1e-5)
+
+
 def test_default_blocks_keep_memory_bounded():
     x = np.zeros((5000, 2), np.float32)
     recorder = Recorder()

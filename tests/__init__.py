@@ -1,0 +1,1 @@
+"""A package, since neural-tangents installs one of this name, which would hide a mere folder."""
