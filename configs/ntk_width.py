@@ -60,7 +60,7 @@ DEFAULTS: dict[str, Any] = {
     },
     'training': {
         # Of full-batch gradient descent.
-        'num_steps': 200,
+        'num_steps': 100,
         # Learning rate, in units of n / (largest eigenvalue of the NTK on the training images) at
         # the tuned width and the start: squared loss diverges from 2 on.
         'speed': 1.0,

@@ -75,7 +75,9 @@ def run(argv: list[str]) -> int:
             report = run_width(resolve_width(values.config), workdir, command)
         else:
             from ntk import along
+            from war_jax.mesh import spread_over_cores
 
+            spread_over_cores()
             return along.run(values.config, str(source), str(workdir), command)
     except (ConfigError, DataError) as error:
         return command_line.fail(PROGRAM, error, 2)

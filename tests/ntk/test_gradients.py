@@ -184,6 +184,17 @@ def test_largest_over_ball_remembers_what_it_met_on_the_way():
     np.testing.assert_allclose(found, [0, 0], atol=1e-6)
 
 
+def test_largest_over_ball_is_at_least_the_value_at_x():
+    x = jnp.full((3, *SHAPE), 0.5)
+
+    def quantity(z):
+        return -jnp.abs(z - 0.5).sum((1, 2, 3))
+
+    budget = Budget(2, 0.07, 'uniform', 1.0)
+    found = largest_over_ball(keys(3), quantity, x, ThreatModel('linf', 0.1), budget)
+    np.testing.assert_array_equal(found, np.zeros(3))
+
+
 def test_the_trap_of_piecewise_linear_networks():
     """Output gradients of ReLU do not climb: each start stays on its piece, as documented. The loss
     gradient of the same network climbs, and so do the output gradients of tanh."""
