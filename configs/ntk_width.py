@@ -4,7 +4,7 @@
     python -m ntk.main --config=configs/ntk_width.py:smoke --workdir=runs/ntk-smoke
 
 Argument, one of:
-    (nothing)   fully connected GELU networks on digits, five parametrizations, m = 32 ... 1024
+    (nothing)   fully connected GELU networks on digits, five parametrizations, m = 16 ... 512
     relu        the same with ReLU
     wrn         norm-free WideResNets on digits
     smoke       every part, as little as possible of each
@@ -49,7 +49,7 @@ DEFAULTS: dict[str, Any] = {
     },
     'grid': {
         # Hidden units of a fully connected network, or widen factors k of a WideResNet.
-        'widths': (32.0, 64.0, 128.0, 256.0, 512.0, 1024.0),
+        'widths': (16.0, 32.0, 64.0, 128.0, 256.0, 512.0),
         # See ntk/parametrization.py.
         'parametrizations': ('standard', 'ntk', 'sqrt_m', 'sqrt_m_unit', 'mup'),
         'seeds': (0, 1, 2, 3, 4),
@@ -62,15 +62,16 @@ DEFAULTS: dict[str, Any] = {
         # Of full-batch gradient descent.
         'num_steps': 100,
         # Learning rate, in units of n / (largest eigenvalue of the NTK on the training images) at
-        # the tuned width and the start: squared loss diverges from 2 on.
-        'speed': 1.0,
+        # the tuned width and the start. From 2 on the squared loss diverges, and at small widths,
+        # whose kernels fluctuate, from less on.
+        'speed': 0.5,
         # Of all phases but 'natural_lazy'.
         'momentum': 0.9,
-        # alpha of the lazy phases. Not above 1 for ReLU: see docs/parity.md.
+        # alpha of the lazy phases; for ReLU 1, see docs/parity.md.
         'lazy_scale': 100.0,
         # The width at which learning rates are set; each parametrization says how they change with
         # width from there.
-        'tuned_width': 1024.0,
+        'tuned_width': 512.0,
     },
     # The ball of all attacks.
     'threat': {
@@ -104,6 +105,7 @@ def get_config(argument: str = '') -> Tree:
 def _relu(config: Tree) -> None:
     config.network.activation = 'relu'
     config.training.lazy_scale = 1.0
+    config.grid.phases = ('natural', 'natural_lazy', 'trades')
 
 
 def _wrn(config: Tree) -> None:

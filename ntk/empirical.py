@@ -70,21 +70,25 @@ def empirical_ntk(
     block_size: examples per block, rounded up to a multiple of the number of devices. None: as
         many as make two blocks of Jacobians JACOBIAN_BYTES large ('jacobian'), and
         VECTOR_PRODUCTS_BLOCK. It changes the result by rounding only, as does the mesh.
-    mesh: devices that share the work, each row's on one of them; None means all there are.
+    mesh: devices that share the work, each row's on one of them; of this process, all of which are
+        meant by None.
     on_block: called with the numbers of pairs of blocks that are done and that there are.
 
-    Raises ValueError for an unknown word, a block size below 1, no examples or unlike ones, outputs
-    of f that are not (n, k), and parameters that are not all float32 or all float64.
+    Raises ValueError for an unknown word, a block size below 1, a mesh over several processes, no
+    examples or unlike ones, outputs of f that are not (n, k), and parameters that are not all
+    float32 or all float64.
     """
     _check_word('outputs', outputs, get_args(Outputs))
     _check_word('method', method, get_args(Method))
     if block_size is not None and block_size < 1:
         raise ValueError(f'block_size = {block_size}: expected at least 1')
+    mesh = make_mesh(jax.local_devices()) if mesh is None else mesh
+    if mesh.is_multi_process:
+        raise ValueError(f'mesh of {mesh.size} devices: expected devices of one process')
     symmetric = x2 is None
     x1 = np.asarray(x1)
     x2 = x1 if symmetric else np.asarray(x2)
     f, params, k = _checked(f, params, x1, x2)
-    mesh = make_mesh() if mesh is None else mesh
     if block_size is None:
         block_size = _default_block_size(method, k, params)
     block_size = min(block_size, max(len(x1), len(x2)))

@@ -10,7 +10,6 @@ theory if its interval lies within TOLERANCE of it, contradicts it if wholly out
 undecided otherwise. A claim of growth or fall is decided as in `war_jax.findings.claims`.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,13 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ntk.width.settings import Cell, Settings, resolve_width
-from ntk.width.theory import INITIALISATION, expected_power, is_smooth
+from ntk.width.theory import INITIALISATION, Shape, expected_power, signed
 from war_jax.findings.claims import CONTRADICTED, SUPPORTED, UNDECIDED, decide
 from war_jax.measures.statistics import bootstrap_slope, mean_interval
 from war_jax.report.run_files import ReportError, read_file, read_json, require
 
 Row = dict[str, Any]
 TOLERANCE = 0.1  # of an exponent
+MIN_SEEDS = 3  # for a verdict: the bootstrap interval of two is much too narrow
 LIMIT_TOLERANCE = 0.05  # of a gradient's RMS, relative to that of infinite width
 RATES = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
 
@@ -47,23 +47,22 @@ class Study:
     rows: list[Row]  # of the cells in the grid that are finished
     limits: dict[tuple[str, float], dict[str, float | None]]  # parametrization, width
     missing: list[Cell]
+    shape: Shape
 
     @property
     def phases(self) -> list[str]:
         return [INITIALISATION, *(phase.label for phase in self.settings.phases)]
 
-    @property
-    def smooth(self) -> bool:
-        return is_smooth(self.settings.network.activation)
-
     def samples(self, key: str, phase: str, name: str) -> dict[int, list[float]]:
         """m -> the seeds' finite values, for each m that has any."""
         found: dict[int, list[float]] = {}
-        for row in self.rows:
-            value = row.get(key)
-            if (row['phase'], row['parametrization']) == (phase, name) and value is not None:
-                found.setdefault(row['features'], []).append(value)
+        for row in self.of(phase, name):
+            if row.get(key) is not None:
+                found.setdefault(row['features'], []).append(row[key])
         return dict(sorted(found.items()))
+
+    def of(self, phase: str, name: str) -> list[Row]:
+        return [r for r in self.rows if (r['phase'], r['parametrization']) == (phase, name)]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def read_study(workdir: Path) -> Study:
     if not (workdir / 'study.json').is_file():
         raise ReportError(f'{workdir}: missing study.json; ntk.main writes it first')
     about = read_file(workdir / 'study.json', read_json)
-    require(workdir / 'study.json', about, ('config', 'grid', 'provenance'))
+    require(workdir / 'study.json', about, ('config', 'grid', 'provenance', 'shape'))
     settings = resolve_width({**about['config'], 'grid': about['grid']})
     rows, missing, limits = [], [], {}
     for cell in settings.cells:
@@ -93,16 +92,22 @@ def read_study(workdir: Path) -> Study:
             missing.append(cell)
         path = workdir / 'limits' / f'{cell.parametrization}-m{cell.width:g}.json'
         if path.exists():
-            limits[cell.parametrization, cell.width] = json.loads(path.read_text('utf-8'))
+            limits[cell.parametrization, cell.width] = read_file(path, read_json)
     order = {name: number for number, name in enumerate(settings.grid.parametrizations)}
     rows.sort(key=lambda row: (order[row['parametrization']], row['features'], row['seed']))
-    return Study(settings, about['provenance'], rows, limits, missing)
+    shape = Shape(tuple(about['shape']['image']), about['shape']['num_outputs'])
+    return Study(settings, about['provenance'], rows, limits, missing, shape)
 
 
 def exponent(study: Study, key: str, phase: str, name: str) -> Fit | None:
-    """None where a width has no positive, finite value, or where there are fewer than two."""
+    """None with fewer than two widths, and where a network has no positive, finite value.
+
+    A network that diverged must not be left out: those that did not would speak for it.
+    """
     rate = key.rpartition('_')[0] in RATES
     samples = study.samples(key, phase, name)
+    if sum(map(len, samples.values())) < len(study.of(phase, name)):
+        return None
     if len(samples) < 2 or (not rate and any(min(v) <= 0 for v in samples.values())):
         return None
     x = [math.log2(m) for m in samples]
@@ -113,7 +118,7 @@ def exponent(study: Study, key: str, phase: str, name: str) -> Fit | None:
 
 def compare(fit: Fit | None, power: float) -> str:
     """Of the claim that an exponent is `power`."""
-    if fit is None or not math.isfinite(fit.upper - fit.lower):
+    if fit is None or fit.num_seeds < MIN_SEEDS:
         return UNDECIDED
     if power - TOLERANCE <= fit.lower and fit.upper <= power + TOLERANCE:
         return SUPPORTED
@@ -158,7 +163,7 @@ def _powers(study: Study) -> Iterator[tuple[str, str, str]]:
 
 
 def _power(study: Study, key: str, phase: str, name: str, text: str) -> Iterator[Claim]:
-    expected = expected_power(key, phase, name, study.smooth)
+    expected = expected_power(key, phase, name, study.settings, study.shape)
     if expected is None:
         return
     power, source = expected
@@ -172,10 +177,15 @@ def _power(study: Study, key: str, phase: str, name: str, text: str) -> Iterator
 
 def _trend(study: Study, key: str, sign: int, phase: str, name: str, text: str) -> Claim:
     fit = exponent(study, key, phase, name)
-    verdict = UNDECIDED if fit is None else decide((fit.lower, fit.upper), sign)
+    verdict = UNDECIDED
+    if fit is not None and fit.num_seeds >= MIN_SEEDS:
+        verdict = decide((fit.lower, fit.upper), sign)
     unit = 'points per doubling' if key.rpartition('_')[0] in RATES else 'power of m'
-    expected = 'above 0' if sign > 0 else 'below 0'
-    return Claim(f'{key}-{phase}', text, name, fit, unit, f'{expected}: Wu et al. 2021', verdict)
+    # What they claim is of test images and ordinary training.
+    theirs = key.endswith('_test') and '_lazy' not in phase
+    source = 'Wu et al. 2021' if theirs else 'what the bound of Wu et al. 2021 suggests'
+    expected = f'{"above" if sign > 0 else "below"} 0: {source}'
+    return Claim(f'{key}-{phase}', text, name, fit, unit, expected, verdict)
 
 
 def _meets_limit(study: Study, name: str) -> Iterator[Claim]:
@@ -188,7 +198,7 @@ def _meets_limit(study: Study, name: str) -> Iterator[Claim]:
     ):
         values = list(study.samples('gradient_rms_test', phase, name).values())
         predicted = limit.get(key)
-        if not values or predicted is None:
+        if not values or predicted is None or len(values[-1]) < 2:
             continue
         # Squares, whose expectation is what is predicted.
         mean, lower, upper = mean_interval([(value / predicted) ** 2 for value in values[-1]])
@@ -208,10 +218,5 @@ def _meets_limit(study: Study, name: str) -> Iterator[Claim]:
         yield Claim(
             f'limit-{phase}', statement, name, fit, 'percent', f'0 (RMS {predicted:.4g})', verdict
         )
-
-
-def signed(value: float) -> str:
-    """-0.5 -> '−0.5'."""
-    return f'{value:g}'.replace('-', '−')
 
 

@@ -1,8 +1,8 @@
 """All numbers of one network of the study.
 
-    measure = make_measure(model, threat, num_steps)               # one program per width and split
-    values = measure(network, key, x_test, y_test)                 # {'gradient_rms': ..., ...}
-    values |= movement(model, network, x_test)
+    programs = Programs(settings, width=512, num_outputs=10)       # compiled once
+    values = programs.measure(network, key, x_test, y_test)        # {'gradient_rms': ..., ...}
+    values |= programs.movement(network, x_test)
 
 Every number is of g (see `ntk.width.training`), on given examples and labels.
 """
@@ -15,7 +15,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from ntk.gradients import dual, largest_over_ball, loss_gradient_norms, output_gradient_norms
-from ntk.width.training import Network, outputs, predict
+from ntk.networks import make_network
+from ntk.parametrization import Scales
+from ntk.width.settings import Settings
+from ntk.width.training import Network, make_step, outputs, predict
 from war_jax.attacks.losses import cross_entropy, kl_divergence
 from war_jax.attacks.pgd import Budget, attack_trace
 from war_jax.attacks.threat import ThreatModel
@@ -95,6 +98,29 @@ def make_movement(model: nn.Module) -> Callable[[Network, Array], dict[str, Arra
         }
 
     return jax.jit(movement)
+
+
+class Programs:
+    """Everything compiled for one width."""
+
+    def __init__(self, settings: Settings, width: float, num_outputs: int):
+        self.width = width
+        self.model = make_network(settings.architecture, width, num_outputs)
+        self.steps = {
+            name: make_step(self.model, name, settings.ball, settings.training_budget)
+            for name in settings.grid.phases
+        }
+        self.measure = make_measure(self.model, settings.ball, settings.attack.measure_steps)
+        self.movement = make_movement(self.model)
+        self._functions: dict[str, Callable[..., Array]] = {}
+
+    def function(self, name: str, scales: Scales) -> Callable[..., Array]:
+        """f(trained weights, x); the same object at every call, for it to be compiled once."""
+        if name not in self._functions:
+            self._functions[name] = lambda weights, x: outputs(
+                self.model, scales.multipliers, weights, x
+            )
+        return self._functions[name]
 
 
 def _length(tree: object) -> Array:

@@ -41,15 +41,15 @@ _LOOKS = {
     'mup': (PURPLE, 'v'),
 }
 _LIMIT = 'infinite width'
-_BAND = 'Lines: geometric means over seeds; bands: their 95 % intervals (Student’s t).'
+_BAND = 'Lines: {} over seeds; bands: their 95 % intervals (Student’s t).'
 Panel = tuple[str, str, str]  # title, quantity, phase
 
 
 def draw(study: Study, folder: Path) -> list[Picture]:
     """Writes what the rows allow, in the order of the report."""
     phases = {phase: describe(phase) for phase in study.phases}
-    gradients = [(f'Input gradient, {text}', 'gradient_rms_test', p) for p, text in phases.items()]
-    ratios = [(f'Lipschitzness, {text}', 'local_lipschitz_test', p) for p, text in phases.items()]
+    gradients = [(f'Gradient, {text}', 'gradient_rms_test', p) for p, text in phases.items()]
+    ratios = [(f'Lipschitz, {text}', 'local_lipschitz_test', p) for p, text in phases.items()]
     trained = [phase for phase in study.phases if phase != INITIALISATION]
     lazy = [phase for phase in trained if phase.startswith(('natural_lazy', 'trades_lazy'))]
     rich = [phase for phase in trained if phase not in lazy]
@@ -58,7 +58,8 @@ def draw(study: Study, folder: Path) -> list[Picture]:
     def add(file: str, title: str, caption: str, rows: Sequence[Sequence[Panel]]) -> None:
         if rows and rows[0]:
             grid(study, folder / file, rows)
-            pictures.append(Picture(file, title, f'{caption} {_BAND}'))
+            mean = 'means' if file == 'accuracies.png' else 'geometric means'
+            pictures.append(Picture(file, title, f'{caption} {_BAND.format(mean)}'))
 
     add(
         'lipschitz.png',
@@ -82,7 +83,8 @@ def draw(study: Study, folder: Path) -> list[Picture]:
         'kernels.png',
         'How far networks are from their kernels',
         'Relative Frobenius distance of the NTK to that of infinite width at the start, and to its '
-        'own start after training; error of the linearisation; movement of the weights.',
+        'own start after training; product of the layers’ spectral norms; relative error of the '
+        'linearisation; relative movement of the weights.',
         [
             [('Θ against Θ_∞, start', 'kernel_error', INITIALISATION)]
             + [(f'Drift of Θ, {describe(p)}', 'kernel_drift', p) for p in rich],

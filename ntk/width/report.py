@@ -22,11 +22,10 @@ from ntk.width.claims import (
     evaluate,
     exponent,
     read_study,
-    signed,
 )
 from ntk.width.measure import MEASURED
 from ntk.width.pictures import NAMES, describe
-from ntk.width.theory import INITIALISATION, expected_power
+from ntk.width.theory import INITIALISATION, expected_power, signed
 from war_jax.findings.claims import CONTRADICTED, SUPPORTED, UNDECIDED
 from war_jax.measures.statistics import geometric_interval
 from war_jax.records.files import write_text
@@ -73,7 +72,9 @@ def page(study: Study, drawn: Sequence[pictures.Picture], folder: Path) -> str:
         f'within {TOLERANCE:g} of it, *contradicted* if it lies wholly outside of that, and '
         '*undecided* otherwise; growth and fall are decided by the sign of the whole interval; '
         f'meeting infinite width by whether the interval lies within {100 * LIMIT_TOLERANCE:g} %. '
-        'Powers of theory are those of m → ∞, and an exponent is that of the widths at hand.',
+        'Powers of theory are those of m → ∞, except for spectral products and movements, where '
+        'they are the slope of a formula for finite m. Fewer than three seeds decide nothing, and '
+        'no interval is widened for the number of claims.',
     ]
     for picture in drawn:
         blocks += [
@@ -154,8 +155,7 @@ def exponents_table(study: Study) -> tuple[list[Column], list[dict[str, Any]]]:
                 fit = exponent(study, key, phase, name)
                 if fit is None:
                     continue
-                plain = phase.partition('-')[0]
-                expected = expected_power(key, plain, name, study.smooth)
+                expected = expected_power(key, phase, name, study.settings, study.shape)
                 rows.append({
                     'quantity': key, 'phase': phase, 'parametrization': name, **_fit(fit),
                     'theory': expected and expected[0],
@@ -217,7 +217,11 @@ def how(study: Study) -> str:
             f'{training.tuned_width:g}, from there on as the parametrization says; divided by '
             '1 + λ in TRADES',
         ),
-        ('Lazy', f'f₀ + α (f − f₀) with α = {training.lazy_scale:g} (Chizat et al. 2019)'),
+        (
+            'Lazy',
+            f'f₀ + α (f − f₀) with α = {training.lazy_scale:g} (Chizat et al. 2019); with α = 1 '
+            'that is the network itself',
+        ),
         (
             'TRADES',
             f'{conditions.ball(threat)}, PGD-{attack.num_steps}, step size {attack.step_size:g}',
@@ -227,7 +231,7 @@ def how(study: Study) -> str:
             f'{attack.measure_steps} steps of {2.5 * threat["epsilon"] / attack.measure_steps:g}; '
             'the largest value met, thus a lower bound',
         ),
-        ('Precision', 'float32; limits of infinite width are solved in float64'),
+        ('Precision', 'float32; linear algebra of infinite width in float64'),
         ('Commit', about['commit']),
         ('Device', f'{about["num_devices"]} × {about["device"]}'),
         ('Versions', conditions.versions(about)),
@@ -236,9 +240,18 @@ def how(study: Study) -> str:
 
 
 def _warnings(study: Study) -> list[str]:
-    if not study.missing:
-        return []
-    return [f'> **Not finished.** {len(study.missing)} networks are missing, see below.']
+    found = []
+    if study.missing:
+        found.append(f'> **Not finished.** {len(study.missing)} networks are missing, see below.')
+    diverged = [row for row in study.rows if row['natural_risk_test'] is None]
+    if diverged:
+        listed = sorted({(row['parametrization'], row['phase']) for row in diverged})
+        where = ', '.join(f'{NAMES[name]} ({describe(phase)})' for name, phase in listed)
+        found.append(
+            f'> **Warning.** {len(diverged)} trainings diverged, of {where}: nothing is fitted '
+            'there. A lower training.speed may help.'
+        )
+    return found
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float, float] | None:

@@ -7,8 +7,6 @@ a minute; an interruption loses no more than that. The grid of a study may grow 
 by widths, seeds, parametrizations and phases; what cells are made of may not change.
 """
 
-import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from ntk.empirical import empirical_ntk, kernel_distance, largest_eigenvalue
 from ntk.networks import make_network, plain_weights
 from ntk.parametrization import PARAMETRIZATIONS, Scales
 from ntk.spectral import lipschitz_bound
-from ntk.width.measure import make_measure, make_movement
+from ntk.width.measure import Programs
 from ntk.width.report import write_report
 from ntk.width.settings import Cell, Phase, Settings
 from ntk.width.theory import (
@@ -32,13 +30,15 @@ from ntk.width.theory import (
     is_smooth,
     limit_kernel,
 )
-from ntk.width.training import Network, Rates, centred_targets, make_step, outputs, start
+from ntk.width.training import Network, Rates, centred_targets, start
+from war_jax.config_rules import ConfigError, refusal
 from war_jax.data.device import as_unit_interval
 from war_jax.data.sources import Dataset, Splits, balanced_subset, checksum, load
 from war_jax.records.console import progress_bar
 from war_jax.records.files import plain, write_json
 from war_jax.records.interrupt import Stop, signals
 from war_jax.records.provenance import claim_workdir, lock_workdir
+from war_jax.report.run_files import read_file, read_json
 
 Row = dict[str, Any]
 # Folded into a seed's key, so that no two uses share their random numbers.
@@ -58,10 +58,10 @@ def run_width(settings: Settings, workdir: Path, command: str) -> Path:
         about = claim_workdir(
             workdir, config, splits.provenance, checksum(splits), command, jax.devices()
         )
-        write_json(
-            workdir / 'study.json', {'config': config, 'grid': grid, 'provenance': about}
-        )
-        Runner(settings, splits, workdir, stop)()
+        runner = Runner(settings, splits, workdir, stop)
+        study = {'config': config, 'grid': grid, 'provenance': about, 'shape': runner.shape}
+        write_json(workdir / 'study.json', study)
+        runner()
         return write_report(workdir)
 
 
@@ -75,6 +75,7 @@ class Runner:
         self.train = chosen(splits.train, data.num_train)
         self.test = chosen(splits.test, data.num_test)
         self.image_shape = self.train[0].shape[1:]
+        self.shape = {'image': self.image_shape, 'num_outputs': self.num_outputs}
         self.training_data = TrainingData(
             np.asarray(self.train[0]),
             np.asarray(centred_targets(self.train[1], self.num_outputs)),
@@ -86,6 +87,14 @@ class Runner:
         self.kernel_images = jnp.concatenate([images for images, _ in few])
 
     def __call__(self) -> None:
+        # First what infinite width says, which is quick and may find the data unsuitable.
+        pairs = dict.fromkeys((cell.parametrization, cell.width) for cell in self.settings.cells)
+        pairs = [pair for pair in pairs if not self.limit_path(*pair).exists()]
+        with progress_bar('infinite width', len(pairs)) as bar:
+            for pair in pairs:
+                write_json(self.limit_path(*pair), self.limits(*pair))
+                self.leave_if_told()
+                bar.update()
         cells = [cell for cell in self.settings.cells if not self.is_finished(cell)]
         work = [self.work(cell) for cell in self.settings.cells]
         left = sum(self.work(cell) for cell in cells)
@@ -96,14 +105,8 @@ class Runner:
                     programs = Programs(self.settings, cell.width, self.num_outputs)
                 bar.set_postfix_str(cell.name)
                 self.make(cell, programs)
-                bar.update(self.work(cell))
-        pairs = dict.fromkeys((cell.parametrization, cell.width) for cell in self.settings.cells)
-        pairs = [pair for pair in pairs if not self.limit_path(*pair).exists()]
-        with progress_bar('infinite width', len(pairs)) as bar:
-            for pair in pairs:
-                write_json(self.limit_path(*pair), self.limits(*pair))
                 self.leave_if_told()
-                bar.update()
+                bar.update(self.work(cell))
 
     def work(self, cell: Cell) -> int:
         """A rough guess of a cost that grows with the square of the width, for the bar."""
@@ -120,7 +123,7 @@ class Runner:
         """In all phases of the grid, which may have grown since."""
         if not self.path(cell).exists():
             return False
-        there = {row['phase'] for row in json.loads(self.path(cell).read_text('utf-8'))}
+        there = {row['phase'] for row in read_file(self.path(cell), read_json)}
         return {phase.label for phase in self.settings.phases} <= there
 
     def scales(self, name: str, width: float) -> Scales:
@@ -144,7 +147,7 @@ class Runner:
             largest = largest_eigenvalue(f, weights, self.train[0])
             rate = self.settings.training.speed * len(self.train[1]) / largest
             write_json(path, {'largest_eigenvalue': largest, 'learning_rate': rate})
-        rate = json.loads(path.read_text('utf-8'))['learning_rate']
+        rate = read_file(path, read_json)['learning_rate']
         factor = PARAMETRIZATIONS[name].learning_rate_factor
         return rate * factor(self.features(width)) / factor(self.features(tuned))
 
@@ -152,7 +155,7 @@ class Runner:
         """m: how many units or channels the last layer sees."""
         return round(self.scales('ntk', width).fan_ins['head']['kernel'])
 
-    def make(self, cell: Cell, programs: 'Programs') -> None:
+    def make(self, cell: Cell, programs: Programs) -> None:
         scales = self.scales(cell.parametrization, cell.width)
         key = jax.random.key(cell.seed)
         plain_draw = plain_weights(
@@ -194,7 +197,7 @@ class Runner:
         write_json(self.path(cell), rows)
 
     def trained(
-        self, cell: Cell, phase: Phase, programs: 'Programs', weights: Any, scales: Scales
+        self, cell: Cell, phase: Phase, programs: Programs, weights: Any, scales: Scales
     ) -> tuple[Network, list[float]]:
         """The network after the phase, and the loss before its first and its last step."""
         training = self.settings.training
@@ -216,7 +219,7 @@ class Runner:
             self.leave_if_told()
         return network, losses
 
-    def measured(self, programs: 'Programs', network: Network, key: Array) -> Row:
+    def measured(self, programs: Programs, network: Network, key: Array) -> Row:
         key = jax.random.fold_in(key, _MEASURE)
         values: Row = {}
         for split, examples in (('train', self.train), ('test', self.test)):
@@ -225,10 +228,10 @@ class Runner:
         return values
 
     def spectral_product(
-        self, programs: 'Programs', network: Network, scales: Scales, key: Array
+        self, programs: Programs, network: Network, scales: Scales, key: Array
     ) -> float | None:
-        """None for g of a lazy phase, which is no composition of layers."""
-        if float(network.alpha) != 1.0:
+        """None for g of a lazy phase, no composition of layers, and without Lipschitz constant."""
+        if float(network.alpha) != 1.0 or self.settings.network.activation == 'relu2':
             return None
         matrices = {'params': scales.effective(network.weights)}
         key = jax.random.fold_in(key, _SPECTRAL)
@@ -250,7 +253,10 @@ class Runner:
         if kernel is None:
             return {'initial': None, 'trained': None}
         num_steps = self.settings.training.num_steps
-        return gradient_limits(kernel, self.training_data, num_steps)._asdict()
+        try:
+            return gradient_limits(kernel, self.training_data, num_steps)._asdict()
+        except ValueError as error:
+            raise ConfigError(f'data.name = {self.settings.data.name!r}: {error}') from error
 
     def row(self, cell: Cell, scales: Scales, phase: str, lam: float, values: Row) -> Row:
         return {
@@ -269,31 +275,14 @@ class Runner:
             raise SystemExit(128 + self.stop.signum)
 
 
-class Programs:
-    """Everything compiled for one width."""
-
-    def __init__(self, settings: Settings, width: float, num_outputs: int):
-        self.width = width
-        self.model = make_network(settings.architecture, width, num_outputs)
-        self.steps = {
-            name: make_step(self.model, name, settings.ball, settings.training_budget)
-            for name in settings.grid.phases
-        }
-        self.measure = make_measure(self.model, settings.ball, settings.attack.measure_steps)
-        self.movement = make_movement(self.model)
-        self._functions: dict[str, Callable[..., Array]] = {}
-
-    def function(self, name: str, scales: Scales) -> Callable[..., Array]:
-        """f(trained weights, x); the same object at every call, for it to be compiled once."""
-        if name not in self._functions:
-            self._functions[name] = lambda weights, x: outputs(
-                self.model, scales.multipliers, weights, x
-            )
-        return self._functions[name]
-
-
 def chosen(dataset: Dataset, count: int) -> tuple[Array, Array]:
-    """So many images in [0, 1], balanced over the classes, and their labels."""
+    """So many images in [0, 1], balanced over the classes, and their labels.
+
+    Raises ConfigError if there are fewer.
+    """
+    if count > len(dataset.labels):
+        rule = f'must be at most {len(dataset.labels)}, the number of images'
+        raise refusal('data.num_train or data.num_test', count, rule, f'{len(dataset.labels)}')
     few = dataset.take(balanced_subset(dataset.labels, count))
     return as_unit_interval(jnp.asarray(few.images), jnp.dtype('float32')), jnp.asarray(few.labels)
 

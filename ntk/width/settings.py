@@ -23,6 +23,7 @@ from war_jax.config import (
     ThreatConfig,
 )
 from war_jax.config_rules import above, at_least, at_most, build, increasing, refusal
+from war_jax.models.wide_resnet import stage_widths
 
 ParametrizationName = Literal['standard', 'ntk', 'sqrt_m', 'sqrt_m_unit', 'mup']
 PhaseName = Literal['natural', 'natural_lazy', 'trades', 'trades_lazy']
@@ -56,7 +57,7 @@ class WidthGrid:
     widths: Annotated[tuple[Width, ...], NOT_EMPTY, increasing()]
     parametrizations: Annotated[tuple[ParametrizationName, ...], NOT_EMPTY]
     seeds: Annotated[tuple[Seed, ...], NOT_EMPTY, increasing()]
-    phases: tuple[PhaseName, ...]
+    phases: Annotated[tuple[PhaseName, ...], NOT_EMPTY]
     lams: Annotated[tuple[AboveZero, ...], NOT_EMPTY, increasing()]
 
 
@@ -171,6 +172,16 @@ def resolve_width(config: Any) -> Settings:
         if len(set(chosen)) < len(chosen):
             rule = 'must not name one twice'
             raise refusal(f'grid.{key}', chosen, rule, repr(tuple(dict.fromkeys(chosen))))
+    names = [cell.name for cell in settings.cells] + [phase.label for phase in settings.phases]
+    if len(set(names)) < len(names):
+        rule = 'must differ in their first six digits, as grid.lams'
+        raise refusal('grid.widths', grid.widths, rule)
+    if network.kind == 'wrn' and len({stage_widths(k) for k in grid.widths}) < len(grid.widths):
+        rule = 'must give different numbers of channels'
+        raise refusal('grid.widths', grid.widths, rule)
+    if 'trades_lazy' in grid.phases and settings.training.lazy_scale == 1:
+        rule = "must be above 1 with grid.phases 'trades_lazy', which is 'trades' otherwise"
+        raise refusal('training.lazy_scale', 1.0, rule, '100')
     tuned = settings.training.tuned_width
     if network.kind == 'fcn' and any(width != round(width) for width in (*grid.widths, tuned)):
         rule = "must be whole numbers of units with network.kind = 'fcn', as training.tuned_width"

@@ -1,6 +1,7 @@
 """Oracles: dense Jacobians, by finite differences in NumPy or by jax.jacrev of a whole batch."""
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -30,11 +31,14 @@ def float64():
 
 def weights() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return {'v': rng.normal(size=(3, 5)), 'b': rng.normal(size=5), 'w': rng.normal(size=(5, K))}
+    shapes = {'v': (3, 5), 'b': (5,), 'u': (5, 4), 'w': (4, K)}
+    return {name: rng.normal(size=shape) for name, shape in shapes.items()}
 
 
 def network(params: Any, x: Any, tanh: Any = jnp.tanh) -> Any:
-    return tanh(x @ params['v'] + params['b'].reshape(1, -1)) @ params['w']
+    """Two hidden layers: with one, Theta(x, x') would be a symmetric matrix for all x and x'."""
+    hidden = tanh(x @ params['v'] + params['b'].reshape(1, -1))
+    return tanh(hidden @ params['u']) @ params['w']
 
 
 def jacobian_by_differences(x: np.ndarray) -> np.ndarray:
@@ -121,17 +125,21 @@ def test_one_shape_is_compiled_and_compiled_once(expected, method):
     assert set(traced[len(once) :]) <= {(1, 3)} and len(traced) - len(once) <= 2
 
 
-def test_progress_counts_pairs_of_blocks():
+@pytest.mark.parametrize(
+    'devices, pairs',
+    [(1, 6), (2, 3)],  # 7 examples: blocks of 3, 3 and 1; and of 4 and 3, for 3 is no multiple of 2
+)
+def test_progress_counts_pairs_of_blocks(devices, pairs):
     seen = []
     empirical_ntk(
-        network, weights(), X1, block_size=3, mesh=mesh_of(1),
+        network, weights(), X1, block_size=3, mesh=mesh_of(devices),
         on_block=lambda *numbers: seen.append(numbers),
     )  # fmt: skip
-    assert seen == [(done, 6) for done in range(1, 7)]  # 3 blocks: 3 on the diagonal, 3 above
+    assert seen == [(done, pairs) for done in range(1, pairs + 1)]
 
 
 def test_a_default_block_is_as_large_as_memory_is_to_be(monkeypatch):
-    """32 parameters, 2 outputs, 8 bytes: 512 bytes per example, and two blocks of them."""
+    """48 parameters, 2 outputs, 8 bytes: 768 bytes per example, and two blocks of them."""
     seen = []
 
     def last_total(**options):
@@ -139,7 +147,7 @@ def test_a_default_block_is_as_large_as_memory_is_to_be(monkeypatch):
         empirical_ntk(network, weights(), X1, mesh=mesh_of(1), on_block=note, **options)
         return seen[-1]
 
-    monkeypatch.setattr('ntk.empirical.JACOBIAN_BYTES', 3 * 2 * 512)
+    monkeypatch.setattr('ntk.empirical.JACOBIAN_BYTES', 3 * 2 * 768)
     assert last_total() == 6  # blocks of 3
     monkeypatch.setattr('ntk.empirical.JACOBIAN_BYTES', 100)
     assert last_total() == 28  # blocks of 1
@@ -286,6 +294,12 @@ def test_distance_and_alignment():
 def test_errors(change, message):
     with pytest.raises(ValueError, match=message):
         empirical_ntk(**{'f': network, 'params': weights(), 'x1': X1, **change})
+
+
+def test_a_mesh_over_several_processes_is_refused():
+    mesh: Any = SimpleNamespace(size=2, is_multi_process=True)
+    with pytest.raises(ValueError, match=r'mesh of 2 devices: expected devices of one process'):
+        empirical_ntk(network, weights(), X1, mesh=mesh)
 
 
 def test_errors_of_the_eigenvalue():

@@ -32,7 +32,9 @@ def planted(workdir: Path, powers: dict[str, float], noise: float = 0.01, seeds:
         'data': 'planted', 'commit': 'none', 'num_devices': 1, 'device': 'cpu', 'command': 'test',
         'python': '3', 'versions': {},
     }  # fmt: skip
-    write_json(workdir / 'study.json', {'config': values, 'grid': grid, 'provenance': about})
+    shape = {'image': [8, 8, 1], 'num_outputs': 10}
+    study = {'config': values, 'grid': grid, 'provenance': about, 'shape': shape}
+    write_json(workdir / 'study.json', study)
     rng = np.random.default_rng(0)
     for cell in settings.cells:
         rows = []
@@ -42,7 +44,7 @@ def planted(workdir: Path, powers: dict[str, float], noise: float = 0.01, seeds:
                 'parametrization': cell.parametrization, 'width': cell.width,
                 'features': int(cell.width), 'seed': cell.seed, 'phase': phase, 'lambda': 0.0,
                 'spectral_product': value, 'kernel_error': value, 'kernel_drift': value,
-                'linearisation_error': value, 'movement': value,
+                'linearisation_error': value, 'movement': value, 'natural_risk_test': 1.0,
             }  # fmt: skip
             for side in ('train', 'test'):
                 for key in ('gradient_rms', 'local_lipschitz', 'local_lipschitz_kl_gradient'):
@@ -105,6 +107,25 @@ def test_one_seed_decides_nothing(tmp_path: Path):
     fit = exponent(study, 'gradient_rms_test', 'natural', 'ntk')
     assert fit is not None and not math.isfinite(fit.upper)
     assert {claim.verdict for claim in evaluate(study)} == {UNDECIDED}
+
+
+def test_a_network_that_diverged_leaves_nothing_to_fit(tmp_path: Path):
+    planted(tmp_path, {'ntk': 0.25})
+    path = tmp_path / 'cells' / 'ntk-m8-seed0.json'
+    rows = json.loads(path.read_text())
+    rows[1].update(gradient_rms_test=None, natural_risk_test=None)
+    write_json(path, rows)
+    study = read_study(tmp_path)
+    assert rows[1]['phase'] == 'natural'
+    assert exponent(study, 'gradient_rms_test', 'natural', 'ntk') is None
+    assert exponent(study, 'gradient_rms_test', 'initialisation', 'ntk') is not None
+    assert '1 trainings diverged' in write_report(tmp_path).read_text('utf-8')
+
+
+def test_two_seeds_decide_nothing(tmp_path: Path):
+    study = planted(tmp_path, {'mup': 0.4}, seeds=2)
+    of_theory = [claim for claim in evaluate(study) if not claim.name.startswith('limit')]
+    assert {claim.verdict for claim in of_theory} == {UNDECIDED}
 
 
 def test_the_report_has_every_table_and_figure(tmp_path: Path):
