@@ -21,6 +21,7 @@ from ntk.spectral import (
     fully_connected_bound,
     largest_eigenvalue,
     lipschitz_bound,
+    norm_free_layers,
     operator_norm,
 )
 from war_jax.models.wide_resnet import WideResNet
@@ -264,6 +265,12 @@ def test_sandwich_and_norms_of_a_norm_free_wide_resnet(activation):
         product *= gain1 * (shortcut + conv2 * gain2 * conv1)
     product *= found.norms['gain'] * found.norms['pool'] * found.norms['head']
     assert found.bound == pytest.approx(product, rel=1e-12)
+    # On this image the other padding has nearly the same norm: look at the description itself.
+    layers = norm_free_layers(model, variables)
+    convolutions = [layers.stem, *(block.conv1 for block in layers.blocks.values())]
+    assert [(conv.stride, conv.padding) for conv in convolutions] == [
+        (1, 'SAME'), (1, 'SAME'), (2, 'SAME'), (2, 'SAME')
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize('activation', ['relu', 'erf', 'gelu'])
