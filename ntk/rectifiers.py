@@ -13,7 +13,7 @@ neural-tangents has both layers, and neither is used. Its ReLU takes derivatives
 exist at x = x': they should cancel, and what remains of them is rounding noise divided by s. The
 trace of the second, mixed derivative of the NNGP kernel, which is 1 for the networks of
 `ntk.infinite`, came out between 0.79 and 1.18 in float64 and as +-1e8 in float32 (3 layers, 784
-inputs). Its rectified monomials divide by sin(t): NaN at x = x'. Here derivatives are
+inputs). Its rectified monomials divide by sin(t), hence NaN at x = x'. Here derivatives are
 written down in closed form, where nothing has to cancel but terms in 1/s, and these tend to zero
 together as x' tends to x: 1/s counts as 0 at s = 0.
 
