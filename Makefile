@@ -20,7 +20,7 @@ demo: $(VENV)/.stamp-run
 	$(BIN)/python -m war_jax.main --config=configs/digits.py --workdir=runs/demo
 
 test: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check .

@@ -40,7 +40,13 @@ EXTRAS = {
     # Exact: ntk/compat.py mends this release for current JAX. It declares TensorFlow, which ntk
     # does without: `pip install frozendict; pip install --no-deps neural-tangents==0.6.5` will do.
     'ntk': ['frozendict>=2.3.8', 'neural-tangents==0.6.5'],
-    'test': ['markdown-it-py>=3', 'pyright>=1.1.400', 'pytest>=8.4', 'ruff>=0.12'],
+    'test': [
+        'markdown-it-py>=3',
+        'pyright>=1.1.400',
+        'pytest>=8.4',
+        'pytest-xdist>=3.6',
+        'ruff>=0.12',
+    ],
     'torch': ['safetensors>=0.5', 'torch>=2.6'],
     'tpu': ['jax[tpu]'],
 }

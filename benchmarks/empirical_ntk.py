@@ -30,8 +30,8 @@ from benchmarks.flops import INPUT_CHANNELS, INPUT_SIZE, NUM_CLASSES, Network, p
 from benchmarks.timing import cpu_usage, interleave, others_share
 from ntk.compat import nt
 from ntk.empirical import empirical_ntk, kernel_distance
+from ntk.empirical.blocks import Outputs
 from ntk.functional import functional
-from ntk.kernel_blocks import Outputs
 from war_jax.mesh import make_mesh, spread_over_cores
 from war_jax.models.wide_resnet import WideResNet
 

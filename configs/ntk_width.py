@@ -54,7 +54,7 @@ DEFAULTS: dict[str, Any] = {
     'grid': {
         # Hidden units of a fully connected network, or widen factors k of a WideResNet.
         'widths': (16.0, 32.0, 64.0, 128.0, 256.0, 512.0),
-        # See ntk/parametrization.py.
+        # See ntk/networks/parametrization.py.
         'parametrizations': ('standard', 'ntk', 'sqrt_m', 'sqrt_m_unit', 'mup'),
         'seeds': (0, 1, 2, 3, 4),
         # What each network is trained to, from the same start; see ntk/width/training.py.

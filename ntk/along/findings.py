@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from war_jax.findings.claims import EXPONENT
+from war_jax.findings.claims import EXPONENT, slopes_of_cells
 from war_jax.findings.results import FIXED, fixed, widths
 from war_jax.findings.series import envelope
-from war_jax.measures.statistics import geometric_interval, mean_interval, slope
+from war_jax.measures.statistics import geometric_interval, mean_interval
 from war_jax.report.study_figures import Band
 
 Row = dict[str, Any]
@@ -179,18 +179,8 @@ def slopes(
     What differs by factors: slope of the least-squares line through the logarithms, the exponent;
     else the slope against log2 of the width.
     """
-    by_factors = QUANTITIES[key].by_factors
-    found: dict[float, dict[int, float]] = {}
-    if len(all_widths) < 2:
-        return found
-    x = [math.log2(width) for width in all_widths]
-    for lam, seed in sorted({(lam, seed) for _, lam, seed in cells}):
-        values = [cells.get((width, lam, seed), {}).get(key) for width in all_widths]
-        y = [v for v in values if v is not None and (v > 0 or not by_factors)]
-        if len(y) == len(x):
-            y = [math.log2(value) for value in y] if by_factors else y
-            found.setdefault(lam, {})[seed] = slope(x, y)
-    return found
+    factor = None if QUANTITIES[key].by_factors else 1.0
+    return slopes_of_cells(cells, all_widths, key, factor)
 
 
 def _changes(rows: Sequence[Row], key: str) -> list[Change]:

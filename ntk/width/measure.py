@@ -16,7 +16,7 @@ from jax import Array
 
 from ntk.gradients import dual, largest_over_ball, loss_gradient_norms, output_gradient_norms
 from ntk.networks import make_network
-from ntk.parametrization import Scales
+from ntk.networks.parametrization import Scales
 from ntk.width.settings import Settings
 from ntk.width.training import Network, make_step, outputs, predict
 from war_jax.attacks.losses import cross_entropy, kl_divergence

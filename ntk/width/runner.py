@@ -18,7 +18,7 @@ from jax import Array
 
 from ntk.empirical import empirical_ntk, kernel_distance, largest_eigenvalue
 from ntk.networks import make_network, plain_weights
-from ntk.parametrization import PARAMETRIZATIONS, Scales
+from ntk.networks.parametrization import PARAMETRIZATIONS, Scales
 from ntk.spectral import lipschitz_bound
 from ntk.width.measure import Programs
 from ntk.width.report import write_report

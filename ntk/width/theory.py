@@ -5,9 +5,10 @@
     limits = gradient_limits(kernel_fn, TrainingData(x_train, targets, x_test, True), num_steps)
 
 A network of width m in any parametrization starts as `output_scale` times one in the NTK
-parametrization, and its NTK is sum_l rate_l Theta_l (`ntk.parametrization`). With Theta_l at its
-infinite-width value this is the limit to which width m is compared, for all parametrizations alike:
-at the start, and after lazy training on the squared loss, which solves a linear equation in Theta.
+parametrization, and its NTK is sum_l rate_l Theta_l (`ntk.networks.parametrization`). With Theta_l
+at its infinite-width value this is the limit to which width m is compared, for all parametrizations
+alike: at the start, and after lazy training on the squared loss, which solves a linear equation in
+Theta.
 """
 
 import math
@@ -22,9 +23,9 @@ import numpy as np
 from jax import Array
 
 from ntk.infinite import Kernel, fully_connected, wide_resnet
+from ntk.infinite.predictions import initial_mean_square, trained_gradients
 from ntk.networks import make_network, weight_shapes
-from ntk.parametrization import PARAMETRIZATIONS, Scales
-from ntk.predictions import initial_mean_square, trained_gradients
+from ntk.networks.parametrization import PARAMETRIZATIONS, Scales
 from ntk.width.settings import Settings
 from war_jax.measures.statistics import slope
 

@@ -11,7 +11,7 @@ The network that is trained is g = f_0 + alpha (f - f_0), f_0 being f at the sta
 like its linearisation, whatever the parametrization; its learning rate is divided by alpha^2, so
 that it learns at the same speed. In the lazy natural phase the loss is the squared one,
 sum ||g - t||^2 / (2 n) with t the centred one-hot labels, without momentum: that is what infinite
-width predicts in closed form (`ntk.predictions`). The other phases are those of `war_jax`:
+width predicts in closed form (`ntk.infinite.predictions`). The other phases are those of `war_jax`:
 cross-entropy, and TRADES' cross-entropy + lambda * KL.
 """
 
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from ntk.parametrization import Scales
+from ntk.networks.parametrization import Scales
 from ntk.width.settings import PhaseName
 from war_jax.attacks.pgd import Budget, pgd
 from war_jax.attacks.threat import ThreatModel

@@ -85,16 +85,30 @@ def slopes(rows: Sequence[Row], key: str) -> dict[float, dict[int, float]]:
     doubling. Of the others: of the line through the logarithms, the exponent of the width.
     """
     logarithmic = WITH_WIDTH[key][2]
-    cells, all_widths = fixed(rows), widths(rows)
+    return slopes_of_cells(fixed(rows), widths(rows), key, None if logarithmic else 100.0)
+
+
+def slopes_of_cells(
+    cells: Mapping[tuple[float, float, int], Row],
+    all_widths: Sequence[float],
+    key: str,
+    factor: float | None,
+) -> dict[float, dict[int, float]]:
+    """lambda -> seed -> slope of `key` against log2 of the width.
+
+    cells: (width, lambda, seed) -> row; of those, the seeds that have a value at every width.
+    factor: what the values are multiplied by. None: their logarithm is meant, which gives the
+    exponent of the width; seeds with a value that is not positive are left out.
+    """
     found: dict[float, dict[int, float]] = {}
     if len(all_widths) < 2:
         return found
     x = [math.log2(width) for width in all_widths]
     for lam, seed in sorted({(lam, seed) for _, lam, seed in cells}):
         values = [cells.get((width, lam, seed), {}).get(key) for width in all_widths]
-        y = [value for value in values if value is not None and (value > 0 or not logarithmic)]
+        y = [v for v in values if v is not None and (v > 0 or factor is not None)]
         if len(y) == len(x):
-            y = [math.log2(value) if logarithmic else 100.0 * value for value in y]
+            y = [math.log2(v) if factor is None else factor * v for v in y]
             found.setdefault(lam, {})[seed] = slope(x, y)
     return found
 

@@ -56,7 +56,10 @@ def make_lipschitz(
 def output_ratio(
     predict: Callable[[Array], Array], keys: Array, x: Array, threat: ThreatModel, budget: Budget
 ) -> Array:
-    """The largest ratio of any network: keys (b,), x (b, h, w, c) -> (b,)."""
+    """The largest ratio of any network: keys (b,), x (b, h, w, c) -> (b,).
+
+    budget: with a random start; at x itself the ratio is 0/0.
+    """
     clean_logits = predict(x)
 
     def ratio(z: Array) -> Array:

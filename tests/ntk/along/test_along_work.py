@@ -14,7 +14,7 @@ import pytest
 from configs import digits, ntk_run
 from ntk import along
 from ntk.along import measure
-from ntk.spectral import LipschitzBound
+from ntk.spectral.bound import LipschitzBound
 from war_jax.config import ConfigError, resolve
 from war_jax.records.files import read_json_lines
 from war_jax.records.probes import list_probes, read_probe

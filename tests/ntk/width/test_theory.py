@@ -9,7 +9,7 @@ import pytest
 
 from configs import ntk_width
 from ntk.networks import make_network, plain_weights
-from ntk.parametrization import PARAMETRIZATIONS
+from ntk.networks.parametrization import PARAMETRIZATIONS
 from ntk.width.settings import Settings, resolve_width
 from ntk.width.theory import (
     Shape,

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from ntk.networks import Architecture, make_network, plain_weights
-from ntk.parametrization import PARAMETRIZATIONS
+from ntk.networks.parametrization import PARAMETRIZATIONS
 from ntk.width.training import Rates, centred_targets, make_step, outputs, predict, start
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel

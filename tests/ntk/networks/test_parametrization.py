@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ntk.networks import Architecture, make_network, plain_weights
-from ntk.parametrization import PARAMETRIZATIONS, Parametrization
+from ntk.networks.parametrization import PARAMETRIZATIONS, Parametrization
 
 NAMES = sorted(PARAMETRIZATIONS)
 SHAPE = (3, 3, 1)

@@ -10,8 +10,7 @@ import pytest
 from jax import lax
 from scipy.special import ndtr
 
-from ntk import infinite
-from ntk.infinite import Kernel, compute, fully_connected, wide_resnet
+from ntk.infinite import Kernel, blockwise, compute, fully_connected, wide_resnet
 from tests.ntk.closed_forms import (
     erf_expectations,
     kernels,
@@ -311,15 +310,15 @@ def test_default_blocks_keep_memory_bounded():
     compute(recorder.kernel('default'), x)
     assert recorder.shapes == [((1000, 2), (1000, 2))]
     images = Kernel('images', True, recorder.function)
-    assert infinite._block_size(images, (9, 8, 8, 3)) == 16
-    assert infinite._block_size(images, (9, 32, 32, 3)) == 1
-    assert infinite._block_size(images, (9, 64, 64, 3)) == 1
+    assert blockwise._block_size(images, (9, 8, 8, 3)) == 16
+    assert blockwise._block_size(images, (9, 32, 32, 3)) == 1
+    assert blockwise._block_size(images, (9, 64, 64, 3)) == 1
 
 
 @pytest.fixture
 def computing_fails(monkeypatch):
     def fail() -> None:
-        monkeypatch.delattr(infinite, '_fill')
+        monkeypatch.delattr(blockwise, '_fill')
 
     return fail
 

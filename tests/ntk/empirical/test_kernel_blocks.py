@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from ntk.kernel_blocks import filled, pairs, rotated
+from ntk.empirical.blocks import filled, pairs, rotated
 from war_jax.mesh import make_mesh, shard
 
 

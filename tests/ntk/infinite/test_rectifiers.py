@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from ntk.compat import stax
-from ntk.rectifiers import relu, relu2, relu2_expectation, relu_expectation, step_expectation
+from ntk.infinite.rectifiers import (
+    relu,
+    relu2,
+    relu2_expectation,
+    relu_expectation,
+    step_expectation,
+)
 from tests.ntk.closed_forms import relu_kernels
 
 

@@ -9,8 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntk import kernel_blocks
-from ntk.empirical import alignment, empirical_ntk, kernel_distance, largest_eigenvalue
+from ntk.empirical import (
+    alignment,
+    blocks,
+    empirical_ntk,
+    kernel_distance,
+    largest_eigenvalue,
+)
 from ntk.functional import functional, functional_on_batch
 from tests.ntk.small_wide_resnet import random_images, random_variables, small_model
 from war_jax.mesh import make_mesh
@@ -147,9 +152,9 @@ def test_a_default_block_is_as_large_as_memory_is_to_be(monkeypatch):
         empirical_ntk(network, weights(), X1, mesh=mesh_of(1), on_block=note, **options)
         return seen[-1]
 
-    monkeypatch.setattr('ntk.empirical.JACOBIAN_BYTES', 3 * 2 * 768)
+    monkeypatch.setattr('ntk.empirical.kernel.JACOBIAN_BYTES', 3 * 2 * 768)
     assert last_total() == 6  # blocks of 3
-    monkeypatch.setattr('ntk.empirical.JACOBIAN_BYTES', 100)
+    monkeypatch.setattr('ntk.empirical.kernel.JACOBIAN_BYTES', 100)
     assert last_total() == 28  # blocks of 1
     assert last_total(method='vector_products') == 1
 
@@ -157,9 +162,9 @@ def test_a_default_block_is_as_large_as_memory_is_to_be(monkeypatch):
 def test_blocks_of_jacobians_are_taken_once_per_pair(monkeypatch):
     """4 blocks, 10 pairs: one block to begin with, and one more for each pair off the diagonal."""
     calls = []
-    write = kernel_blocks._write_jacobians
+    write = blocks._write_jacobians
     monkeypatch.setattr(
-        kernel_blocks, '_write_jacobians', lambda *a, **k: calls.append(1) or write(*a, **k)
+        blocks, '_write_jacobians', lambda *a, **k: calls.append(1) or write(*a, **k)
     )
     x = np.random.default_rng(3).normal(size=(8, 3))
     empirical_ntk(network, weights(), x, block_size=2, mesh=mesh_of(2))

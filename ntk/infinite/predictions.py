@@ -12,7 +12,8 @@ be hashable and is compiled once per function object: make it once, and pass the
 Two kinds of derivatives are taken: the mixed one of the NNGP kernel K at x' = x, and the first ones
 of K and of the NTK Theta off the training set. The mixed derivative of a ReLU network's NTK at
 x' = x would be a trap: Theta has a cusp there, finite differences grow without bound as their step
-shrinks, and neural-tangents' own ReLU returns a finite number.
+shrinks, and neural-tangents' own ReLU returns a finite number. Its mixed derivative of K is no
+better, rounding noise (`ntk.infinite.rectifiers`): take the kernels of `ntk.infinite`.
 
 Kernels are computed in float32, or in float64 under `jax.enable_x64` whatever the type of x; what
 follows from them always in float64. In float32 the smallest eigenvalues of Theta are noise.
@@ -20,14 +21,13 @@ follows from them always in float64. In float32 the smallest eigenvalues of Thet
 
 import math
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.extend.core import jaxpr_as_fun
 
 KernelFn = Callable[[Array, Array, str], Any]  # 'nngp' or 'ntk' -> (n1, n2)
 
@@ -214,20 +214,9 @@ def _pair_slopes(kernel_fn: KernelFn, point: Array, x: Array) -> tuple[Array, Ar
     return slopes('nngp'), slopes('ntk')
 
 
+@partial(jax.jit, static_argnums=0)
 def _mixed_derivatives(kernel_fn: KernelFn, x: Array, u: Array) -> Array:
-    """(m, ...) points, (m, ...) directions -> (m,): d^2 K(x + s u, x + t u) / ds dt at 0.
-
-    One operation after the other. Compiled as a whole, XLA rounds the same number in two ways where
-    it fuses it into two places; the derivatives of neural-tangents' own ReLU at x' = x have large
-    terms that cancel if rounded alike, and traces that are 1 came out between 0.8 and 1.2 in
-    float64, and as +-1e8 in float32.
-    """
-    return _mixed_program(kernel_fn, x.shape, x.dtype)(x, u)[0]
-
-
-@lru_cache(maxsize=8)
-def _mixed_program(kernel_fn: KernelFn, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Traced once for all arrays of a shape; called outside of jit, it runs op by op."""
+    """(m, ...) points, (m, ...) directions -> (m,): d^2 K(x + s u, x + t u) / ds dt at 0."""
     kernel = _of_pair(kernel_fn, 'nngp')
 
     def of_one(x: Array, u: Array) -> Array:
@@ -236,8 +225,7 @@ def _mixed_program(kernel_fn: KernelFn, shape: tuple[int, ...], dtype: Any) -> A
 
         return jax.jvp(slope, (x,), (u,))[1]
 
-    like = jax.ShapeDtypeStruct(shape, dtype)
-    return jaxpr_as_fun(jax.make_jaxpr(jax.vmap(of_one))(like, like))
+    return jax.vmap(of_one)(x, u)
 
 
 def _check_shapes(x_train: Array, y_train: np.ndarray, x: Array) -> None:

@@ -39,7 +39,7 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 
-from ntk.networks import FIRST, LAST, weight_shapes
+from ntk.networks.models import FIRST, LAST, weight_shapes
 
 Position = Literal['first', 'hidden', 'last']
 Factors = tuple[float, float]  # multiplier, std

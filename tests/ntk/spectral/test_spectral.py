@@ -15,15 +15,14 @@ from scipy import special
 from ntk.gradients import jacobian_spectral_norm
 from ntk.networks import FullyConnected, NormFreeWideResNet
 from ntk.spectral import (
-    SLOPES,
     conv_norm,
     dense_norm,
     fully_connected_bound,
     largest_eigenvalue,
     lipschitz_bound,
-    norm_free_layers,
     operator_norm,
 )
+from ntk.spectral.bound import SLOPES, norm_free_layers
 from war_jax.models.wide_resnet import WideResNet
 
 KEY = jax.random.key(0)
