@@ -72,11 +72,36 @@ def parse(argv: Sequence[str], define_flags: DefineFlags) -> flags.FlagValues:
     return values
 
 
+def parse_flags(argv: Sequence[str], define_flags: DefineFlags) -> flags.FlagValues:
+    """The parsed flags of a program without a config file; those of default None must be given.
+
+    Raises ConfigError for anything that the command line cannot mean.
+    """
+    values = _new_flags(define_flags)
+    try:
+        positional = values(argv)[1:]
+    except flags.UnrecognizedFlagError as error:
+        choice = nearest(error.flagname, ['help', *values])
+        raise ConfigError(f'--{error.flagname}: no such flag; nearest: --{choice}') from error
+    except flags.Error as error:
+        raise ConfigError(_one_line(error)) from error
+    if positional:
+        raise ConfigError(f'{positional[0]!r}: must be a flag; nearest: --{positional[0]}')
+    for name in values:
+        if values[name].default is None and values[name].value in (None, ''):
+            raise ConfigError(f'--{name}: must be given; it is {values[name].help}')
+    return values
+
+
+def usage_of_flags(doc: str, define_flags: DefineFlags) -> str:
+    """The text of --help of such a program."""
+    values = _new_flags(define_flags)
+    return '\n'.join([doc, *(f'  --{name}: {values[name].help}' for name in values)])
+
+
 def usage(doc: str, define_flags: DefineFlags) -> str:
     """Returns the text of --help: the program's docstring and its flags."""
-    values = _new_flags(define_flags)
-    lines = [f'  --config: {_HELP}', *(f'  --{name}: {values[name].help}' for name in values)]
-    return '\n'.join([doc, *lines])
+    return usage_of_flags(f'{doc}\n  --config: {_HELP}', define_flags)
 
 
 def check_workdir(path: str) -> str:

@@ -57,7 +57,7 @@ class WidthGrid:
     widths: Annotated[tuple[Width, ...], NOT_EMPTY, increasing()]
     parametrizations: Annotated[tuple[ParametrizationName, ...], NOT_EMPTY]
     seeds: Annotated[tuple[Seed, ...], NOT_EMPTY, increasing()]
-    phases: Annotated[tuple[PhaseName, ...], NOT_EMPTY]
+    phases: tuple[PhaseName, ...]
     lams: Annotated[tuple[AboveZero, ...], NOT_EMPTY, increasing()]
 
 

@@ -33,3 +33,35 @@ def margin_loss(logits: Array, labels: Array) -> Array:
     is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     others = jnp.max(jnp.where(is_label, -jnp.inf, logits), -1)
     return others - jnp.sum(jnp.where(is_label, logits, 0.0), -1)
+
+
+def dlr_loss(logits: Array, labels: Array) -> Array:
+    """(b, classes), (b,) -> (b,): difference of logits ratio (Croce & Hein 2020b, eq. 6).
+
+    `margin_loss` over the distance of the largest logit from the third, so that no rescaling of the
+    logits can flatten it. Two classes have no third: the margin itself, which attacks that step
+    along its sign or unit vector climb in the same way.
+    """
+    margin = margin_loss(logits, labels)
+    if logits.shape[-1] < 3:
+        return margin
+    largest = jax.lax.top_k(logits, 3)[0]
+    return margin / (largest[:, 0] - largest[:, 2] + 1e-12)
+
+
+def targeted_dlr_loss(logits: Array, labels: Array, targets: Array) -> Array:
+    """(b, classes), (b,), (b,) -> (b,): of one other class (Croce & Hein 2020b, eq. 7).
+
+    Below four classes its denominator does not exist: `targeted_margin`.
+    """
+    margin = targeted_margin(logits, labels, targets)
+    if logits.shape[-1] < 4:
+        return margin
+    largest = jax.lax.top_k(logits, 4)[0]
+    return margin / (largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2 + 1e-12)
+
+
+def targeted_margin(logits: Array, labels: Array, targets: Array) -> Array:
+    """(b, classes), (b,), (b,) -> (b,): the target's logit minus the label's."""
+    weights = jax.nn.one_hot(targets, logits.shape[-1]) - jax.nn.one_hot(labels, logits.shape[-1])
+    return jnp.sum(jnp.where(weights == 0, 0.0, weights * logits), -1)

@@ -63,7 +63,7 @@ def attack_trace(
         x_adv, max_grad_l1 = carry
         grad, losses = jax.grad(total, has_aux=True)(x_adv)
         grad_l1 = jnp.sum(jnp.abs(grad), tuple(range(1, grad.ndim)))
-        x_adv = threat.project(x_adv + budget.step_size * threat.ascend(grad), x)
+        x_adv = climb(x_adv, grad, x, threat, budget.step_size)
         return (x_adv, jnp.maximum(max_grad_l1, grad_l1)), losses
 
     start = random_start(keys, x, threat, budget)
@@ -74,6 +74,13 @@ def attack_trace(
         step, (start, no_gradient_yet), length=budget.num_steps, unroll=unroll
     )
     return AttackTrace(x_adv, losses, max_grad_l1)
+
+
+def climb(
+    x_adv: Array, grad: Array, x: Array, threat: ThreatModel, step_size: float | Array
+) -> Array:
+    """One projected step of `step_size`, a number or (b, 1, 1, 1): (b, h, w, c) -> (b, h, w, c)."""
+    return threat.project(x_adv + step_size * threat.ascend(grad), x)
 
 
 def random_start(keys: Array, x: Array, threat: ThreatModel, budget: Budget) -> Array:

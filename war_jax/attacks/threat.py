@@ -47,6 +47,13 @@ class ThreatModel:
         scaled = grad / jnp.where(largest > 0, largest, 1)
         return scaled / jnp.maximum(_norm(scaled), _TINY)
 
+    def length(self, perturbation: Array) -> Array:
+        """(b, ...) -> (b,): in this norm."""
+        flat = perturbation.reshape(perturbation.shape[0], -1)
+        if self.norm == 'linf':
+            return jnp.max(jnp.abs(flat), -1)
+        return jnp.sqrt(jnp.sum(jnp.square(flat), -1))
+
     def sample(self, key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
         """One perturbation of `shape` drawn uniformly from the ball (no batch axis, no box)."""
         if self.norm == 'linf':

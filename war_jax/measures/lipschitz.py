@@ -64,20 +64,10 @@ def output_ratio(
 
     def ratio(z: Array) -> Array:
         change = jnp.abs(predict(z) - clean_logits).sum(-1)
-        return change / distance(z - x, threat)
+        return change / jnp.maximum(threat.length(z - x), 1e-6)
 
     trace = attack_trace(keys, ratio, x, threat, budget)
     return jnp.maximum(trace.loss.max(0), ratio(trace.x_adv))
-
-
-def distance(delta: Array, threat: ThreatModel) -> Array:
-    """(b, ...) -> (b,): length in the threat's norm, kept away from 0."""
-    flat = delta.reshape(delta.shape[0], -1)
-    if threat.norm == 'linf':
-        length = jnp.abs(flat).max(-1)
-    else:
-        length = jnp.sqrt(jnp.square(flat).sum(-1))
-    return jnp.maximum(length, 1e-6)
 
 
 def run_lipschitz(

@@ -100,11 +100,14 @@ def stability_curve(
     *,
     epsilon: float,
     norm: str,
+    mark: str = 'training ε',
+    points: Mapping[str, float] | None = None,
 ) -> None:
     """Natural accuracy, robust accuracy and stability against the radius of the attack.
 
     `epsilons` increase; `rates` and `bands` (lower, upper) hold, under the names of metrics.jsonl,
-    a fraction for each; `epsilon` is the radius of the training, marked by a vertical line.
+    a fraction for each; `epsilon` is marked by a vertical line and named `mark`; `points` are rates
+    there under stronger attacks.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 3.8), layout='constrained')
@@ -115,7 +118,9 @@ def stability_curve(
             lower, upper = np.asarray(bands[key], float).T
             axes.fill_between(x, lower, upper, color=colour, alpha=0.18, lw=0)
             axes.plot(x, rates[key], style, color=colour, marker=marker, label=name)
-        axes.axvline(epsilon, label=f'training ε = {epsilon:.4g}', **_MARK)
+            if points is not None and key in points:
+                axes.plot([epsilon], [points[key]], marker='*', markersize=11, color=colour)
+        axes.axvline(epsilon, label=f'{mark} = {epsilon:.4g}', **_MARK)
         axes.set(xlim=(-0.02 * span, 1.02 * span), ylim=(-0.02, 1.02))
         axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         axes.set_xlabel(f'{NORMS[norm]} radius ε of the attack (pixels in [0, 1])')

@@ -83,6 +83,10 @@ class Checkpoints:
         )
         return restored['variables']
 
+    def best_step(self) -> int | None:
+        """Step of the best network so far; None before the first validation."""
+        return self._best.latest_step()
+
     def newest_step(self) -> int | None:
         """Step of the newest complete state."""
         return self._last.latest_step()

@@ -1,0 +1,120 @@
+"""Robust accuracy of a trained network under strong attacks.
+
+    python -m war_jax.evaluate --checkpoint=runs/demo                         # AutoAttack
+    python -m war_jax.evaluate --checkpoint=runs/demo --attack=pgd20,cw20,multitargeted
+    python -m war_jax.evaluate --checkpoint=wrn34.pt --data=cifar10 --norm=linf --epsilon=8/255 \\
+        --workdir=runs/wrn34 --num_examples=1000
+
+--checkpoint is the folder of a run of war_jax.main, or a WideResNet of PyTorch's in a .pt, .pth,
+.safetensors or .npz file. The same command again continues an evaluation that was stopped. Results
+go to evaluation.json, evaluation.md, examples.npz and figures/ in the workdir. Exit codes: 0 done,
+1 writing failed, 2 refused (one line on stderr says why), 130 and 143 stopped by SIGINT and
+SIGTERM, with everything found so far kept.
+"""
+
+import os
+import shlex
+import sys
+from typing import Any
+
+from absl import flags
+
+from war_jax import command_line
+from war_jax.config_rules import ConfigError, number
+
+PROGRAM = 'war_jax.evaluate'
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    of: dict[str, Any] = {'flag_values': values}
+    text, whole = flags.DEFINE_string, flags.DEFINE_integer
+    text('checkpoint', None, 'the folder of a run, or a file of PyTorch tensors', **of)
+    text('workdir', '', 'what is written to; for a run RUN/evaluation unless given', **of)
+    text(
+        'attack', 'autoattack', 'one or several, separated by commas: autoattack (apgd-ce, apgd-t, '
+        'fab-t, square), apgd-dlr, multitargeted, pgdN, cwN', **of,
+    )  # fmt: skip
+    flags.DEFINE_enum('norm', '', ['', 'linf', 'l2'], 'of the ball; as in training', **of)
+    text('epsilon', '', 'radius of the ball, as 0.031 or 8/255; as in training unless given', **of)
+    text('data', '', 'name of the data set, as in configs/default.py; as in training', **of)
+    text('data_dir', '', 'where it lies, as in configs/default.py', **of)
+    whole('num_examples', 0, 'test images, balanced over the classes; 0: all', lower_bound=0, **of)
+    whole('batch_size', 256, 'images at a time, over all devices', lower_bound=1, **of)
+    whole('seed', 0, 'of all random numbers', lower_bound=0, upper_bound=2**32 - 1, **of)
+    whole('curve_examples', 500, 'for the curve over epsilon; 0: no curve', lower_bound=0, **of)
+    flags.DEFINE_bool('stability', True, 'attack images that are misclassified anyway, too', **of)
+
+
+def main(argv: list[str]) -> int:
+    try:
+        return run(argv)
+    except KeyboardInterrupt:  # while modules or data are loaded; later, signals are noted
+        return command_line.fail(PROGRAM, 'interrupted', 130)
+
+
+def run(argv: list[str]) -> int:
+    """Returns the exit code. Raises KeyboardInterrupt."""
+    if {'-h', '--help', '--helpfull'} & set(argv):
+        print(command_line.usage_of_flags(__doc__ or '', define_flags))
+        return 0
+    try:
+        values = command_line.parse_flags(argv, define_flags)
+        epsilon = _epsilon(values.epsilon)
+        workdir = _workdir(values.checkpoint, values.workdir)
+    except ConfigError as error:
+        return command_line.fail(PROGRAM, error, 2)
+    # Only now, since JAX takes seconds to import and a typo should be told at once.
+    from war_jax.data.sources import DataError
+    from war_jax.evaluation.page import attacks_table, sentence
+    from war_jax.evaluation.run import Settings
+    from war_jax.evaluation.run import run as evaluate
+    from war_jax.mesh import spread_over_cores
+
+    settings = Settings(
+        checkpoint=values.checkpoint,
+        attack=values.attack,
+        norm=values.norm,
+        epsilon=epsilon,
+        data=values.data,
+        data_dir=values.data_dir,
+        num_examples=values.num_examples,
+        batch_size=values.batch_size,
+        seed=values.seed,
+        stability=values.stability,
+        curve_examples=values.curve_examples,
+    )
+    spread_over_cores(settings.batch_size)
+    try:
+        command = shlex.join(['python', '-m', PROGRAM, *argv[1:]])
+        result = evaluate(settings, workdir, command)
+    except (ConfigError, DataError) as error:
+        return command_line.fail(PROGRAM, error, 2)
+    except OSError as error:  # a full disk, permissions
+        return command_line.fail(PROGRAM, error, 1)
+    for doubt in result['doubts']:
+        print(f'warning: {doubt}')
+    print(f'{attacks_table(result)}\n{sentence(result)}\nreport: {workdir}/evaluation.md')
+    return 0
+
+
+def _epsilon(text: str) -> float:
+    """0 if it is not given. Raises ConfigError."""
+    if not text:
+        return 0.0
+    try:
+        epsilon = number(text)
+    except ValueError:
+        epsilon = 0.0
+    if not 0 < epsilon < float('inf'):
+        raise ConfigError(f'--epsilon={text}: must be above 0, as 0.031 or 8/255')
+    return epsilon
+
+
+def _workdir(checkpoint: str, workdir: str) -> str:
+    if not workdir and not os.path.isdir(checkpoint):
+        raise ConfigError('--workdir: must be given, unless --checkpoint is the folder of a run')
+    return command_line.check_workdir(workdir or os.path.join(checkpoint, 'evaluation'))
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv))

@@ -1,0 +1,141 @@
+"""The network to be evaluated: of a run of war_jax.main, or in a file of PyTorch's.
+
+    network = read_network('runs/demo')                     # its best checkpoint
+    network = read_network('trades_wrn34_10.pt')            # or .pth, .safetensors, .npz
+    logits = network.classify(network.params, images)
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from war_jax.attacks.machine import Classifier
+from war_jax.config import Config, ConfigError, resolve
+from war_jax.data.sources import load
+from war_jax.mesh import make_mesh
+from war_jax.models import forward
+from war_jax.models.torch_io import from_torch
+from war_jax.models.wide_resnet import WideResNet
+from war_jax.training.build import build, make_model
+from war_jax.training.checkpoint import Checkpoints
+
+TENSOR_FILES = ('.npz', '.pt', '.pth', '.safetensors')
+
+
+@dataclass(frozen=True)
+class Network:
+    classify: Classifier
+    params: Any
+    num_classes: int
+    channels: int
+    description: str
+    config: Config | None  # of the run that trained it
+
+
+def read_network(checkpoint: str) -> Network:
+    """Raises ConfigError, one line, for a path that holds no network that can be read."""
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        return _of_run(path)
+    if not path.is_file():
+        raise ConfigError(f'--checkpoint={checkpoint}: there is no such file or folder')
+    if path.suffix not in TENSOR_FILES:
+        rule = f'must be the folder of a run, or a file of {", ".join(TENSOR_FILES)}'
+        raise ConfigError(f'--checkpoint={checkpoint}: {rule}')
+    try:
+        variables = from_torch(state_dict(read_tensors(path)))
+    except ValueError as error:
+        raise ConfigError(f'--checkpoint={checkpoint}: {error}') from error
+    return of_variables(variables, f'{path.name}')
+
+
+def of_variables(variables: Mapping[str, Any], name: str) -> Network:
+    """A WideResNet from {'params', 'batch_stats'} alone, with the papers' strides."""
+    params = variables['params']
+    num_blocks = len(params['stage1'])
+    width = params['stage1']['block0']['conv1']['kernel'].shape[-1]
+    channels, stem = params['stem']['kernel'].shape[-2:]
+    num_classes = params['head']['kernel'].shape[-1]
+    model = WideResNet(6 * num_blocks + 4, width / 16, num_classes, stem)
+    return _network(model, variables, channels, name, None)
+
+
+def _network(
+    model: WideResNet, variables: Mapping[str, Any], channels: int, name: str,
+    config: Config | None,
+) -> Network:  # fmt: skip
+    description = f'WRN-{model.depth}-{model.widen_factor:g}, {name}'
+    classify = partial(forward.evaluate, model)
+    return Network(
+        classify, dict(variables), model.num_classes, channels, description, config
+    )
+
+
+def _of_run(path: Path) -> Network:
+    try:
+        config = resolve(json.loads((path / 'config.json').read_text('utf-8'))['config'])
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f'--checkpoint={path}: must be the folder of a run of war_jax.main ({error})'
+        ) from error
+    splits = load(config.data)
+    parts = build(config, splits, make_mesh(jax.local_devices()[:1]))
+    checkpoints = Checkpoints(path / 'checkpoints', config.checkpoint.keep)
+    try:
+        step = checkpoints.best_step()
+        if step is None:
+            raise ConfigError(f'--checkpoint={path}: this run has no checkpoint yet')
+        variables = checkpoints.restore_best(step, like=parts.create_state().evaluated)
+    finally:
+        checkpoints.close()
+    model = make_model(config, splits.num_classes)
+    # As in training's own evaluation: attacks in bfloat16 meet rounding as large as their steps.
+    model = model.clone(dtype=model.param_dtype, axis_name=None)
+    channels = splits.test.images.shape[-1]
+    variables = jax.tree.map(np.asarray, variables)
+    return _network(model, variables, channels, f'{path} at step {step}', config)
+
+
+def read_tensors(path: Path) -> Any:
+    """The contents of a file of tensors, without running any code that may be in it.
+
+    Raises ValueError for a file that cannot be read, and where a library is missing.
+    """
+    try:
+        if path.suffix == '.npz':
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        if path.suffix == '.safetensors':
+            from safetensors.numpy import load_file  # pyright: ignore[reportMissingImports]
+
+            return load_file(path)
+        import torch  # pyright: ignore[reportMissingImports]
+
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"needs {error.name}: pip install 'war-jax[torch]'") from error
+    except Exception as error:  # every library has errors of its own for a broken file
+        raise ValueError(f'cannot be read: {" ".join(str(error).split())[:300]}') from error
+
+
+def state_dict(contents: Any) -> Mapping[str, Any]:
+    """The state dict in what training scripts save: itself, or under a name beside other things.
+
+    Raises ValueError if there is none.
+    """
+    if not isinstance(contents, Mapping):
+        raise ValueError(f'holds a {type(contents).__name__}: must be a state dict')
+    if any(re.search(r'(^|\.)conv1\.weight$', str(name)) for name in contents):
+        return contents
+    inner = {name: value for name, value in contents.items() if isinstance(value, Mapping)}
+    for name in ('state_dict', 'model_state_dict', 'model', 'net', 'ema'):
+        if name in inner:
+            return inner[name]
+    raise ValueError(f'has the keys {", ".join(map(str, list(contents)[:10]))}: no state dict')

@@ -1,0 +1,251 @@
+"""A pool of slots that an attack keeps full: examples move in and out while it runs.
+
+    programs = make_programs(attack, classify, mesh)
+    search = Search(num_examples, num_stages, image_shape)
+    fill(programs, params, examples, search, wanted, key, epsilon, slots=256)
+    search.stage_of[i]          # the stage that broke example i, or UNBROKEN
+
+An attack of fixed length on a fixed batch spends most of its time on examples that it has already
+broken. Here an example leaves its slot as soon as it is broken or its run is over, and the next one
+takes its place: every evaluation of the network is one of a full batch of examples that still
+stand. All batches have one shape, so nothing is compiled again; when the queue is empty and the
+pool would run idle, it moves to one a quarter of its size.
+
+What happens to an example does not depend on its neighbours or on the number of slots and devices:
+its random numbers come from its own number and stage, and if two stages break it, the first counts.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from war_jax.attacks.machine import Answer, Attack, Classifier, rows
+from war_jax.mesh import AXIS, fetch, replicate, shard
+
+UNBROKEN = np.iinfo(np.int32).max
+TOLERANCE = 1e-6  # of a perturbation's length: rounding of x + delta - x
+SHRINK = 4  # to which part of its size the pool goes when it runs idle
+
+
+class Examples(NamedTuple):
+    """A data set, whole on every device."""
+
+    images: Array  # (n, h, w, c) floats in [0, 1]
+    labels: Array  # (n,) int32: what the attack is to change
+    clean_logits: Array  # (n, classes)
+
+
+class Slots(NamedTuple):
+    """Leading axis (b,), split over the devices."""
+
+    x: Array  # (b, h, w, c)
+    labels: Array
+    keys: Array
+    state: Any  # the attack's
+
+
+class Seen(NamedTuple):
+    """What one step found, leading axis (b,)."""
+
+    broken: Array  # bool: the point is in the ball and misclassified
+    finished: Array  # bool
+    no_gradient: Array  # bool: it is 0 throughout
+    not_finite: Array  # bool: logits or gradient
+
+
+class Programs(NamedTuple):
+    """Jitted, each compiled once for every size of the pool; all arrays stay on the devices."""
+
+    enter: Callable[..., Slots]  # key, epsilon, examples, slots or None, ids, stages, is_new
+    step: Callable[..., tuple[Slots, Seen, Array]]  # params, epsilon, slots; the points evaluated
+    move: Callable[..., Slots]  # slots, which
+    num_evaluations: int  # of one run, at most
+
+
+class Search:
+    """What one attack knows so far of all examples; on the host."""
+
+    def __init__(self, num_examples: int, num_stages: int, image_shape: tuple[int, ...]):
+        self.stage_of = np.full(num_examples, UNBROKEN, np.int32)
+        self.adversarial: dict[int, np.ndarray] = {}  # (h, w, c) by example
+        self.passed = np.zeros((num_stages, num_examples), bool)  # withstood this stage
+        self.no_gradient = np.zeros(num_examples, bool)
+        self.not_finite = np.zeros(num_examples, bool)
+        self.withdrawn = 0
+        self.image_shape = image_shape
+
+    @property
+    def broken(self) -> np.ndarray:
+        """(n,) bool."""
+        return self.stage_of < UNBROKEN
+
+    def withdraw(self, example: int) -> None:
+        """What was found for it did not hold up; this stage is taken as withstood."""
+        self.passed[self.stage_of[example], example] = True
+        self.stage_of[example] = UNBROKEN
+        del self.adversarial[example]
+        self.withdrawn += 1
+
+    def is_open(self, stage: Any, example: Any) -> Any:
+        """Numbers or arrays of them -> bool: whether this run is of interest still."""
+        return ~self.passed[stage, example] & (self.stage_of[example] > stage)
+
+    def num_open(self, wanted: np.ndarray) -> int:
+        """Runs that are still to be made, if none of them succeeds."""
+        stages = np.arange(len(self.passed))[:, None]
+        return int((wanted & ~self.passed & (self.stage_of > stages)).sum())
+
+
+def make_programs(attack: Attack, classify: Classifier, mesh: Mesh) -> Programs:
+    """epsilon is an argument of the programs: a curve over it compiles nothing more."""
+
+    def at(epsilon: Array) -> Any:
+        machine: Any = attack
+        return replace(machine, threat=replace(attack.threat, epsilon=epsilon))
+
+    def enter(
+        key: Array, epsilon: Array, examples: Examples, slots: Slots | None, ids: Array,
+        stages: Array, is_new: Array,
+    ) -> Slots:  # fmt: skip
+        def own_key(stage: Array, example: Array) -> Array:
+            return jax.random.fold_in(jax.random.fold_in(key, stage), example)
+
+        x, labels, logits = (array[ids] for array in examples)
+        keys = jax.vmap(own_key)(stages, ids)
+        entering = Slots(x, labels, keys, at(epsilon).start(keys, x, labels, logits, stages))
+        return entering if slots is None else rows(is_new, entering, slots)
+
+    def step(params: Any, epsilon: Array, slots: Slots) -> tuple[Slots, Seen, Array]:
+        x, labels, keys, state = slots
+        machine = at(epsilon)
+
+        def total(point: Array) -> tuple[Array, tuple[Array, Array]]:
+            logits = classify(params, point)
+            losses = machine.loss(state, logits, labels)
+            return jnp.sum(losses), (logits, losses)
+
+        if attack.uses_gradient:
+            gradient, (logits, losses) = jax.grad(total, has_aux=True)(state.point)
+        else:
+            gradient, (_, (logits, losses)) = jnp.zeros_like(x), total(state.point)
+        pixels = tuple(range(1, x.ndim))
+        inside = machine.threat.length(state.point - x) <= epsilon + TOLERANCE
+        wrong = (logits.argmax(-1) != labels) & jnp.all(jnp.isfinite(logits), -1)
+        after = machine.observe(state, keys, x, labels, Answer(logits, losses, gradient))
+        seen = Seen(
+            broken=wrong & inside & machine.counts(state),
+            finished=machine.finished(after),
+            no_gradient=jnp.all(gradient == 0, pixels) & attack.uses_gradient,
+            not_finite=~(jnp.isfinite(logits).all(-1) & jnp.isfinite(gradient).all(pixels)),
+        )
+        return slots._replace(state=after), seen, state.point
+
+    split, whole = P(AXIS), P()
+    step = jax.shard_map(
+        step, mesh=mesh, in_specs=(whole, whole, split), out_specs=split, check_vma=False
+    )
+    placed = NamedSharding(mesh, split)
+    return Programs(
+        enter=jax.jit(enter, out_shardings=placed, donate_argnames='slots'),
+        step=jax.jit(step, donate_argnums=2, out_shardings=placed),
+        move=jax.jit(
+            lambda slots, which: jax.tree.map(lambda leaf: leaf[which], slots),
+            out_shardings=placed,
+        ),
+        num_evaluations=attack.num_evaluations(),
+    )
+
+
+def fill(
+    programs: Programs,
+    params: Any,
+    examples: Examples,
+    search: Search,
+    wanted: np.ndarray,
+    key: Array,
+    epsilon: float,
+    mesh: Mesh,
+    num_slots: int,
+    on_step: Callable[[int], object] = lambda remaining: None,
+) -> None:
+    """Runs the attack on the `wanted` (n,) examples until each is broken or has passed all stages.
+
+    What `search` already holds is not done again. num_slots: a multiple of the number of devices.
+    on_step is called after every step, with the number of evaluations of single examples that are
+    still to be made, if no further one breaks; whatever it raises ends the search between two
+    steps, and `search` can be saved then.
+    """
+    queue = _queue(search, np.flatnonzero(wanted))
+    key, radius = replicate(mesh, (key, np.float32(epsilon)))
+    size = _pool_size(search.num_open(wanted), num_slots, mesh.size)
+    stages, ids = np.zeros((2, size), np.int32)
+    ages = np.zeros(size, np.int32)
+    active = np.zeros(size, bool)
+    slots = None
+    while True:
+        active &= search.is_open(stages, ids)
+        new = np.zeros(size, bool)
+        for slot, run in zip(np.flatnonzero(~active), queue, strict=False):
+            stages[slot], ids[slot] = run
+            ages[slot], new[slot] = 0, True
+        active |= new
+        if not active.any():
+            return
+        smaller = _pool_size(int(active.sum()), num_slots, mesh.size)
+        if smaller < size and slots is not None and not new.any():
+            # Those of the empty slots that come along do no harm.
+            which = np.argsort(~active, kind='stable')[:smaller].astype(np.int32)
+            slots = programs.move(slots, *shard(mesh, (which,)))
+            stages, ids, ages, active = (a[which] for a in (stages, ids, ages, active))
+            size, new = smaller, new[which]
+        if new.any():
+            # Copies: on a CPU, JAX may read NumPy's memory while the loop goes on to change it.
+            arrays = shard(mesh, (ids.copy(), stages.copy(), new))
+            slots = programs.enter(key, radius, examples, slots, *arrays)
+        slots, seen, points = programs.step(params, radius, slots)
+        _note(search, stages, ids, active, fetch(seen), points)
+        ages += 1
+        still = active & search.is_open(stages, ids)
+        whole_runs = search.num_open(wanted) * programs.num_evaluations
+        on_step(whole_runs - int(np.minimum(ages, programs.num_evaluations)[still].sum()))
+
+
+def _queue(search: Search, examples: np.ndarray) -> Iterator[tuple[int, int]]:
+    """(stage, example): all of a stage before the next; those broken meanwhile are left out."""
+    for stage in range(len(search.passed)):
+        for example in map(int, examples):
+            if search.is_open(stage, example):
+                yield stage, example
+
+
+def _pool_size(count: int, most: int, devices: int) -> int:
+    """`most` divided by SHRINK as often as `count` runs still fit, in multiples of the devices."""
+    size = most
+    while size // SHRINK >= max(count, devices):
+        size = -(-(size // SHRINK) // devices) * devices
+    return size
+
+
+def _note(
+    search: Search, stages: np.ndarray, ids: np.ndarray, active: np.ndarray, seen: Seen,
+    points: Array,
+) -> None:  # fmt: skip
+    search.no_gradient[ids[active & seen.no_gradient]] = True
+    search.not_finite[ids[active & seen.not_finite]] = True
+    passed = active & seen.finished & ~seen.broken
+    search.passed[stages[passed], ids[passed]] = True
+    broken = np.flatnonzero(active & seen.broken)
+    if not len(broken):
+        return
+    on_host = fetch(points)
+    for slot in broken[np.argsort(-stages[broken], kind='stable')]:  # the first stage comes last
+        if search.is_open(stages[slot], ids[slot]):
+            search.stage_of[ids[slot]] = stages[slot]
+            search.adversarial[int(ids[slot])] = on_host[slot].copy()
