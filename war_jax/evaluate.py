@@ -13,6 +13,7 @@ SIGTERM, with everything found so far kept.
 """
 
 import os
+import re
 import shlex
 import sys
 from typing import Any
@@ -38,6 +39,7 @@ def define_flags(values: flags.FlagValues) -> None:
     text('epsilon', '', 'radius of the ball, as 0.031 or 8/255; as in training unless given', **of)
     text('data', '', 'name of the data set, as in configs/default.py; as in training', **of)
     text('data_dir', '', 'where it lies, as in configs/default.py', **of)
+    text('strides', '1,2,2', 'of the three stages of a network in a file', **of)
     whole('num_examples', 0, 'test images, balanced over the classes; 0: all', lower_bound=0, **of)
     whole('batch_size', 256, 'images at a time, over all devices', lower_bound=1, **of)
     whole('seed', 0, 'of all random numbers', lower_bound=0, upper_bound=2**32 - 1, **of)
@@ -60,6 +62,7 @@ def run(argv: list[str]) -> int:
     try:
         values = command_line.parse_flags(argv, define_flags)
         epsilon = _epsilon(values.epsilon)
+        strides = _strides(values.strides)
         workdir = _workdir(values.checkpoint, values.workdir)
     except ConfigError as error:
         return command_line.fail(PROGRAM, error, 2)
@@ -77,6 +80,7 @@ def run(argv: list[str]) -> int:
         epsilon=epsilon,
         data=values.data,
         data_dir=values.data_dir,
+        strides=strides,
         num_examples=values.num_examples,
         batch_size=values.batch_size,
         seed=values.seed,
@@ -108,6 +112,14 @@ def _epsilon(text: str) -> float:
     if not 0 < epsilon < float('inf'):
         raise ConfigError(f'--epsilon={text}: must be above 0, as 0.031 or 8/255')
     return epsilon
+
+
+def _strides(text: str) -> tuple[int, int, int]:
+    match = re.fullmatch(r'([1-9]),([1-9]),([1-9])', text.replace(' ', ''))
+    if match is None:
+        raise ConfigError(f'--strides={text}: must be three whole numbers from 1 to 9, as 1,2,2')
+    first, second, third = map(int, match.groups())
+    return first, second, third
 
 
 def _workdir(checkpoint: str, workdir: str) -> str:

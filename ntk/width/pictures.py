@@ -53,6 +53,17 @@ def draw(study: Study, folder: Path) -> list[Picture]:
     trained = [phase for phase in study.phases if phase != INITIALISATION]
     lazy = [phase for phase in trained if phase.startswith(('natural_lazy', 'trades_lazy'))]
     rich = [phase for phase in trained if phase not in lazy]
+    kernels: list[list[Panel]] = [
+        [('Θ against Θ_∞, start', 'kernel_error', INITIALISATION)]
+        + [(f'Drift of Θ, {describe(p)}', 'kernel_drift', p) for p in rich],
+        [('Spectral product, start', 'spectral_product', INITIALISATION)]
+        + [(f'Linearisation, {describe(p)}', 'linearisation_error', p) for p in rich],
+    ]
+    if rich:
+        kernels.append(
+            [('Spectral product, ' + describe(rich[-1]), 'spectral_product', rich[-1])]
+            + [(f'Movement, {describe(p)}', 'movement', p) for p in rich]
+        )
     pictures = []
 
     def add(file: str, title: str, caption: str, rows: Sequence[Sequence[Panel]]) -> None:
@@ -85,15 +96,8 @@ def draw(study: Study, folder: Path) -> list[Picture]:
         'Relative Frobenius distance of the NTK to that of infinite width at the start, and to its '
         'own start after training; product of the layers’ spectral norms; relative error of the '
         'linearisation; relative movement of the weights.',
-        [
-            [('Θ against Θ_∞, start', 'kernel_error', INITIALISATION)]
-            + [(f'Drift of Θ, {describe(p)}', 'kernel_drift', p) for p in rich],
-            [('Spectral product, start', 'spectral_product', INITIALISATION)]
-            + [(f'Linearisation, {describe(p)}', 'linearisation_error', p) for p in rich],
-            [('Spectral product, ' + describe(rich[-1]), 'spectral_product', rich[-1])]
-            + [(f'Movement, {describe(p)}', 'movement', p) for p in rich],
-        ] if rich else [],
-    )  # fmt: skip
+        kernels,
+    )
     add(
         'accuracies.png',
         'Accuracy and stability against width',

@@ -39,8 +39,11 @@ class Network:
     config: Config | None  # of the run that trained it
 
 
-def read_network(checkpoint: str) -> Network:
-    """Raises ConfigError, one line, for a path that holds no network that can be read."""
+def read_network(checkpoint: str, strides: tuple[int, int, int] = (1, 2, 2)) -> Network:
+    """strides: of the three stages, which a file does not tell; a run does.
+
+    Raises ConfigError, one line, for a path that holds no network that can be read.
+    """
     path = Path(checkpoint).expanduser()
     if path.is_dir():
         return _of_run(path)
@@ -53,17 +56,19 @@ def read_network(checkpoint: str) -> Network:
         variables = from_torch(state_dict(read_tensors(path)))
     except ValueError as error:
         raise ConfigError(f'--checkpoint={checkpoint}: {error}') from error
-    return of_variables(variables, f'{path.name}')
+    return of_variables(variables, path.name, strides)
 
 
-def of_variables(variables: Mapping[str, Any], name: str) -> Network:
-    """A WideResNet from {'params', 'batch_stats'} alone, with the papers' strides."""
+def of_variables(
+    variables: Mapping[str, Any], name: str, strides: tuple[int, int, int]
+) -> Network:
+    """A WideResNet from {'params', 'batch_stats'}: all but its strides is in the shapes."""
     params = variables['params']
     num_blocks = len(params['stage1'])
     width = params['stage1']['block0']['conv1']['kernel'].shape[-1]
     channels, stem = params['stem']['kernel'].shape[-2:]
     num_classes = params['head']['kernel'].shape[-1]
-    model = WideResNet(6 * num_blocks + 4, width / 16, num_classes, stem)
+    model = WideResNet(6 * num_blocks + 4, width / 16, num_classes, stem, strides)
     return _network(model, variables, channels, name, None)
 
 

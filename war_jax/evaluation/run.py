@@ -53,6 +53,7 @@ class Settings:
     epsilon: float = 0.0
     data: str = ''
     data_dir: str = ''
+    strides: tuple[int, int, int] = (1, 2, 2)  # of a network in a file
     num_examples: int = 0  # of the test set, balanced over the classes; 0: all
     batch_size: int = 256
     seed: int = 0
@@ -69,7 +70,7 @@ def run(settings: Settings, workdir: str | Path, command: str | None = None) -> 
     """
     workdir, mesh, display = Path(workdir), make_mesh(), Display()
     check_divisible(mesh, '--batch_size', settings.batch_size)
-    network = read_network(settings.checkpoint)
+    network = read_network(settings.checkpoint, settings.strides)
     settings, data = completed(settings, network.config)
     splits = load(data)
     images, labels, indices = chosen(splits.test, settings.num_examples)

@@ -19,11 +19,18 @@ from war_jax.report.run_files import ReportError
 WIDTHS = (8.0, 16.0, 32.0)
 
 
-def planted(workdir: Path, powers: dict[str, float], noise: float = 0.01, seeds: int = 4) -> Study:
+def planted(
+    workdir: Path,
+    powers: dict[str, float],
+    noise: float = 0.01,
+    seeds: int = 4,
+    phases: tuple[str, ...] | None = None,
+) -> Study:
     """A finished study, in which quantities of parametrization p go as m^powers[p]."""
     config = ntk_width.get_config('smoke').unlock()
     config.grid.widths, config.grid.seeds = WIDTHS, tuple(range(seeds))
     config.grid.parametrizations = tuple(powers)
+    config.grid.phases = config.grid.phases if phases is None else phases
     settings = resolve_width(config)
     values = config.to_dict()
     values.pop('experiment')
@@ -141,6 +148,17 @@ def test_the_report_has_every_table_and_figure(tmp_path: Path):
             assert (tmp_path / 'tables' / f'{table}.{ending}').stat().st_size > 100
     lines = (tmp_path / 'rows.csv').read_text('utf-8').splitlines()
     assert len(lines) == 1 + 5 * (2 * 3 * 4 - 1)
+
+
+def test_a_study_of_the_start_alone(tmp_path: Path):
+    study = planted(tmp_path, {'ntk': -0.5}, phases=())
+    assert study.phases == ['initialisation']
+    verdicts = {claim.name: claim.verdict for claim in evaluate(study)}
+    assert verdicts.pop('kernel_error-initialisation') == SUPPORTED
+    assert verdicts.pop('gradient_rms_test-initialisation') == CONTRADICTED
+    text = write_report(tmp_path).read_text('utf-8')
+    drawn = sorted(path.stem for path in (tmp_path / 'figures').iterdir())
+    assert drawn == ['kernels', 'lipschitz'] and all(f'{name}.png' in text for name in drawn)
 
 
 def test_a_folder_that_holds_no_study_is_refused(tmp_path: Path):

@@ -56,7 +56,6 @@ def test_the_default_is_what_the_documentation_promises():
         ('training.speed', 3.0, 'must be at most 2'),
         ('training.lazy_scale', 0.5, 'must be at least 1'),
         ('training.lazy_scale', 1.0, "must be above 1 with grid.phases 'trades_lazy'"),
-        ('grid.phases', (), 'must not be empty'),
         ('grid.lams', (3.0, 3.0000001), 'must differ in their first six digits'),
         ('threat.epsilon', 8.0, 'must be at most 1'),
         ('data.num_kernel', 100, 'must be at most data.num_train'),

@@ -54,7 +54,8 @@ def test_it_is_the_shortest_way_to_the_plane(norm, reach):
     problems = [problem(seed, 12, reach) for seed in range(12)]
     x, normals, offsets = map(np.array, zip(*problems, strict=True))
     with jax.enable_x64(True):
-        shift = np.asarray(to_hyperplane(*map(jnp.asarray, (x, normals, offsets)), norm))
+        arrays = (jnp.asarray(x), jnp.asarray(normals), jnp.asarray(offsets))
+        shift = np.asarray(to_hyperplane(*arrays, norm))
     assert (x + shift >= -1e-12).all() and (x + shift <= 1 + 1e-12).all()
     np.testing.assert_allclose(np.sum(normals * (x + shift), -1), offsets, atol=1e-5)
     order, shortest = (np.inf, shortest_linf) if norm == 'linf' else (2, shortest_l2)
@@ -65,8 +66,8 @@ def test_it_is_the_shortest_way_to_the_plane(norm, reach):
 @pytest.mark.parametrize('norm', ['linf', 'l2'])
 def test_out_of_reach_it_goes_to_the_nearest_corner(norm):
     x, normal, offset = problem(1, 12, 1.5)
-    arguments = (jnp.asarray(a, jnp.float32)[None] for a in (x, normal, offset))
-    found = x + np.asarray(to_hyperplane(*arguments, norm))[0]
+    point, plane = jnp.asarray(x, jnp.float32)[None], jnp.asarray(normal, jnp.float32)[None]
+    found = x + np.asarray(to_hyperplane(point, plane, jnp.full(1, offset), norm))[0]
     corner = np.where(normal == 0, x, normal > 0)
     np.testing.assert_allclose(found, corner, atol=1e-6)
 

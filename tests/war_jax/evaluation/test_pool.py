@@ -1,6 +1,7 @@
 """The pool: what happens to an example depends on nothing but the example."""
 
 from itertools import pairwise
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,9 @@ COUNT = 29
 EPSILON = {norm: linear.median_distance(norm, COUNT) for norm in ('linf', 'l2')}
 
 
-def ensemble(name: str, norm='linf', size: int = 16, devices: int = 4, seed: int = 0) -> Ensemble:
+def ensemble(
+    name: str, norm: Any = 'linf', size: int = 16, devices: int = 4, seed: int = 0
+) -> Ensemble:
     x = linear.images(COUNT)
     threat = ThreatModel(norm, EPSILON[norm])
     attacks, epsilon = make_attacks(name, threat, linear.SHAPE), EPSILON[norm]
