@@ -8,8 +8,8 @@
 An attack of fixed length on a fixed batch spends most of its time on examples that it has already
 broken. Here an example leaves its slot as soon as it is broken or its run is over, and the next one
 takes its place: every evaluation of the network is one of a full batch of examples that still
-stand. All batches have one shape, so nothing is compiled again; when the queue is empty and the
-pool would run idle, it moves to one a quarter of its size.
+stand. All batches have one shape, so nothing is compiled again, but where the queue is empty and
+long runs would leave half of the pool idle: they move to a smaller one.
 
 What happens to an example does not depend on its neighbours or on the number of slots and devices:
 its random numbers come from its own number and stage, and if two stages break it, the first counts.
@@ -31,7 +31,8 @@ from war_jax.mesh import AXIS, fetch, replicate, shard
 
 UNBROKEN = np.iinfo(np.int32).max
 TOLERANCE = 1e-6  # of a perturbation's length: rounding of x + delta - x
-SHRINK = 4  # to which part of its size the pool goes when it runs idle
+LEVELS = 8  # sizes of a pool are multiples of an eighth of the largest one
+WORTH_IT = 500  # steps still to go for which a smaller pool, which has to be compiled, pays
 
 
 class Examples(NamedTuple):
@@ -199,7 +200,8 @@ def fill(
         if not active.any():
             return
         smaller = _pool_size(int(active.sum()), num_slots, mesh.size)
-        if smaller < size and slots is not None and not new.any():
+        to_go = programs.num_evaluations - int(ages[active].min())
+        if slots is not None and not new.any() and 2 * smaller <= size and to_go >= WORTH_IT:
             # Those of the empty slots that come along do no harm.
             which = np.argsort(~active, kind='stable')[:smaller].astype(np.int32)
             slots = programs.move(slots, *shard(mesh, (which,)))
@@ -226,11 +228,11 @@ def _queue(search: Search, examples: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _pool_size(count: int, most: int, devices: int) -> int:
-    """`most` divided by SHRINK as often as `count` runs still fit, in multiples of the devices."""
-    size = most
-    while size // SHRINK >= max(count, devices):
-        size = -(-(size // SHRINK) // devices) * devices
-    return size
+    """The smallest pool that makes `count` runs in as few rounds as one of `most` slots."""
+    unit = -(-most // (LEVELS * devices)) * devices
+    rounds = max(1, -(-count // most))
+    in_round = max(1, -(-count // rounds))
+    return min(most, -(-in_round // unit) * unit)
 
 
 def _note(

@@ -68,8 +68,9 @@ def test_a_slot_is_used_again_as_soon_as_its_example_is_broken():
     assert result.steps >= 101 * standing / 4
 
 
-def test_one_program_for_every_size_and_no_other():
-    one, traces = ensemble('apgd-t', size=16), []
+def test_one_program_for_every_size_and_no_other(monkeypatch):
+    monkeypatch.setattr(pool, 'WORTH_IT', 20)
+    one, traces = ensemble('apgd-t', size=64), []
 
     def classify(params, x):
         traces.append(x.shape)
@@ -80,9 +81,10 @@ def test_one_program_for_every_size_and_no_other():
     for epsilon in (0.01, EPSILON['linf']):
         search = Search(COUNT, 4, linear.SHAPE)
         wanted = np.ones(COUNT, bool)
-        arguments = (search, wanted, key, epsilon, one.mesh, 16)
+        arguments = (search, wanted, key, epsilon, one.mesh, 64)
         pool.fill(programs, one.params, one.examples, *arguments)
-    assert traces == [(16 // 4, *linear.SHAPE), (4 // 4, *linear.SHAPE)]  # on each device
+    sizes = [shape[0] * 4 for shape in traces]  # they are those on each device
+    assert sizes[0] == 64 and len(set(sizes)) == len(sizes) and set(sizes) <= {64, 32, 24, 16, 8}
 
 
 def test_an_interrupted_search_goes_on_to_the_same_end():
@@ -136,8 +138,17 @@ def test_what_does_not_hold_up_is_taken_back():
 
 @pytest.mark.parametrize(
     ('count', 'most', 'devices', 'size'),
-    [(1000, 64, 4, 64), (64, 64, 4, 64), (17, 64, 4, 64), (16, 64, 4, 16), (3, 64, 4, 4),
-     (1, 64, 4, 4), (1, 64, 2, 4), (1, 6, 2, 6), (1, 1, 1, 1)],
+    [(1000, 64, 4, 64), (600, 256, 2, 224), (64, 64, 4, 64), (65, 64, 4, 40), (17, 64, 4, 24),
+     (3, 64, 4, 8), (1, 64, 4, 8), (1, 6, 2, 2), (5, 6, 2, 6), (1, 1, 1, 1), (0, 64, 4, 8)],
 )  # fmt: skip
 def test_sizes_of_the_pool(count, most, devices, size):
     assert pool._pool_size(count, most, devices) == size
+
+
+def test_nothing_left_is_no_work():
+    one = ensemble('pgd7,apgd-ce')
+    one.results = [one.new_result(one.attacks[0])]
+    one.results[0].is_finished = True
+    one.results[0].search.stage_of[:] = 0  # all broken
+    one.run()
+    assert one.results[1].steps == 0 and not one.results[1].seen.any()
