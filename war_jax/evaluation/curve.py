@@ -30,7 +30,7 @@ def stability_curve(
 ) -> Curve:
     """At increasing `scales` times the threat's epsilon, on the first `num_examples` examples.
 
-    on_scale is called after each of them.
+    Ends where nothing stands any more. on_scale is called once for every scale.
     """
     attack = Ascent(f'pgd{NUM_STEPS}', threat, 'ce', NUM_STEPS, 2 / NUM_STEPS, 1, False)
     programs = make_programs(attack, ensemble.classify, ensemble.mesh)
@@ -40,6 +40,9 @@ def stability_curve(
     robust, stable = [float(natural[:count].mean())], [1.0]
     epsilons = [0.0, *(scale * float(threat.epsilon) for scale in scales)]
     for number, epsilon in enumerate(epsilons[1:]):
+        if not stands.any():  # nor would anything stand at a larger radius
+            on_scale()
+            continue
         search = Search(len(stands), 1, ensemble.images.shape[1:])
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(ensemble.seed), STREAM), number)
         size = ensemble.batch_size
@@ -51,4 +54,4 @@ def stability_curve(
         robust.append(float((stands & natural)[:count].mean()))
         stable.append(float(stands[:count].mean()))
         on_scale()
-    return Curve(epsilons, robust, stable, count, attack.name)
+    return Curve(epsilons[: len(robust)], robust, stable, count, attack.name)

@@ -127,5 +127,5 @@ def _draw(path: Path, result: dict[str, Any]) -> None:
     }
     stability_curve(
         path, curve['epsilons'], lines, bands, epsilon=result['epsilon'], norm=result['norm'],
-        mark='ε', points={name: result[name] for name in lines if name in result},
+        mark='ε', points={name: result[name] for name in list(lines)[1:] if name in result},
     )  # fmt: skip

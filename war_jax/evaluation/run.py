@@ -82,9 +82,12 @@ def run(settings: Settings, workdir: str | Path, command: str | None = None) -> 
     with lock_workdir(workdir), signals() as stop:
         digest = checksum(network.params, images, labels)
         devices = list(mesh.devices.flat)
-        origin = claim_workdir(workdir, about, splits.provenance, digest, command, devices)
+        # What the sentence says of training images behind the semicolon is of no interest here.
+        shown = f'{len(labels):,} of {len(splits.test.labels):,} test images'
+        sentence = f'{splits.provenance.partition(";")[0]}; {shown}.'
+        origin = claim_workdir(workdir, about, sentence, digest, command, devices)
         display.say(
-            f'{network.description}; {splits.name}: {len(labels):,} test images, '
+            f'{network.description}; {splits.name}: {shown}, '
             f'{settings.attack}, {threat.norm} epsilon = {threat.epsilon:.4g}, on {len(devices)} x '
             f'{devices[0].device_kind}'
         )
