@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from war_jax.attacks.losses import cross_entropy, dlr_loss, targeted_dlr_loss
-from war_jax.attacks.machine import Answer, ranked_target, rows
+from war_jax.attacks.machine import Answer, ranked_target, rows, targets_of
 from war_jax.attacks.pgd import climb
 from war_jax.attacks.threat import ThreatModel
 
@@ -58,8 +58,7 @@ class Apgd:
     uses_gradient = True
 
     def num_stages(self, num_classes: int) -> int:
-        targets = min(self.num_targets, num_classes - 1) if self.objective == 'targets' else 1
-        return self.restarts * targets
+        return self.restarts * targets_of(self.objective, self.num_targets, num_classes)
 
     def num_evaluations(self) -> int:
         return self.num_steps + 1

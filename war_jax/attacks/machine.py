@@ -104,8 +104,7 @@ class Ascent:
     uses_gradient = True
 
     def num_stages(self, num_classes: int) -> int:
-        targets = min(self.num_targets, num_classes - 1) if self.objective == 'targets' else 1
-        return self.restarts * targets
+        return self.restarts * targets_of(self.objective, self.num_targets, num_classes)
 
     def num_evaluations(self) -> int:
         return self.num_steps + 1
@@ -136,6 +135,11 @@ class Ascent:
 
     def finished(self, state: AscentState) -> Array:
         return state.step > self.num_steps
+
+
+def targets_of(objective: str, num_targets: int, num_classes: int) -> int:
+    """How many classes an attack goes through, one stage after another."""
+    return min(num_targets, num_classes - 1) if objective == 'targets' else 1
 
 
 def ranked_target(clean_logits: Array, labels: Array, ranks: Array) -> Array:

@@ -7,6 +7,8 @@
 
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -113,21 +115,39 @@ def read_tensors(path: Path) -> Any:
 
     Raises ValueError for a file that cannot be read, and where a library is missing.
     """
+    readers = {'.npz': _read_npz, '.safetensors': _read_safetensors}
     try:
-        if path.suffix == '.npz':
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-        if path.suffix == '.safetensors':
-            from safetensors.numpy import load_file  # pyright: ignore[reportMissingImports]
-
-            return load_file(path)
-        import torch  # pyright: ignore[reportMissingImports]
-
-        return torch.load(path, map_location='cpu', weights_only=True)
+        return readers.get(path.suffix, _read_torch)(path)
     except ModuleNotFoundError as error:
         raise ValueError(f"needs {error.name}: pip install 'war-jax[torch]'") from error
-    except Exception as error:  # every library has errors of its own for a broken file
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f'cannot be read: {" ".join(str(error).split())[:300]}') from error
+
+
+def _read_npz(path: Path) -> Any:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError  # pyright: ignore[reportMissingImports]
+    from safetensors.numpy import load_file  # pyright: ignore[reportMissingImports]
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def _read_torch(path: Path) -> Any:
+    from pickle import UnpicklingError  # what PyTorch raises where it refuses to run code
+
+    import torch  # pyright: ignore[reportMissingImports]
+
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except UnpicklingError as error:
+        raise OSError(str(error)) from error
 
 
 def state_dict(contents: Any) -> Mapping[str, Any]:

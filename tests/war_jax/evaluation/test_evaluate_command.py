@@ -227,6 +227,16 @@ def test_a_file_must_come_with_its_threat(run_dir, tmp_path, capsys):
     assert '--norm: must be given' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('content', [b'', b'PK', b'no archive at all'])
+def test_a_broken_file_is_one_line(content, tmp_path, capsys):
+    (tmp_path / 'net.npz').write_bytes(content)
+    arguments = ['evaluate', f'--checkpoint={tmp_path}/net.npz', f'--workdir={tmp_path}/out']
+    assert evaluate.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert f'--checkpoint={tmp_path}/net.npz' in message and message.count('\n') == 1
+    assert os.listdir(tmp_path) == ['net.npz']
+
+
 def test_state_dicts_are_found_inside_of_checkpoints():
     inner = {'module.conv1.weight': np.zeros(1)}
     assert state_dict(inner) is inner
