@@ -121,7 +121,8 @@ def read_tensors(path: Path) -> Any:
     except ModuleNotFoundError as error:
         raise ValueError(f"needs {error.name}: pip install 'war-jax[torch]'") from error
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f'cannot be read: {" ".join(str(error).split())[:300]}') from error
+        reason = f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
+        raise ValueError(f'cannot be read ({reason})') from error
 
 
 def _read_npz(path: Path) -> Any:
