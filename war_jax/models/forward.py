@@ -2,6 +2,7 @@
 
     logits = evaluate(model, variables, images)                    # attack, measures: BN inference
     logits, moments = train(model, variables, images, mask)        # update: BN on batch moments
+    both, moments = train(model, variables, jnp.stack([images, x_adv]), mask)  # each on its own
     batch_stats = update_statistics(batch_stats, [moments], momentum=0.1)
 
 `variables` is {'params': ..., 'batch_stats': ...}. Logits leave here in float32 at least, so that
@@ -27,7 +28,11 @@ def evaluate(model: nn.Module, variables: Variables, images: Array) -> Array:
 def train(
     model: nn.Module, variables: Variables, images: Array, mask: Array
 ) -> tuple[Array, dict[str, Any]]:
-    """(b, h, w, c), mask (b,) -> logits (b, classes) and the batch moments of every norm."""
+    """(b, h, w, c), mask (b,) -> logits (b, classes) and the batch moments of every norm.
+
+    Images (passes, b, h, w, c) are several batches that go through the network together, but do
+    not know of each other: logits (passes, b, classes), and every moment with an axis of passes.
+    """
     logits, changed = model.apply(variables, images, train=True, mask=mask, mutable=['moments'])
     return _at_least_float32(logits), dict(changed['moments'])
 

@@ -12,6 +12,7 @@ There are three stages of (d - 4) / 6 blocks of two convolutions; stage s = 0, 1
 round(16 * 2**s * k) channels.
 """
 
+import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -19,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
+
+from war_jax.models.convolution import convolve, roomy, widen
 
 # The paper's code draws every convolution from N(0, 2 / (kernel area * output channels)) and leaves
 # the dense layer at PyTorch's default, U(-1/sqrt(in), 1/sqrt(in)).
@@ -40,53 +43,77 @@ class BatchNorm(nn.Module):
     (`mean`, and the *unbiased* `var` that PyTorch accumulates); the caller decides in which order
     several passes enter the running statistics (`forward.update_statistics`).
 
+    features: channels, if the input has more; those beyond are zeros and stay zeros.
     axis_name: mesh axis over which the moments are taken; None means this device's examples only.
     """
 
+    features: int | None = None
     epsilon: float = 1e-5
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.dtype('float32')
     param_dtype: jnp.dtype = jnp.dtype('float32')
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
-        shape = (x.shape[-1],)
+    def __call__(
+        self, x: Array, *, train: bool, mask: Array | None = None, passes: int | None = None
+    ) -> Array:
+        """(n, ..., c) -> the same; mask (b,) marks the real examples.
+
+        passes: the input is that many batches of b examples, one behind the other. Each is
+        normalised by its own moments, which have shape (passes, features), or (features,) for None.
+        """
+        shape = (self.features or x.shape[-1],)
         scale = self.param('scale', initializers.ones, shape, self.param_dtype)
         bias = self.param('bias', initializers.zeros, shape, self.param_dtype)
         mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, self.param_dtype).value
         var = self.variable('batch_stats', 'var', jnp.ones, shape, self.param_dtype).value
         if train:
-            mean, var, count = self._moments(x, mask)
-            self.put_variable('moments', 'mean', mean)
-            unbiased = var * (count / jnp.maximum(count - 1, 1))
-            self.put_variable('moments', 'var', unbiased)
+            mean, var, unbiased = self._moments(x, mask, passes or 1)
+            self.put_variable('moments', 'mean', mean if passes else mean[0])
+            self.put_variable('moments', 'var', unbiased if passes else unbiased[0])
+            scale, bias = scale[None], bias[None]
         gain = scale * jax.lax.rsqrt(var + self.epsilon)
         shift = bias - mean * gain
-        along_channels = (1,) * (x.ndim - 1) + shape
-        gain, shift = gain.reshape(along_channels), shift.reshape(along_channels)
-        return x * gain.astype(self.dtype) + shift.astype(self.dtype)
+        return x * self._along(gain, x) + self._along(shift, x)
 
-    def _moments(self, x: Array, mask: Array | None) -> tuple[Array, Array, Array]:
-        """Mean and biased variance per channel over unmasked examples, and how many values."""
+    def _moments(self, x: Array, mask: Array | None, passes: int) -> tuple[Array, Array, Array]:
+        """(n, ..., c) -> (passes, features): mean, biased and unbiased variance of each channel
+        over the unmasked examples of each batch."""
         x = x.astype(self.param_dtype)  # bfloat16 sums over a batch would lose the small terms
-        axes = tuple(range(x.ndim - 1))
-        positions = x.size // (x.shape[0] * x.shape[-1])
-        weight = jnp.ones(x.shape[0], x.dtype) if mask is None else mask.astype(x.dtype)
+        x = x[..., : self.features]
+        batch = x.shape[0] // passes
+        real = jnp.ones(batch, bool) if mask is None else mask
         if self.axis_name is None:
             # A device may hold nothing but padding. That counts nowhere, but has to stay finite: a
             # variance of 0 would amplify from layer to layer, and 0 * inf is not a number.
-            weight = jnp.where(weight.any(), weight, 1)
-        weight = weight.reshape((-1,) + (1,) * (x.ndim - 1))
+            real = real | ~real.any()
 
         def total(values: Array) -> Array:
             return values if self.axis_name is None else jax.lax.psum(values, self.axis_name)
 
-        count = jnp.maximum(total(jnp.sum(weight)) * positions, 1)
-        mean = total(jnp.sum(x * weight, axes)) / count
-        centred = x - mean.reshape((1,) * (x.ndim - 1) + mean.shape)
-        # Two passes: E[x^2] - E[x]^2 cancels where a channel's mean is far from 0.
-        var = total(jnp.sum(jnp.square(centred) * weight, axes)) / count
-        return mean, var, count
+        def mean_of(values: Array) -> Array:
+            by_example = jnp.sum(values, tuple(range(1, x.ndim - 1)))
+            by_example = by_example.reshape(passes, batch, x.shape[-1])
+            return total(jnp.sum(jnp.where(real[:, None], by_example, 0), 1)) / count
+
+        positions = math.prod(x.shape[1:-1])
+        count = jnp.maximum(total(jnp.sum(real.astype(x.dtype))) * positions, 1)
+        mean = mean_of(x)
+        # Two sweeps: E[x^2] - E[x]^2 cancels where a channel's mean is far from 0.
+        var = mean_of(jnp.square(x - self._along(mean, x)))
+        return mean, var, var * (count / jnp.maximum(count - 1, 1))
+
+    def _along(self, values: Array, x: Array) -> Array:
+        """(features,), or (passes, features) for the examples of each batch: to meet x."""
+        values = widen(values.astype(x.dtype), x.shape[-1])
+        if values.ndim == 1:
+            return values.reshape((1,) * (x.ndim - 1) + values.shape)
+        if self.axis_name is not None:
+            # Here, so that its gradient is summed over the devices once for each pass.
+            values = jax.lax.pcast(values, self.axis_name, to='varying')
+        # An array of x's shape cut into passes would cost more: XLA's loops over it would divide.
+        each = jnp.repeat(values, x.shape[0] // len(values), 0)
+        return each.reshape(len(each), *[1] * (x.ndim - 2), x.shape[-1])
 
 
 class Block(nn.Module):
@@ -99,39 +126,48 @@ class Block(nn.Module):
     param_dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, mask: Array | None) -> Array:
-        def norm(name: str) -> BatchNorm:
-            return BatchNorm(
-                axis_name=self.axis_name, dtype=self.dtype, param_dtype=self.param_dtype, name=name
-            )
+    def __call__(self, x: Array, *, train: bool, mask: Array | None, passes: int | None) -> Array:
+        types = (self.dtype, self.param_dtype)
 
-        active = nn.relu(norm('norm1')(x, train=train, mask=mask))
-        y = conv(self.features, 3, self.stride, self.dtype, self.param_dtype, 'conv1')(active)
-        y = nn.relu(norm('norm2')(y, train=train, mask=mask))
-        y = conv(self.features, 3, 1, self.dtype, self.param_dtype, 'conv2')(y)
+        def activate(x: Array, features: int, name: str) -> Array:
+            norm = BatchNorm(features, 1e-5, self.axis_name, *types, name=name)
+            return nn.relu(norm(x, train=train, mask=mask, passes=passes))
+
+        active = activate(x, x.shape[-1], 'norm1')
+        # Nobody sees what is between the two convolutions, so there may be zeros, too.
+        between = Convolution(self.features, 3, self.stride, *types, name='conv1')(
+            active, roomy(self.features)
+        )
+        y = activate(between, self.features, 'norm2')
+        y = Convolution(self.features, 3, 1, *types, name='conv2')(y, in_features=self.features)
         if x.shape[-1] != self.features:
             # As in TRADES' code, the projection starts from the activated input.
-            types = (self.dtype, self.param_dtype)
-            x = conv(self.features, 1, self.stride, *types, 'shortcut')(active)
+            x = Convolution(self.features, 1, self.stride, *types, name='shortcut')(active)
         elif self.stride != 1:
             x = x[:, :: self.stride, :: self.stride]
         return x + y
 
 
-def conv(features: int, size: int, stride: int, dtype, param_dtype, name: str) -> nn.Conv:
+class Convolution(nn.Module):
     """A square convolution without bias, padded by (size - 1) / 2 on every side as in PyTorch."""
-    pad = (size - 1) // 2
-    return nn.Conv(
-        features,
-        (size, size),
-        strides=(stride, stride),
-        padding=((pad, pad), (pad, pad)),
-        use_bias=False,
-        kernel_init=conv_init,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        name=name,
-    )
+
+    features: int
+    size: int
+    stride: int
+    dtype: jnp.dtype
+    param_dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, width: int = 0, in_features: int = 0) -> Array:
+        """(b, h, w, c) -> (b, h', w', features).
+
+        width: channels to return, if more than `features`; zeros. in_features: channels of the
+        input, if it has more, which are zeros.
+        """
+        shape = (self.size, self.size, in_features or x.shape[-1], self.features)
+        kernel = self.param('kernel', conv_init, shape, self.param_dtype).astype(self.dtype)
+        kernel = widen(widen(kernel, x.shape[-1], -2), width or self.features)
+        return convolve(x.astype(self.dtype), kernel, self.stride)
 
 
 class WideResNet(nn.Module):
@@ -156,28 +192,30 @@ class WideResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool, mask: Array | None = None) -> Array:
-        """(b, h, w, c) in [0, 1] -> (b, num_classes) logits; mask (b,) marks the real examples."""
+        """(..., b, h, w, c) in [0, 1] -> (..., b, num_classes) logits.
+
+        mask (b,) marks the real examples. Several batches may go through together, (passes, b, h,
+        w, c); each has batch statistics of its own.
+        """
         if self.depth < 10 or (self.depth - 4) % 6:
             raise ValueError(f'depth = {self.depth}: (depth - 4) must be a positive multiple of 6')
+        passes = images.shape[0] if images.ndim == 5 else None
+        how = {'train': train, 'mask': mask, 'passes': passes}
         types = (self.dtype, self.param_dtype)
         # The first convolution keeps full precision: rounded to bfloat16, an image moves by up to
         # 0.002, and a perturbation of 8/255 arrives with errors of a tenth of itself.
-        stem = conv(self.stem_channels, 3, 1, self.param_dtype, self.param_dtype, 'stem')
-        x = stem(images.astype(self.param_dtype)).astype(self.dtype)
+        stem = Convolution(
+            self.stem_channels, 3, 1, self.param_dtype, self.param_dtype, name='stem'
+        )
+        x = stem(images.reshape(-1, *images.shape[-3:])).astype(self.dtype)
+        num_blocks = (self.depth - 4) // 6
         for s, features in enumerate(stage_widths(self.widen_factor)):
             stage = Stage(
-                (self.depth - 4) // 6,
-                features,
-                self.strides[s],
-                self.axis_name,
-                *types,
-                name=f'stage{s + 1}',
+                num_blocks, features, self.strides[s], self.axis_name, *types, name=f'stage{s + 1}'
             )
-            x = stage(x, train=train, mask=mask)
-        norm = BatchNorm(
-            axis_name=self.axis_name, dtype=self.dtype, param_dtype=self.param_dtype, name='norm'
-        )
-        x = nn.relu(norm(x, train=train, mask=mask)).mean((1, 2))
+            x = stage(x, **how)
+        norm = BatchNorm(None, 1e-5, self.axis_name, *types, name='norm')
+        x = nn.relu(norm(x, **how)).mean((1, 2))
         head = nn.Dense(
             self.num_classes,
             kernel_init=dense_init,
@@ -185,7 +223,7 @@ class WideResNet(nn.Module):
             param_dtype=self.param_dtype,
             name='head',
         )
-        return head(x)
+        return head(x).reshape(*images.shape[:-3], self.num_classes)
 
 
 class Stage(nn.Module):
@@ -199,7 +237,7 @@ class Stage(nn.Module):
     param_dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, mask: Array | None) -> Array:
+    def __call__(self, x: Array, *, train: bool, mask: Array | None, passes: int | None) -> Array:
         for i in range(self.num_blocks):
             block = Block(
                 self.features,
@@ -209,5 +247,5 @@ class Stage(nn.Module):
                 self.param_dtype,
                 name=f'block{i}',
             )
-            x = block(x, train=train, mask=mask)
+            x = block(x, train=train, mask=mask, passes=passes)
         return x

@@ -183,9 +183,7 @@ def numpy_attack(gradient_of, x, norm: str, budget: Budget) -> AttackTrace:
 
 
 @pytest.mark.parametrize('norm', NORMS)
-@pytest.mark.parametrize('backend, unroll', [('cpu', 7), ('gpu', 1)])
-def test_rolled_and_unrolled_attack_against_numpy(norm, backend, unroll, monkeypatch):
-    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+def test_attack_against_numpy(norm):
     loss_fn, numpy_loss_and_gradient = softmax_regression(seed=4)
     x = np.random.default_rng(5).uniform(0, 1, (3, *SHAPE))
     threat, budget = ThreatModel(norm, EPSILON), dataclasses.replace(STAND, num_steps=7)
@@ -194,8 +192,6 @@ def test_rolled_and_unrolled_attack_against_numpy(norm, backend, unroll, monkeyp
         def attack(x):
             return attack_trace(keys(3), loss_fn, x, threat, budget)
 
-        loops = [e for e in jax.make_jaxpr(attack)(x).eqns if e.primitive.name == 'scan']
-        assert [loop.params['unroll'] for loop in loops] == [unroll]
         actual = jax.jit(attack)(x)
     desired = numpy_attack(numpy_loss_and_gradient, x, norm, budget)
     for field in AttackTrace._fields:

@@ -1,5 +1,8 @@
 """Oracles: a network of one line with known answers, the recursion by hand, and types."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -53,6 +56,16 @@ def test_logits_leave_in_float32_at_least(computed, returned):
         assert forward.train(model, VARIABLES, IMAGES, mask)[0].dtype == returned
 
 
+def equations(program: Any) -> Iterator[Any]:
+    """Those of a closed program in their order, calls replaced by what they call."""
+    for equation in program.eqns:
+        called = equation.params.get('call_jaxpr', equation.params.get('jaxpr'))
+        if called is None:
+            yield equation
+        else:
+            yield from equations(called)
+
+
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_around_it():
     """Oracle: the types in the traced program, and float32 logits to bfloat16's three digits."""
     fields = {'depth': 10, 'widen_factor': 0.25, 'num_classes': 5, 'strides': (1, 2, 1)}
@@ -64,7 +77,9 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_around_it():
 
     program = jax.make_jaxpr(lambda x: forward.train(model, variables, x, mask))(x)
     products = ('conv_general_dilated', 'dot_general')
-    types = [e.outvars[0].aval.dtype for e in program.eqns if e.primitive.name in products]
+    types = [
+        e.outvars[0].aval.dtype for e in equations(program) if e.primitive.name in products
+    ]
     # The first convolution sees the image, which bfloat16 would move by as much as an attack.
     assert types[0] == jnp.dtype('float32')
     assert len(types) == 11 and set(types[1:]) == {jnp.dtype('bfloat16')}
