@@ -16,10 +16,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import torch
+from jax.sharding import PartitionSpec as P
 from torch.nn import functional
 
 from benchmarks.flops import Convolution
+from war_jax.mesh import AXIS, make_mesh, replicate, shard
 
 MATRIX_SIZE = 2048
 BATCH = 64
@@ -54,16 +57,20 @@ def _jax_matmul() -> Callable[[], object]:
 def _jax_convolution() -> Callable[[], object]:
     image_shape = (BATCH, LARGE.input_size, LARGE.input_size, LARGE.in_channels)
     kernel_shape = (LARGE.kernel, LARGE.kernel, LARGE.in_channels, LARGE.out_channels)
-    images = jax.random.normal(jax.random.key(0), image_shape, jnp.float32)
+    images = np.asarray(jax.random.normal(jax.random.key(0), image_shape, jnp.float32))
     kernel = jax.random.normal(jax.random.key(1), kernel_shape, jnp.float32)
 
-    @jax.jit
     def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
         return jax.lax.conv_general_dilated(
             images, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
         )
 
-    return lambda: convolve(images, kernel).block_until_ready()
+    # A CPU device convolves on one core, so each gets its share of the images, as in training.
+    mesh = make_mesh()
+    specs = {'in_specs': (P(AXIS), P()), 'out_specs': P(AXIS)}
+    program = jax.jit(jax.shard_map(convolve, mesh=mesh, **specs))
+    (images,), kernel = shard(mesh, (images,)), replicate(mesh, kernel)
+    return lambda: program(images, kernel).block_until_ready()
 
 
 def _torch_matmul() -> Callable[[], object]:

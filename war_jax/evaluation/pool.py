@@ -28,6 +28,7 @@ from jax.sharding import PartitionSpec as P
 
 from war_jax.attacks.machine import Answer, Attack, Classifier, rows
 from war_jax.mesh import AXIS, fetch, replicate, shard
+from war_jax.models.parts import by_parts
 
 UNBROKEN = np.iinfo(np.int32).max
 TOLERANCE = 1e-6  # of a perturbation's length: rounding of x + delta - x
@@ -124,29 +125,33 @@ def make_programs(attack: Attack, classify: Classifier, mesh: Mesh) -> Programs:
         return entering if slots is None else rows(is_new, entering, slots)
 
     def step(params: Any, epsilon: Array, slots: Slots) -> tuple[Slots, Seen, Array]:
-        x, labels, keys, state = slots
         machine = at(epsilon)
 
-        def total(point: Array) -> tuple[Array, tuple[Array, Array]]:
-            logits = classify(params, point)
-            losses = machine.loss(state, logits, labels)
-            return jnp.sum(losses), (logits, losses)
+        def of_part(slots: Slots) -> tuple[Slots, Seen, Array]:
+            x, labels, keys, state = slots
 
-        if attack.uses_gradient:
-            gradient, (logits, losses) = jax.grad(total, has_aux=True)(state.point)
-        else:
-            gradient, (_, (logits, losses)) = jnp.zeros_like(x), total(state.point)
-        pixels = tuple(range(1, x.ndim))
-        inside = machine.threat.length(state.point - x) <= epsilon + TOLERANCE
-        wrong = (logits.argmax(-1) != labels) & jnp.all(jnp.isfinite(logits), -1)
-        after = machine.observe(state, keys, x, labels, Answer(logits, losses, gradient))
-        seen = Seen(
-            broken=wrong & inside & machine.counts(state),
-            finished=machine.finished(after),
-            no_gradient=jnp.all(gradient == 0, pixels) & attack.uses_gradient,
-            not_finite=~(jnp.isfinite(logits).all(-1) & jnp.isfinite(gradient).all(pixels)),
-        )
-        return slots._replace(state=after), seen, state.point
+            def total(point: Array) -> tuple[Array, tuple[Array, Array]]:
+                logits = classify(params, point)
+                losses = machine.loss(state, logits, labels)
+                return jnp.sum(losses), (logits, losses)
+
+            if attack.uses_gradient:
+                gradient, (logits, losses) = jax.grad(total, has_aux=True)(state.point)
+            else:
+                gradient, (_, (logits, losses)) = jnp.zeros_like(x), total(state.point)
+            pixels = tuple(range(1, x.ndim))
+            inside = machine.threat.length(state.point - x) <= epsilon + TOLERANCE
+            wrong = (logits.argmax(-1) != labels) & jnp.all(jnp.isfinite(logits), -1)
+            after = machine.observe(state, keys, x, labels, Answer(logits, losses, gradient))
+            seen = Seen(
+                broken=wrong & inside & machine.counts(state),
+                finished=machine.finished(after),
+                no_gradient=jnp.all(gradient == 0, pixels) & attack.uses_gradient,
+                not_finite=~(jnp.isfinite(logits).all(-1) & jnp.isfinite(gradient).all(pixels)),
+            )
+            return slots._replace(state=after), seen, state.point
+
+        return by_parts(of_part, slots)
 
     split, whole = P(AXIS), P()
     step = jax.shard_map(

@@ -28,6 +28,7 @@ from war_jax.data.batches import Batch, Plan
 from war_jax.data.device import DeviceData, as_unit_interval
 from war_jax.mesh import AXIS, fetch
 from war_jax.models import forward
+from war_jax.models.parts import by_parts
 
 AttackLoss = Literal['ce', 'cw', 'kl']
 LOSSES: tuple[AttackLoss, ...] = ('ce', 'cw', 'kl')
@@ -80,29 +81,37 @@ def make_attacks(
     def attack(
         variables: forward.Variables, key: Array, batch: Batch, scale: Array, loss: Array
     ) -> Attacked:
-        x = as_unit_interval(batch.images, param_dtype(variables))
-        clean_logits = forward.evaluate(model, variables, x)
+        scaled_threat = ThreatModel(threat.norm, threat.epsilon * scale)
+        scaled_budget = Budget(
+            budget.num_steps, budget.step_size * scale, budget.init, budget.init_scale
+        )
 
-        def attack_loss(z: Array) -> Array:
+        def predict(z: Array) -> Array:
+            return forward.evaluate(model, variables, z)
+
+        def attacked(batch: Batch) -> Attacked:
+            x = as_unit_interval(batch.images, param_dtype(variables))
+            clean_logits = predict(x)
             by_loss = {
                 'ce': lambda logits: cross_entropy(logits, batch.labels),
                 'cw': lambda logits: margin_loss(logits, batch.labels),
                 'kl': lambda logits: kl_divergence(clean_logits, logits),
             }
             branches = [by_loss[name] for name in LOSSES]
-            return jax.lax.switch(loss, branches, forward.evaluate(model, variables, z))
 
-        scaled_threat = ThreatModel(threat.norm, threat.epsilon * scale)
-        scaled_budget = Budget(
-            budget.num_steps, budget.step_size * scale, budget.init, budget.init_scale
-        )
-        trace = attack_trace(
-            example_keys(key, batch), attack_loss, x, scaled_threat, scaled_budget
-        )
-        adv_logits = forward.evaluate(model, variables, trace.x_adv)
-        return Attacked(
-            clean_logits.argmax(-1), adv_logits.argmax(-1), trace.max_grad_l1, trace.x_adv
-        )
+            def attack_loss(z: Array) -> Array:
+                return jax.lax.switch(loss, branches, predict(z))
+
+            keys = example_keys(key, batch)
+            trace = attack_trace(keys, attack_loss, x, scaled_threat, scaled_budget)
+            return Attacked(
+                clean_logits.argmax(-1),
+                predict(trace.x_adv).argmax(-1),
+                trace.max_grad_l1,
+                trace.x_adv,
+            )
+
+        return by_parts(attacked, batch)
 
     specs = (P(), P(), P(AXIS), P(), P())
     program = jax.jit(jax.shard_map(attack, mesh=mesh, in_specs=specs, out_specs=P(AXIS)))

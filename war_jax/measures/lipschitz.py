@@ -26,6 +26,7 @@ from war_jax.data.device import DeviceData, as_unit_interval
 from war_jax.measures.accuracy import example_keys, param_dtype
 from war_jax.mesh import AXIS, fetch
 from war_jax.models import forward
+from war_jax.models.parts import by_parts
 
 Ratio = Callable[[forward.Variables, Array, Batch], Array]
 
@@ -41,12 +42,14 @@ def make_lipschitz(
         raise ValueError("init = 'none': the ratio is 0/0 at x; use 'gaussian' or 'uniform'")
 
     def largest_ratio(variables: forward.Variables, key: Array, batch: Batch) -> Array:
-        x = as_unit_interval(batch.images, param_dtype(variables))
-
         def predict(z: Array) -> Array:
             return forward.evaluate(model, variables, z)
 
-        return output_ratio(predict, example_keys(key, batch), x, threat, budget)
+        def of_part(batch: Batch) -> Array:
+            x = as_unit_interval(batch.images, param_dtype(variables))
+            return output_ratio(predict, example_keys(key, batch), x, threat, budget)
+
+        return by_parts(of_part, batch)
 
     return jax.jit(
         jax.shard_map(largest_ratio, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=P(AXIS))

@@ -1,0 +1,153 @@
+"""AutoAttack's whole cascade, ours beside the published code, in seconds.
+
+    git clone https://github.com/fra31/auto-attack
+    python -m benchmarks.cascade --reference=auto-attack --num_examples=500
+
+Both attack the same network on the same digits: the recorded one of tests/fixtures, or, with
+--checkpoint, that of a run on digits. One after the other in one process, on all cores: ours with
+compilation and all, theirs as its authors run it, on the network in PyTorch, channels last.
+Prints both times, their ratio and both robust accuracies, and writes runs/bench/cascade.json.
+"""
+
+# torch and the published code are no part of this project, which linting does without.
+# pyright: reportMissingImports=false
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+try:
+    import torch
+    from torch import Tensor
+    from torch.nn import functional
+except ModuleNotFoundError as error:
+    raise SystemExit("the reference needs PyTorch: pip install -e '.[torch]'") from error
+
+from benchmarks.published_attacks import BATCH_SIZE, SHAPE, Recorded
+from benchmarks.timing import cpu_usage, others_share
+from benchmarks.torch_baseline import use_all_cores
+from war_jax.evaluation.ensemble import Ensemble, make_attacks
+from war_jax.evaluation.network import read_network
+from war_jax.mesh import make_mesh, spread_over_cores
+from war_jax.models.torch_io import to_torch
+from war_jax.records.files import write_json
+
+OUTPUT = Path('runs/bench/cascade.json')
+STRIDES = (1, 2, 1)  # of the networks on digits
+
+
+class TorchNetwork(torch.nn.Module):
+    """The WideResNet of a state dict, in inference mode: (b, c, h, w) -> logits (b, classes)."""
+
+    def __init__(self, state: dict[str, np.ndarray]):
+        super().__init__()
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
+        self.tensors = {
+            name: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
+            for name, t in tensors.items()
+        }
+        self.num_blocks = 1 + max(int(n.split('.')[2]) for n in state if n.startswith('block1'))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._conv(x.contiguous(memory_format=torch.channels_last), 'conv1', 1)
+        for stage, stage_stride in enumerate(STRIDES):
+            for block in range(self.num_blocks):
+                name = f'block{stage + 1}.layer.{block}'
+                stride = stage_stride if block == 0 else 1
+                active = self._norm(x, f'{name}.bn1')
+                y = self._norm(self._conv(active, f'{name}.conv1', stride), f'{name}.bn2')
+                y = self._conv(y, f'{name}.conv2', 1)
+                if f'{name}.convShortcut.weight' in self.tensors:
+                    x = self._conv(active, f'{name}.convShortcut', stride)
+                x = x + y
+        features = self._norm(x, 'bn1').mean((2, 3))
+        return functional.linear(features, self.tensors['fc.weight'], self.tensors['fc.bias'])
+
+    def _conv(self, x: Tensor, name: str, stride: int) -> Tensor:
+        weight = self.tensors[f'{name}.weight']
+        return functional.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        mean, var, weight, bias = (
+            self.tensors[f'{name}.{part}']
+            for part in ('running_mean', 'running_var', 'weight', 'bias')
+        )
+        return functional.relu(functional.batch_norm(x, mean, var, weight, bias), inplace=True)
+
+
+def timed(run: Callable[[], float]) -> tuple[float, float]:
+    """What it returns, and the seconds it took."""
+    start = time.monotonic()
+    return run(), time.monotonic() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser('python -m benchmarks.cascade', description=__doc__)
+    parser.add_argument('--reference', type=Path, required=True, help='a clone of auto-attack')
+    parser.add_argument('--checkpoint', default='', help='of a run on digits')
+    parser.add_argument('--norm', choices=('linf', 'l2'), default='linf')
+    parser.add_argument('--num_examples', type=int, default=500)
+    flags = parser.parse_args()
+    if not (flags.reference / 'autoattack' / 'autoattack.py').is_file():
+        parser.error(f'--reference={flags.reference}: no autoattack/autoattack.py in it')
+    sys.path.insert(0, str(flags.reference))
+    from autoattack import AutoAttack
+
+    use_all_cores()
+    spread_over_cores(BATCH_SIZE)
+    recorded = Recorded()
+    classify, variables = recorded.classify, recorded.variables
+    if flags.checkpoint:
+        network = read_network(flags.checkpoint)
+        classify, variables = network.classify, network.params
+    threat = recorded.threat(flags.norm)
+    epsilon = float(threat.epsilon)
+    images, labels = recorded.images[: flags.num_examples], recorded.labels[: flags.num_examples]
+    theirs = TorchNetwork(to_torch(variables)).eval()
+    x = torch.from_numpy(images.astype(np.float32) / 255).permute(0, 3, 1, 2)
+    y = torch.from_numpy(labels).long()
+
+    def run_ours() -> float:
+        attacks = make_attacks('autoattack', threat, SHAPE)
+        ensemble = Ensemble(
+            classify, variables, images, labels, attacks, epsilon, make_mesh(), BATCH_SIZE,
+            stability=False,
+        )  # fmt: skip
+        ensemble.run()
+        for result in ensemble.results:
+            print(f'ours: {result.name:<9} {result.seconds:6.1f} s, {result.steps} steps')
+        return float(ensemble.robust.mean())
+
+    def run_theirs() -> float:
+        norm = {'linf': 'Linf', 'l2': 'L2'}[flags.norm]
+        attack = AutoAttack(theirs, norm=norm, eps=epsilon, seed=0, verbose=False, device='cpu')
+        broken = attack.run_standard_evaluation(x, y, bs=BATCH_SIZE)
+        with torch.no_grad():
+            return float((theirs(broken).argmax(1) == y).float().mean())
+
+    before = cpu_usage()
+    ours, seconds = timed(run_ours)
+    published, published_seconds = timed(run_theirs)
+    result: dict[str, Any] = {
+        'network': flags.checkpoint or 'recorded',
+        'norm': flags.norm,
+        'num_examples': len(labels),
+        'seconds': seconds,
+        'published_seconds': published_seconds,
+        'ratio': published_seconds / seconds,
+        'robust_accuracy': ours,
+        'published_robust_accuracy': published,
+        'others_share': others_share(before, cpu_usage()),
+    }
+    write_json(OUTPUT, result)
+    for name, value in result.items():
+        print(f'{name:<26} {value:.4g}' if isinstance(value, float) else f'{name:<26} {value}')
+
+
+if __name__ == '__main__':
+    main()
