@@ -16,7 +16,6 @@ stopped by SIGINT and SIGTERM, with checkpoints. On CPU, every core becomes a JA
 """
 
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -24,9 +23,8 @@ from absl import flags
 
 from war_jax import command_line
 from war_jax.config import ConfigError
+from war_jax.program import Program
 from war_jax.study.settings import Settings, resolve_study
-
-PROGRAM = 'war_jax.study'
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -41,44 +39,21 @@ def define_flags(values: flags.FlagValues) -> None:
     )
 
 
-def main(argv: list[str]) -> int:
-    try:
-        return run(argv)
-    except KeyboardInterrupt:  # while modules or data are loaded; later, the study handles it
-        return command_line.fail(PROGRAM, 'interrupted', 130)
+def read(values: flags.FlagValues) -> tuple[Settings, Path, tuple[int, int]]:
+    """Settings, workdir and shard. Raises ConfigError."""
+    workdir = Path(command_line.check_workdir(values.workdir))
+    return resolve_study(values.config), workdir, read_shard(values.shard)
 
 
-def run(argv: list[str]) -> int:
-    """Returns the exit code. Raises KeyboardInterrupt."""
-    if {'-h', '--help', '--helpfull'} & set(argv):
-        print(command_line.usage(__doc__ or '', define_flags))
-        return 0
-    try:
-        values = command_line.parse(argv, define_flags)
-        settings = resolve_study(values.config)
-        workdir = Path(command_line.check_workdir(values.workdir))
-        shard = read_shard(values.shard)
-    except ConfigError as error:
-        return command_line.fail(PROGRAM, error, 2)
-    return study(settings, workdir, shard, shlex.join(['python', '-m', 'war_jax.study', *argv[1:]]))
-
-
-def study(settings: Settings, workdir: Path, shard: tuple[int, int], command: str) -> int:
-    # Only now, since JAX takes seconds to import and a typo should be told at once.
-    from war_jax.data.sources import DataError
+def work(settings: tuple[Settings, Path, tuple[int, int]], command: str) -> int:
     from war_jax.mesh import spread_over_cores
-    from war_jax.report.run_files import ReportError
     from war_jax.study.runner import run_study
 
-    base = settings.base
+    study, workdir, shard = settings
+    base = study.base
     shared = (base.optimizer.batch_size, base.evaluation.batch_size)
-    spread_over_cores(*(shared if settings.study.devices_per_run > 1 else ()))
-    try:
-        return run_study(settings, workdir, shard, command)
-    except (ConfigError, DataError) as error:
-        return command_line.fail(PROGRAM, error, 2)
-    except (ReportError, OSError) as error:  # OSError: a full disk, permissions
-        return command_line.fail(PROGRAM, error, 1)
+    spread_over_cores(*(shared if study.study.devices_per_run > 1 else ()))
+    return run_study(study, workdir, shard, command)
 
 
 def read_shard(text: str) -> tuple[int, int]:
@@ -89,6 +64,8 @@ def read_shard(text: str) -> tuple[int, int]:
         raise ConfigError(f'--shard={text}: must be i/n with i from 0 to n - 1; nearest: 0/1')
     return shard[0], shard[1]
 
+
+main = Program('war_jax.study', __doc__ or '', define_flags, read, work)
 
 if __name__ == '__main__':
     sys.exit(main(sys.argv))

@@ -24,6 +24,7 @@ from war_jax.data.batches import Plan, eval_plan, train_plan
 from war_jax.data.device import DeviceData
 from war_jax.data.sources import Splits, balanced_subset
 from war_jax.measures import evaluation
+from war_jax.processes import is_first
 from war_jax.records.console import Display, describe
 from war_jax.records.files import write_npz
 from war_jax.records.interrupt import Interrupted, Stop
@@ -45,6 +46,8 @@ _EVALUATION_STREAM = 2**31 - 1  # folded into the seed's key: no training step h
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message is one line that says where and what to do."""
+
+    exit_code = 1
 
 
 class Run:
@@ -122,7 +125,7 @@ class Run:
                     settle(0)
                     progress = self.validate(state, step, progress, log)
                     meter.pause()
-                if self.is_checkpoint(step) or self.stop.signum:
+                if self.is_checkpoint(step) or self.stop.poll(ahead=_IN_FLIGHT):
                     settle(0)  # no state is written before its loss is known to be finite
                     progress = dataclasses.replace(
                         progress, sums=meter.sums, seconds=self.seconds()
@@ -200,7 +203,7 @@ class Run:
 
     def probe(self, state: TrainState, step: int) -> None:
         """Keep the network that is being trained, if this step is one of the chosen ones."""
-        if self.is_probe(step):
+        if self.is_probe(step) and is_first():
             write_probe(self.workdir, step, state.variables)
 
     def validate(self, state: TrainState, step: int, progress: Progress, log: Logbook) -> Progress:
@@ -216,7 +219,7 @@ class Run:
 
             def on_batch() -> None:
                 bar.update()
-                if self.stop.signum:
+                if self.stop.poll():
                     raise Interrupted
 
             try:
@@ -257,7 +260,9 @@ class Run:
                 self.leave_if_told(int(state.step))
 
             measured = evaluation.test(*common, test_plan, on_batch)
-        write_npz(self.workdir / 'examples.npz', evaluation.adversarial_examples(*common, plan))
+        examples = evaluation.adversarial_examples(*common, plan)
+        if is_first():
+            write_npz(self.workdir / 'examples.npz', examples)
         rule = parts.rule
         recent = recent_risks(state.war, float(rule.decay), int(state.step))
         natural, robust = (float(risk) for risk in recent)
@@ -291,6 +296,6 @@ class Run:
         return Plan(chosen[plan.indices], plan.mask)
 
     def leave_if_told(self, step: int) -> None:
-        if self.stop.signum:
+        if signum := self.stop.poll():
             self.display.say(f'Stopped after step {step} with a checkpoint; run it again to go on.')
-            raise SystemExit(128 + self.stop.signum)
+            raise SystemExit(128 + signum)
