@@ -33,7 +33,7 @@ from war_jax.records.meter import Meter
 from war_jax.records.probes import write_probe
 from war_jax.records.provenance import session
 from war_jax.training.build import Parts, extra_per_batch
-from war_jax.training.checkpoint import Checkpoints, Progress
+from war_jax.training.checkpoint import Checkpoints, Progress, UnreadableError
 from war_jax.training.state import TrainState
 from war_jax.training.step import Metrics
 from war_jax.training.war import WarState, recent_risks
@@ -56,7 +56,9 @@ class Run:
     def __init__(self, parts: Parts, splits: Splits, workdir: Path, stop: Stop, display: Display):
         self.parts, self.config, self.splits = parts, parts.config, splits
         self.workdir, self.stop, self.display = workdir, stop, display
-        self.checkpoints = Checkpoints(workdir / 'checkpoints', self.config.checkpoint.keep)
+        self.checkpoints = Checkpoints(
+            workdir / 'checkpoints', self.config.checkpoint.keep, display.say
+        )
         seed_key = jax.random.key(self.config.seed)
         self.evaluation_key = jax.random.fold_in(seed_key, _EVALUATION_STREAM)
         self.started = time.perf_counter()
@@ -244,7 +246,7 @@ class Run:
         config, parts, settings = self.config, self.parts, self.config.evaluation
         try:
             variables = self.checkpoints.restore_best(progress.best_step, like=state.evaluated)
-        except FileNotFoundError as error:
+        except UnreadableError as error:
             raise TrainingError(f'the best network is gone: {error}; use a new workdir') from error
         plan = self.plan('test', settings.test_examples)
         # The curve's examples are among those behind the headline numbers.
