@@ -107,9 +107,10 @@ class Job:
 def relay(number: int, process: subprocess.Popen) -> None:
     """Each line of its output behind its number."""
     assert process.stdout is not None
-    for line in process.stdout:
-        sys.stdout.write(f'[{number}] {line.decode(errors="replace")}')
-        sys.stdout.flush()
+    with process.stdout:
+        for line in process.stdout:
+            sys.stdout.write(f'[{number}] {line.decode(errors="replace")}')
+            sys.stdout.flush()
 
 
 def free_port() -> int:

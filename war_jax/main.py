@@ -41,7 +41,8 @@ def work(settings: tuple[Config, str], command: str) -> int:
 
     config, workdir = settings
     if config.batch_norm.statistics == 'global':  # else the number of devices changes the result
-        spread_over_cores(config.optimizer.batch_size, config.evaluation.batch_size)
+        part = config.optimizer.batch_size // config.optimizer.accumulation
+        spread_over_cores(part, config.evaluation.batch_size)
     train(config, workdir, command)
     return 0
 

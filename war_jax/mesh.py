@@ -84,12 +84,18 @@ def shard(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(place, tree)
 
 
-def check_divisible(mesh: Mesh, key: str, batch_size: int) -> None:
-    """Raises ConfigError unless every device gets the same number of rows of a batch."""
-    if batch_size % mesh.size:
-        lower = batch_size // mesh.size * mesh.size
-        nearest = [size for size in (lower, lower + mesh.size) if size]
+def check_divisible(mesh: Mesh, key: str, batch_size: int, parts: int = 1) -> None:
+    """Raises ConfigError unless every device gets the same number of rows of a batch.
+
+    parts: so many that each device works on one after the other (optimizer.accumulation).
+    """
+    unit = mesh.size * parts
+    if batch_size % unit:
+        lower = batch_size // unit * unit
+        nearest = [size for size in (lower, lower + unit) if size]
         rule = f'must be a multiple of the number of devices, {mesh.size}'
+        if parts > 1:
+            rule += f', times optimizer.accumulation = {parts}'
         raise refusal(key, batch_size, rule, ' or '.join(map(str, nearest)))
 
 

@@ -30,7 +30,9 @@ VARIABLE = 'WAR_JAX_PROCESS'
 LOST = 75  # exit code, EX_TEMPFAIL: another process is gone; start all of them again
 # What a cluster puts into the environment of a process that is one of several.
 _SIGNS = ('OMPI_MCA_orte_hnp_uri', 'MEGASCALE_COORDINATOR_ADDRESS', 'TPU_WORKER_HOSTNAMES')
-_HEARTBEAT_TIMEOUT = 60  # seconds without a sign of life, after which a process counts as lost
+# Seconds without a sign of life, after which a process counts as lost. Most losses are noticed at
+# once, by a connection that is closed; this is for machines that hang.
+_PATIENCE = int(os.environ.get('WAR_JAX_PATIENCE', '100'))
 
 Value = TypeVar('Value')
 
@@ -60,7 +62,7 @@ def join(process: str) -> None:
         return
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     try:
-        jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT)
+        jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=_PATIENCE)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f'--process={process}: the processes of this job do not find each other ({error}); '

@@ -48,7 +48,8 @@ def train(config: Config, workdir: str | Path, command: str | None = None) -> di
     splits = load(config.data)
     reference = read_checked(config, splits)
     mesh = make_mesh()
-    check_divisible(mesh, 'optimizer.batch_size', config.optimizer.batch_size)
+    optimizer = config.optimizer
+    check_divisible(mesh, 'optimizer.batch_size', optimizer.batch_size, optimizer.accumulation)
     check_divisible(mesh, 'evaluation.batch_size', config.evaluation.batch_size)
     display = Display()
     with precision(config), signals() as stop:

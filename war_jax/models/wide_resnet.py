@@ -143,6 +143,7 @@ class WideResNet(nn.Module):
     strides: of the three stages; (1, 2, 2) in the papers.
     axis_name: mesh axis of the training-mode batch statistics, None for per-device statistics.
     dtype, param_dtype: of the computation, and of parameters and statistics.
+    remat: in training mode, keep no more than the inputs of blocks for the gradient.
     """
 
     depth: int
@@ -153,6 +154,7 @@ class WideResNet(nn.Module):
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.dtype('float32')
     param_dtype: jnp.dtype = jnp.dtype('float32')
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool, mask: Array | None = None) -> Array:
@@ -171,6 +173,7 @@ class WideResNet(nn.Module):
                 self.strides[s],
                 self.axis_name,
                 *types,
+                self.remat,
                 name=f'stage{s + 1}',
             )
             x = stage(x, train=train, mask=mask)
@@ -197,9 +200,15 @@ class Stage(nn.Module):
     axis_name: str | None
     dtype: jnp.dtype
     param_dtype: jnp.dtype
+    remat: bool
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, mask: Array | None) -> Array:
+        def apply(block: Block, x: Array, mask: Array | None) -> Array:
+            return block(x, train=train, mask=mask)
+
+        if self.remat and train:
+            apply = nn.remat(apply)
         for i in range(self.num_blocks):
             block = Block(
                 self.features,
@@ -209,5 +218,5 @@ class Stage(nn.Module):
                 self.param_dtype,
                 name=f'block{i}',
             )
-            x = block(x, train=train, mask=mask)
+            x = apply(block, x, mask)
         return x

@@ -51,7 +51,8 @@ def work(settings: tuple[Settings, Path, tuple[int, int]], command: str) -> int:
 
     study, workdir, shard = settings
     base = study.base
-    shared = (base.optimizer.batch_size, base.evaluation.batch_size)
+    part = base.optimizer.batch_size // base.optimizer.accumulation
+    shared = (part, base.evaluation.batch_size)
     spread_over_cores(*(shared if study.study.devices_per_run > 1 else ()))
     return run_study(study, workdir, shard, command)
 

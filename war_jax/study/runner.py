@@ -50,7 +50,8 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
     splits = load(base.data)
     groups = device_groups(settings.study.devices_per_run)
     mesh = make_mesh(groups[0])
-    check_divisible(mesh, 'optimizer.batch_size', base.optimizer.batch_size)
+    optimizer = base.optimizer
+    check_divisible(mesh, 'optimizer.batch_size', optimizer.batch_size, optimizer.accumulation)
     check_divisible(mesh, 'evaluation.batch_size', base.evaluation.batch_size)
     config = to_dict(base)
     about = claim_workdir(
