@@ -32,6 +32,7 @@ from war_jax.records.logbook import Logbook
 from war_jax.records.meter import Meter
 from war_jax.records.probes import write_probe
 from war_jax.records.provenance import session
+from war_jax.training import memory
 from war_jax.training.build import Parts, extra_per_batch
 from war_jax.training.checkpoint import Checkpoints, Progress, UnreadableError
 from war_jax.training.state import TrainState
@@ -106,6 +107,8 @@ class Run:
         if self.is_validation(step) and progress.validated_step < step:
             progress = self.validate(state, step, progress, log)  # it was interrupted
             self.leave_if_told(step)  # interrupted again: this state is on disk already
+        if step < parts.total_steps:
+            self.compile_step(state, data)
         with self.display.bar('train', parts.total_steps, initial=step) as bar:
             for indices, mask in self.batches(step):
                 state, metrics = parts.step(state, key, rule, data.batch(indices, mask))
@@ -135,6 +138,15 @@ class Run:
                     self.checkpoints.save(state, progress)
                     self.leave_if_told(step)
         return state, progress
+
+    def compile_step(self, state: TrainState, data: DeviceData) -> None:
+        """Says what memory it takes, before: an estimate, should it not fit; and after."""
+        parts, batch_size = self.parts, self.config.optimizer.batch_size
+        self.display.say(memory.describe_estimate(parts, self.splits))
+        batch = data.batch(np.zeros(batch_size, np.int32), np.ones(batch_size, bool))
+        # The first step takes what is compiled here out of JAX's cache.
+        compiled = parts.step.lower(state, parts.key, parts.rule, batch).compile()
+        self.display.say(memory.describe_plan(compiled))
 
     def batches(self, step: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(indices, mask) of every step after the first `step` ones, until the last epoch's end."""
