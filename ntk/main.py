@@ -9,8 +9,9 @@ war_jax.main, or along all runs of a study, that was made with --config.ntk.ever
 go to RUN/ntk unless a --workdir is given. The same command again makes what is missing and draws
 the report again; each config file says what its keys mean.
 
-Exit codes: 0 done, 1 measuring or writing failed, 2 refused (one line on stderr says why), 130 and
-143 stopped by SIGINT and SIGTERM, with everything finished so far kept.
+Exit codes: 0 done, 1 measuring or writing failed, 2 refused (one line on stderr says why), 75
+another process of the job was lost, 130 and 143 stopped by SIGINT and SIGTERM, with everything
+finished so far kept. Several processes of one job (launch/) share the work out.
 """
 
 import os

@@ -8,8 +8,8 @@
 --checkpoint is the folder of a run of war_jax.main, or a WideResNet of PyTorch's in a .pt, .pth,
 .safetensors or .npz file. The same command again continues an evaluation that was stopped. Results
 go to evaluation.json, evaluation.md, examples.npz and figures/ in the workdir. Exit codes: 0 done,
-1 writing failed, 2 refused (one line on stderr says why), 130 and 143 stopped by SIGINT and
-SIGTERM, with everything found so far kept.
+1 writing failed, 2 refused (one line on stderr says why), 75 another process of the job was lost,
+130 and 143 stopped by SIGINT and SIGTERM, with everything found so far kept.
 """
 
 import os

@@ -37,6 +37,12 @@ _PATIENCE = int(os.environ.get('WAR_JAX_PATIENCE', '100'))
 Value = TypeVar('Value')
 
 
+class LostError(RuntimeError):
+    """Another process of the job is gone."""
+
+    exit_code = LOST
+
+
 def join(process: str) -> None:
     """Make this process part of its job; call it before anything else of JAX.
 

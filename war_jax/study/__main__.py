@@ -11,8 +11,10 @@ run the command once more when all shards are done, without --shard. Shards with
 bring their folders runs/* together in one --workdir, then the same. Processes that share a disk may
 share a --workdir without --shard, too.
 
-Exit codes: 0 done, 1 a run or writing failed, 2 refused (one line on stderr says why), 130 and 143
-stopped by SIGINT and SIGTERM, with checkpoints. On CPU, every core becomes a JAX device.
+Exit codes: 0 done, 1 a run or writing failed, 2 refused (one line on stderr says why), 75 another
+process of the job was lost, 130 and 143 stopped by SIGINT and SIGTERM, with checkpoints. On CPU,
+every core becomes a JAX device. Several processes of one job (launch/) take one run after the
+other; those of shards are jobs of their own, on a cluster with --process=alone.
 """
 
 import re

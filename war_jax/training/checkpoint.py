@@ -30,7 +30,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from war_jax.processes import on_first
+from war_jax.processes import LostError, agree, on_first
 from war_jax.records.files import write_json
 from war_jax.training.state import TrainState
 
@@ -162,10 +162,9 @@ def _save(manager: ocp.CheckpointManager, step: int, **items: Any) -> None:
     try:
         written = manager.save(step, args=ocp.args.Composite(**items))
     except Exception as error:
-        # A full disk comes out of Orbax as errors of many kinds.
-        if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
-            raise  # another process was lost
-        raise OSError(f'{where}: {_brief(error)}') from error
+        # A full disk comes out of Orbax as errors of many kinds, and so does a lost process.
+        kind = OSError if jax.process_count() == 1 or _is_about_disk(error) else LostError
+        raise kind(f'{where}: {_brief(error)}') from error
     # Orbax declines steps behind its newest one without an error.
     if not written:
         raise RuntimeError(where)
@@ -176,11 +175,16 @@ def _save(manager: ocp.CheckpointManager, step: int, **items: Any) -> None:
 def _restore(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
     """Raises UnreadableError, on all processes alike."""
     folder = _check(manager, step)
+    restored, failure = None, None
     try:
-        return manager.restore(step, args=ocp.args.Composite(**items))
+        restored = manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as error:
         # Orbax and what is below it raise errors of many kinds for files that do not fit.
-        raise UnreadableError(f'{folder}: does not hold what it should: {_brief(error)}') from error
+        failure = error
+    if int(agree(failure is not None)):
+        reason = 'another process cannot read it' if failure is None else _brief(failure)
+        raise UnreadableError(f'{folder}: does not hold what it should: {reason}') from failure
+    return restored
 
 
 def _check(manager: ocp.CheckpointManager, step: int) -> Path:
@@ -225,6 +229,15 @@ def _digests(folder: Path) -> dict[str, str]:
                 digest = hashlib.file_digest(file, 'sha256').hexdigest()
             result[path.relative_to(folder).as_posix()] = digest
     return result
+
+
+def _is_about_disk(error: BaseException | None) -> bool:
+    """Whether this error, or one that it came from, is the file system's."""
+    while error is not None:
+        if isinstance(error, OSError) or 'No space left' in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _brief(error: BaseException) -> str:
