@@ -10,6 +10,7 @@ does it. JAX is imported in between, since that takes seconds and a typo should 
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -44,10 +45,9 @@ class Program:
 
     def __call__(self, argv: list[str]) -> int:
         try:
-            code = self._run(argv)
+            return self._run(argv)
         except KeyboardInterrupt:  # while modules or data are loaded; later, signals are noted
             return command_line.fail(self.name, 'interrupted', 130)
-        return code
 
     def _run(self, argv: list[str]) -> int:
         if {'-h', '--help', '--helpfull'} & set(argv):
@@ -70,22 +70,19 @@ class Program:
             return self.work(settings, command)
         except Exception as error:
             code = processes.exit_code(error)
-            if code is None:
+            if code is not None:
+                command_line.fail(self.name, error, code)
+            elif processes.is_one_of_several():
+                traceback.print_exc()
+            else:
                 raise
-            return self._leave(command_line.fail(self.name, error, code))
+            if processes.is_one_of_several():
+                # Its regular end would wait for the others, which wait for it.
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(1 if code is None else code)
+            return code or 1
 
     def _define(self, values: flags.FlagValues) -> None:
         self.define_flags(values)
         flags.DEFINE_string('process', '', _PROCESS, flag_values=values)
-
-    def _leave(self, code: int) -> int:
-        """Of several processes, one that has failed leaves at once.
-
-        At its regular end it would wait for the others, which wait for it.
-        """
-        from war_jax import processes
-
-        if processes.is_one_of_several():
-            sys.stderr.flush()
-            os._exit(code)
-        return code
