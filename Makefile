@@ -2,6 +2,7 @@
 #
 #   make demo     train and evaluate a robust network on handwritten digits   -> runs/demo/report.md
 #   make test     the whole test suite
+#   make faults   runs that are killed, damaged and crowded out, many times over
 #   make lint     ruff and pyright
 #   make ntk      how Lipschitzness scales with width, in theory and practice  -> runs/ntk/report.md
 #   make bench    our training step beside a PyTorch one
@@ -14,13 +15,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint ntk bench clean
+.PHONY: demo test faults lint ntk bench clean
 
 demo: $(VENV)/.stamp-run
 	$(BIN)/python -m war_jax.main --config=configs/digits.py --workdir=runs/demo
 
 test: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+
+faults: $(VENV)/.stamp-test
+	WAR_JAX_FAULTS=20 $(BIN)/python -m pytest tests/war_jax/training/test_faults.py tests/launch
 
 lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check .

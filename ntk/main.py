@@ -9,12 +9,12 @@ war_jax.main, or along all runs of a study, that was made with --config.ntk.ever
 go to RUN/ntk unless a --workdir is given. The same command again makes what is missing and draws
 the report again; each config file says what its keys mean.
 
-Exit codes: 0 done, 1 measuring or writing failed, 2 refused (one line on stderr says why), 130 and
-143 stopped by SIGINT and SIGTERM, with everything finished so far kept.
+Exit codes: 0 done, 1 measuring or writing failed, 2 refused (one line on stderr says why), 75
+another process of the job was lost, 130 and 143 stopped by SIGINT and SIGTERM, with everything
+finished so far kept. Several processes of one job (launch/) share the work out.
 """
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from absl import flags
 from war_jax import command_line
 from war_jax.config import ConfigError
 from war_jax.config_rules import nearest, refusal
+from war_jax.program import Program
 
-PROGRAM = 'ntk.main'
 EXPERIMENTS = ('width', 'run')
 
 
@@ -44,47 +44,25 @@ def define_flags(values: flags.FlagValues) -> None:
     )
 
 
-def main(argv: list[str]) -> int:
-    try:
-        return run(argv)
-    except KeyboardInterrupt:  # while modules or data are loaded; later, signals are noted
-        return command_line.fail(PROGRAM, 'interrupted', 130)
+def read(values: flags.FlagValues) -> tuple[str, Any, Path, Path]:
+    """Experiment, its config, the folder to measure and the one to write to. Raises ConfigError."""
+    experiment = check_experiment(values.config)
+    return experiment, values.config, *check_folders(experiment, values.run, values.workdir)
 
 
-def run(argv: list[str]) -> int:
-    """Returns the exit code. Raises KeyboardInterrupt."""
-    if {'-h', '--help', '--helpfull'} & set(argv):
-        print(command_line.usage(__doc__ or '', define_flags))
+def work(settings: tuple[str, Any, Path, Path], command: str) -> int:
+    experiment, config, source, workdir = settings
+    if experiment == 'width':
+        from ntk.width.runner import run_width
+        from ntk.width.settings import resolve_width
+
+        print(f'report: {run_width(resolve_width(config), workdir, command)}')
         return 0
-    command = shlex.join(['python', '-m', 'ntk.main', *argv[1:]])
-    try:
-        values = command_line.parse(argv, define_flags)
-        experiment = check_experiment(values.config)
-        source, workdir = check_folders(experiment, values.run, values.workdir)
-    except ConfigError as error:
-        return command_line.fail(PROGRAM, error, 2)
-    # Only now, since JAX takes seconds to import and a typo should be told at once.
-    from war_jax.data.sources import DataError
-    from war_jax.report.run_files import ReportError
+    from ntk import along
+    from war_jax.mesh import spread_over_cores
 
-    try:
-        if experiment == 'width':
-            from ntk.width.runner import run_width
-            from ntk.width.settings import resolve_width
-
-            report = run_width(resolve_width(values.config), workdir, command)
-        else:
-            from ntk import along
-            from war_jax.mesh import spread_over_cores
-
-            spread_over_cores()
-            return along.run(values.config, str(source), str(workdir), command)
-    except (ConfigError, DataError) as error:
-        return command_line.fail(PROGRAM, error, 2)
-    except (ReportError, ImportError, OSError) as error:
-        return command_line.fail(PROGRAM, error, 1)
-    print(f'report: {report}')
-    return 0
+    spread_over_cores()
+    return along.run(config, str(source), str(workdir), command)
 
 
 def check_experiment(config: Any) -> str:
@@ -119,6 +97,8 @@ def check_folders(experiment: str, source: str, workdir: str) -> tuple[Path, Pat
     target = command_line.check_workdir(workdir or os.path.join(source, 'ntk'))
     return Path(source), Path(target)
 
+
+main = Program('ntk.main', __doc__ or '', define_flags, read, work)
 
 if __name__ == '__main__':
     sys.exit(main(sys.argv))

@@ -16,10 +16,13 @@ ROOT = Path(__file__).parents[1]
 # From the lowest floor to the highest; on one floor from left to right. A name stands for a module
 # or for a package with all that is in it.
 FLOORS = (
-    ('config_rules', 'config', 'config_argument', 'mesh', 'models', 'attacks', 'records', 'report'),
+    (
+        'config_rules', 'config', 'config_argument', 'processes', 'mesh', 'models', 'attacks',
+        'records', 'report',
+    ),
     ('data', 'measures', 'findings'),
     ('training',),
-    ('run', 'command_line', 'evaluation', 'main', 'evaluate', 'study'),
+    ('run', 'command_line', 'program', 'evaluation', 'main', 'evaluate', 'study'),
 )
 PLACES = {
     name: (floor, column) for floor, names in enumerate(FLOORS) for column, name in enumerate(names)

@@ -104,6 +104,7 @@ class ModelConfig:
     strides: tuple[Positive, Positive, Positive]
     param_dtype: Literal['float32', 'float64']
     compute_dtype: Literal['float32', 'bfloat16', 'float64']
+    remat: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +148,7 @@ class WarConfig:
 class OptimizerConfig:
     epochs: Positive
     batch_size: Positive
+    accumulation: Positive
     learning_rate: AboveZero
     momentum: Fraction
     nesterov: bool
@@ -264,6 +266,14 @@ def _check_together(config: Config) -> None:
         rule = f'must be at most optimizer.epochs = {optimizer.epochs}'
         value = optimizer.warmup_epochs
         raise refusal('optimizer.warmup_epochs', value, rule, f'{optimizer.epochs}')
+    if optimizer.batch_size % optimizer.accumulation:
+        rule = f'must divide optimizer.batch_size = {optimizer.batch_size}'
+        divisors = [n for n in range(1, optimizer.batch_size + 1) if optimizer.batch_size % n == 0]
+        choice = min(divisors, key=lambda n: abs(n - optimizer.accumulation))
+        raise refusal('optimizer.accumulation', optimizer.accumulation, rule, f'{choice}')
+    if optimizer.accumulation > 1 and config.objective.name == 'madry':
+        rule = "must be 1 with objective.name = 'madry', whose positive part is of the whole batch"
+        raise refusal('optimizer.accumulation', optimizer.accumulation, rule, '1')
     if evaluation.select_on == 'validation' and data.num_validation == 0:
         rule = "must be at least 1 while evaluation.select_on = 'validation'"
         raise refusal('data.num_validation', 0, rule, '1')

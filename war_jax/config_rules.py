@@ -20,6 +20,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 class ConfigError(ValueError):
     """A refused configuration; the message is one line naming key, value, rule, nearest choice."""
 
+    exit_code = 2
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:

@@ -8,13 +8,12 @@
 --checkpoint is the folder of a run of war_jax.main, or a WideResNet of PyTorch's in a .pt, .pth,
 .safetensors or .npz file. The same command again continues an evaluation that was stopped. Results
 go to evaluation.json, evaluation.md, examples.npz and figures/ in the workdir. Exit codes: 0 done,
-1 writing failed, 2 refused (one line on stderr says why), 130 and 143 stopped by SIGINT and
-SIGTERM, with everything found so far kept.
+1 writing failed, 2 refused (one line on stderr says why), 75 another process of the job was lost,
+130 and 143 stopped by SIGINT and SIGTERM, with everything found so far kept.
 """
 
 import os
 import re
-import shlex
 import sys
 from typing import Any
 
@@ -22,8 +21,7 @@ from absl import flags
 
 from war_jax import command_line
 from war_jax.config_rules import ConfigError, number
-
-PROGRAM = 'war_jax.evaluate'
+from war_jax.program import Program
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -47,54 +45,33 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool('stability', True, 'attack images that are misclassified anyway, too', **of)
 
 
-def main(argv: list[str]) -> int:
-    try:
-        return run(argv)
-    except KeyboardInterrupt:  # while modules or data are loaded; later, signals are noted
-        return command_line.fail(PROGRAM, 'interrupted', 130)
+def read(values: flags.FlagValues) -> tuple[dict[str, Any], str]:
+    """The arguments of `war_jax.evaluation.run.Settings`, and the workdir. Raises ConfigError."""
+    settings = {
+        'checkpoint': values.checkpoint,
+        'attack': values.attack,
+        'norm': values.norm,
+        'epsilon': _epsilon(values.epsilon),
+        'data': values.data,
+        'data_dir': values.data_dir,
+        'strides': _strides(values.strides),
+        'num_examples': values.num_examples,
+        'batch_size': values.batch_size,
+        'seed': values.seed,
+        'stability': values.stability,
+        'curve_examples': values.curve_examples,
+    }
+    return settings, _workdir(values.checkpoint, values.workdir)
 
 
-def run(argv: list[str]) -> int:
-    """Returns the exit code. Raises KeyboardInterrupt."""
-    if {'-h', '--help', '--helpfull'} & set(argv):
-        print(command_line.usage_of_flags(__doc__ or '', define_flags))
-        return 0
-    try:
-        values = command_line.parse_flags(argv, define_flags)
-        epsilon = _epsilon(values.epsilon)
-        strides = _strides(values.strides)
-        workdir = _workdir(values.checkpoint, values.workdir)
-    except ConfigError as error:
-        return command_line.fail(PROGRAM, error, 2)
-    # Only now, since JAX takes seconds to import and a typo should be told at once.
-    from war_jax.data.sources import DataError
+def work(settings: tuple[dict[str, Any], str], command: str) -> int:
     from war_jax.evaluation.page import attacks_table, sentence
-    from war_jax.evaluation.run import Settings
-    from war_jax.evaluation.run import run as evaluate
+    from war_jax.evaluation.run import Settings, run
     from war_jax.mesh import spread_over_cores
 
-    settings = Settings(
-        checkpoint=values.checkpoint,
-        attack=values.attack,
-        norm=values.norm,
-        epsilon=epsilon,
-        data=values.data,
-        data_dir=values.data_dir,
-        strides=strides,
-        num_examples=values.num_examples,
-        batch_size=values.batch_size,
-        seed=values.seed,
-        stability=values.stability,
-        curve_examples=values.curve_examples,
-    )
-    spread_over_cores(settings.batch_size)
-    try:
-        command = shlex.join(['python', '-m', PROGRAM, *argv[1:]])
-        result = evaluate(settings, workdir, command)
-    except (ConfigError, DataError) as error:
-        return command_line.fail(PROGRAM, error, 2)
-    except OSError as error:  # a full disk, permissions
-        return command_line.fail(PROGRAM, error, 1)
+    values, workdir = settings
+    spread_over_cores(values['batch_size'])
+    result = run(Settings(**values), workdir, command)
     for doubt in result['doubts']:
         print(f'warning: {doubt}')
     print(f'{attacks_table(result)}\n{sentence(result)}\nreport: {workdir}/evaluation.md')
@@ -127,6 +104,8 @@ def _workdir(checkpoint: str, workdir: str) -> str:
         raise ConfigError('--workdir: must be given, unless --checkpoint is the folder of a run')
     return command_line.check_workdir(workdir or os.path.join(checkpoint, 'evaluation'))
 
+
+main = Program('war_jax.evaluate', __doc__ or '', define_flags, read, work, has_config=False)
 
 if __name__ == '__main__':
     sys.exit(main(sys.argv))

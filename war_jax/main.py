@@ -6,19 +6,19 @@
 
 The same command again continues a run that was stopped. Every key of the configuration is explained
 in configs/default.py. Exit codes: 0 done, 1 training or writing failed, 2 refused (one line on
-stderr says why), 130 and 143 stopped by SIGINT and SIGTERM, with a checkpoint if there was anything
-to keep. On CPU, the cores become as many JAX devices as divide the batch sizes.
+stderr says why), 75 another process of the job was lost, 130 and 143 stopped by SIGINT and SIGTERM,
+with a checkpoint if there was anything to keep: after these three, start it again. On CPU, the
+cores become as many JAX devices as divide the batch sizes. Several processes, on one machine or
+many, train one network together: see launch/ and docs/scaling.md.
 """
 
-import shlex
 import sys
 
 from absl import flags
 
 from war_jax import command_line
-from war_jax.config import ConfigError, resolve
-
-PROGRAM = 'war_jax.main'
+from war_jax.config import Config, resolve
+from war_jax.program import Program
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -30,41 +30,24 @@ def define_flags(values: flags.FlagValues) -> None:
     )
 
 
-def main(argv: list[str]) -> int:
-    try:
-        return run(argv)
-    except KeyboardInterrupt:  # while modules or data are loaded; train handles what comes later
-        return command_line.fail(PROGRAM, 'interrupted', 130)
+def read(values: flags.FlagValues) -> tuple[Config, str]:
+    """Configuration and workdir. Raises ConfigError."""
+    return resolve(values.config), command_line.check_workdir(values.workdir)
 
 
-def run(argv: list[str]) -> int:
-    """Returns the exit code. Raises KeyboardInterrupt."""
-    if {'-h', '--help', '--helpfull'} & set(argv):
-        print(command_line.usage(__doc__ or '', define_flags))
-        return 0
-    try:
-        values = command_line.parse(argv, define_flags)
-        config = resolve(values.config)
-        workdir = command_line.check_workdir(values.workdir)
-    except ConfigError as error:
-        return command_line.fail(PROGRAM, error, 2)
-    # Only now, since JAX takes seconds to import and a typo should be told at once.
-    from war_jax.data.sources import DataError
+def work(settings: tuple[Config, str], command: str) -> int:
     from war_jax.mesh import spread_over_cores
-    from war_jax.report.run_files import ReportError
     from war_jax.run import train
-    from war_jax.training.loop import TrainingError
 
+    config, workdir = settings
     if config.batch_norm.statistics == 'global':  # else the number of devices changes the result
-        spread_over_cores(config.optimizer.batch_size, config.evaluation.batch_size)
-    try:
-        train(config, workdir, shlex.join(['python', '-m', 'war_jax.main', *argv[1:]]))
-    except (ConfigError, DataError) as error:
-        return command_line.fail(PROGRAM, error, 2)
-    except (TrainingError, ReportError, OSError) as error:  # OSError: a full disk, permissions
-        return command_line.fail(PROGRAM, error, 1)
+        part = config.optimizer.batch_size // config.optimizer.accumulation
+        spread_over_cores(part, config.evaluation.batch_size)
+    train(config, workdir, command)
     return 0
 
+
+main = Program('war_jax.main', __doc__ or '', define_flags, read, work)
 
 if __name__ == '__main__':
     sys.exit(main(sys.argv))

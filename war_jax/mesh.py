@@ -32,9 +32,11 @@ def spread_over_cores(*batch_sizes: int) -> None:
     side: on two cores a TRADES step of WRN-16-2 takes 1.2 s on two devices and 1.8 s on one. The
     number is the largest one up to the number of cores that divides all `batch_sizes`; without
     any, the number of cores.
-    A number chosen by the user in XLA_FLAGS is left alone; accelerators do not care.
+    A number chosen by the user in XLA_FLAGS is left alone, and so is the one device of each of
+    several processes, which may have to share the cores; accelerators do not care.
     """
-    if 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', ''):
+    chosen = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
+    if chosen or jax.distributed.is_initialized():
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     common = math.gcd(*batch_sizes)
@@ -51,12 +53,19 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
     """Every leaf whole on every device; each host passes the same values."""
     sharding = NamedSharding(mesh, P())
 
+    def put(leaf: Any) -> jax.Array:
+        if jax.process_count() == 1:
+            return jax.device_put(leaf, sharding)
+        # device_put would send the whole array around, to compare it.
+        values = np.asarray(leaf)
+        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
     def place(leaf: Any) -> jax.Array:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             # Typed keys cannot be put on the devices of several hosts; their numbers can.
-            data = jax.device_put(jax.random.key_data(leaf), sharding)
+            data = put(jax.random.key_data(leaf))
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-        return jax.device_put(leaf, sharding)
+        return put(leaf)
 
     return jax.tree.map(place, tree)
 
@@ -75,12 +84,18 @@ def shard(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(place, tree)
 
 
-def check_divisible(mesh: Mesh, key: str, batch_size: int) -> None:
-    """Raises ConfigError unless every device gets the same number of rows of a batch."""
-    if batch_size % mesh.size:
-        lower = batch_size // mesh.size * mesh.size
-        nearest = [size for size in (lower, lower + mesh.size) if size]
+def check_divisible(mesh: Mesh, key: str, batch_size: int, parts: int = 1) -> None:
+    """Raises ConfigError unless every device gets the same number of rows of a batch.
+
+    parts: so many that each device works on one after the other (optimizer.accumulation).
+    """
+    unit = mesh.size * parts
+    if batch_size % unit:
+        lower = batch_size // unit * unit
+        nearest = [size for size in (lower, lower + unit) if size]
         rule = f'must be a multiple of the number of devices, {mesh.size}'
+        if parts > 1:
+            rule += f', times optimizer.accumulation = {parts}'
         raise refusal(key, batch_size, rule, ' or '.join(map(str, nearest)))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from war_jax.config import Config, to_dict
 from war_jax.data.sources import Splits, checksum, load
 from war_jax.mesh import check_divisible, make_mesh
+from war_jax.processes import on_first
 from war_jax.records.console import Display, describe_accuracies
 from war_jax.records.files import plain, read_json_lines, write_json
 from war_jax.records.interrupt import Stop, signals
@@ -47,7 +48,8 @@ def train(config: Config, workdir: str | Path, command: str | None = None) -> di
     splits = load(config.data)
     reference = read_checked(config, splits)
     mesh = make_mesh()
-    check_divisible(mesh, 'optimizer.batch_size', config.optimizer.batch_size)
+    optimizer = config.optimizer
+    check_divisible(mesh, 'optimizer.batch_size', optimizer.batch_size, optimizer.accumulation)
     check_divisible(mesh, 'evaluation.batch_size', config.evaluation.batch_size)
     display = Display()
     with precision(config), signals() as stop:
@@ -55,7 +57,7 @@ def train(config: Config, workdir: str | Path, command: str | None = None) -> di
             display.say(f'{workdir} holds this run, finished; its report is drawn again.')
         parts = build(config, splits, mesh, reference)
         summary = finish(parts, splits, workdir, stop, display, command)
-        report = write_report(workdir)
+        report = on_first(lambda: str(write_report(workdir)))
     print(f'test: {describe_accuracies(summary)}\nreport: {report}')
     return summary
 
@@ -80,14 +82,18 @@ def finish(
         about = claim_workdir(
             workdir, to_dict(config), splits.provenance, digest, command, parts.devices, held_to
         )
-        if not summary_path.exists():
+        if not on_first(summary_path.exists):
             summary = Run(parts, splits, workdir, stop, display)()
-            if reference is None:
-                offered = make_reference(config, digest, epoch_ratios(workdir, parts), about)
-                if offered is not None:
-                    write_reference(workdir / FILE, offered)
-            write_json(summary_path, summary)  # last: its presence says that the run is finished
-    return json.loads(summary_path.read_text())
+
+            def conclude() -> None:
+                if reference is None:
+                    offered = make_reference(config, digest, epoch_ratios(workdir, parts), about)
+                    if offered is not None:
+                        write_reference(workdir / FILE, offered)
+                write_json(summary_path, summary)  # last: its presence says that all is done
+
+            on_first(conclude)
+        return on_first(lambda: json.loads(summary_path.read_text()))
 
 
 def read_checked(config: Config, splits: Splits) -> Reference | None:

@@ -27,11 +27,16 @@ def run(config: Any, run_dir: str, workdir: str, command: str) -> int:
     from ntk.along.report import write_report
     from ntk.along.runs import find_runs
     from ntk.along.work import measure_runs
+    from war_jax.processes import on_first
     from war_jax.records.interrupt import signals
     from war_jax.records.provenance import lock_workdir
 
     found = find_runs(Path(run_dir), settings.max_probes)
     with lock_workdir(Path(workdir)), signals() as stop:
         rows = measure_runs(found, settings, Path(workdir), stop)
-        print(f'report: {write_report(Path(workdir), found, settings, rows, command)}')
+
+        def write() -> str:
+            return str(write_report(Path(workdir), found, settings, rows, command))
+
+        print(f'report: {on_first(write)}')
     return 0

@@ -4,7 +4,8 @@
 
 Each measured probe is a line of workdir/measured.jsonl, known by run, step and a digest of the run
 and of the settings on which its numbers depend. What is interrupted goes on where it stopped, and
-other settings stand beside those that are there.
+other settings stand beside those that are there. Of several processes, each measures a share of
+the probes on devices of its own, into measured-1.jsonl and so on.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from ntk.along.settings import Settings
 from war_jax.config import Config, ConfigError
 from war_jax.data.sources import Splits, checksum, load
 from war_jax.mesh import make_mesh
+from war_jax.processes import wait_for_all
 from war_jax.records.console import progress_bar
 from war_jax.records.files import append_json_line, read_json_lines
 from war_jax.records.interrupt import Interrupted, Stop
@@ -31,7 +33,6 @@ from war_jax.records.provenance import commit
 from war_jax.report.run_files import read_file
 from war_jax.training.build import extra_per_batch, precision
 
-FILE = 'measured.jsonl'
 Row = dict[str, Any]
 Key = tuple[str, int, str]  # run, step, digest
 
@@ -47,6 +48,7 @@ def measure_runs(found: Found, settings: Settings, workdir: Path, stop: Stop) ->
     done = measured(workdir)
     worker = Worker(settings, workdir, stop)
     initial = sum(key in done for key in wanted)
+    wait_for_all()  # before one of them adds what another one still looks for
     with progress_bar('probes', len(wanted), initial) as bar:
 
         def on_probe(run: ProbedRun, step: int) -> None:
@@ -55,11 +57,13 @@ def measure_runs(found: Found, settings: Settings, workdir: Path, stop: Stop) ->
 
         for run in found.runs:
             absent = [step for key, step in keys(run, settings).items() if key not in done]
+            absent = absent[jax.process_index() :: jax.process_count()]
             try:
                 worker.measure(run, absent, on_probe)
             except Interrupted:
                 print('Stopped; run the same command again to go on.')
                 raise SystemExit(128 + stop.signum) from None
+    wait_for_all()
     done = measured(workdir)
     return [done[key] for key in wanted]
 
@@ -75,8 +79,8 @@ def row_digest(run: ProbedRun, settings: Settings) -> str:
 
 
 def measured(workdir: Path) -> dict[Key, Row]:
-    path = workdir / FILE
-    rows = read_file(path, read_json_lines) if path.exists() else []
+    files = sorted(workdir.glob('measured*.jsonl'))
+    rows = [row for path in files for row in read_file(path, read_json_lines)]
     return {(row['run'], row['step'], row['digest']): row for row in rows}
 
 
@@ -85,7 +89,9 @@ class Worker:
 
     def __init__(self, settings: Settings, workdir: Path, stop: Stop):
         self.settings, self.workdir, self.stop = settings, workdir, stop
-        self.mesh: Mesh = make_mesh()
+        number = jax.process_index()
+        self.path = workdir / (f'measured-{number}.jsonl' if number else 'measured.jsonl')
+        self.mesh: Mesh = make_mesh(jax.local_devices())
         self.commit = commit()
         self.splits: tuple[Any, Splits, str] | None = None
         self.gauge: tuple[Any, Gauge] | None = None
@@ -112,7 +118,7 @@ class Worker:
                     'num_test': gauge.num_examples['test'],
                     'seconds': time.perf_counter() - since,
                 }
-                append_json_line(self.workdir / FILE, {name: row[name] for name in COLUMNS})
+                append_json_line(self.path, {name: row[name] for name in COLUMNS})
                 on_probe(run, step)
 
     def leave_if_told(self) -> None:

@@ -34,6 +34,7 @@ from ntk.width.training import Network, Rates, centred_targets, start
 from war_jax.config_rules import ConfigError, refusal
 from war_jax.data.device import as_unit_interval
 from war_jax.data.sources import Dataset, Splits, balanced_subset, checksum, load
+from war_jax.processes import is_first, on_first, wait_for_all
 from war_jax.records.console import progress_bar
 from war_jax.records.files import plain, write_json
 from war_jax.records.interrupt import Stop, signals
@@ -60,13 +61,16 @@ def run_width(settings: Settings, workdir: Path, command: str) -> Path:
         )
         runner = Runner(settings, splits, workdir, stop)
         study = {'config': config, 'grid': grid, 'provenance': about, 'shape': runner.shape}
-        write_json(workdir / 'study.json', study)
+        if is_first():
+            write_json(workdir / 'study.json', study)
         runner()
-        return write_report(workdir)
+        wait_for_all()
+        return Path(on_first(lambda: str(write_report(workdir))))
 
 
 class Runner:
-    """Calling it makes all cells and limits that are not there."""
+    """Calling it makes all cells and limits that are not there; of several processes, each makes
+    its share, on its own device."""
 
     def __init__(self, settings: Settings, splits: Splits, workdir: Path, stop: Stop):
         self.settings, self.workdir, self.stop = settings, workdir, stop
@@ -90,12 +94,17 @@ class Runner:
         # First what infinite width says, which is quick and may find the data unsuitable.
         pairs = dict.fromkeys((cell.parametrization, cell.width) for cell in self.settings.cells)
         pairs = [pair for pair in pairs if not self.limit_path(*pair).exists()]
+        wait_for_all()  # before one of them makes what another one still looks for
+        pairs = pairs[jax.process_index() :: jax.process_count()]
         with progress_bar('infinite width', len(pairs)) as bar:
             for pair in pairs:
                 write_json(self.limit_path(*pair), self.limits(*pair))
                 self.leave_if_told()
                 bar.update()
+        wait_for_all()
         cells = [cell for cell in self.settings.cells if not self.is_finished(cell)]
+        wait_for_all()
+        cells = cells[jax.process_index() :: jax.process_count()]
         work = [self.work(cell) for cell in self.settings.cells]
         left = sum(self.work(cell) for cell in cells)
         with progress_bar('networks', sum(work), sum(work) - left) as bar:

@@ -20,6 +20,8 @@ MIN_SIZE = 8  # the networks halve the image twice and need something left
 class DataError(ValueError):
     """Data that is absent or breaks a rule; the message is one line naming key, value and rule."""
 
+    exit_code = 2
+
 
 class Dataset(NamedTuple):
     """Labelled images in memory."""

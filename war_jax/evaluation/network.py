@@ -93,7 +93,7 @@ def _of_run(path: Path) -> Network:
             f'--checkpoint={path}: must be the folder of a run of war_jax.main ({error})'
         ) from error
     splits = load(config.data)
-    parts = build(config, splits, make_mesh(jax.local_devices()[:1]))
+    parts = build(config, splits, make_mesh())
     checkpoints = Checkpoints(path / 'checkpoints', config.checkpoint.keep)
     try:
         step = checkpoints.best_step()

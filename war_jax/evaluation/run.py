@@ -34,6 +34,7 @@ from war_jax.evaluation.ensemble import Ensemble, Result, make_attacks
 from war_jax.evaluation.network import Network, read_network
 from war_jax.evaluation.page import contents, write_page
 from war_jax.mesh import check_divisible, make_mesh
+from war_jax.processes import is_first
 from war_jax.records.console import Display
 from war_jax.records.files import write_json, write_npz
 from war_jax.records.interrupt import Interrupted, Stop, signals
@@ -101,9 +102,10 @@ def run(settings: Settings, workdir: str | Path, command: str | None = None) -> 
         curve = _curve(ensemble, threat, settings.curve_examples, display)
         found = doubts(ensemble, curve)
         result = {'settings': about, **contents(ensemble, threat, curve, found), 'origin': origin}
-        write_npz(workdir / 'examples.npz', per_example(ensemble, indices))
-        write_page(workdir, result)
-        write_json(workdir / 'evaluation.json', result)
+        if is_first():
+            write_npz(workdir / 'examples.npz', per_example(ensemble, indices))
+            write_page(workdir, result)
+            write_json(workdir / 'evaluation.json', result)
     return result
 
 
@@ -160,9 +162,9 @@ def work(ensemble: Ensemble, display: Display, stop: Stop, path: Path) -> None:
         before = min(before, remaining)
         bar.set_postfix_str(f'robust accuracy at most {ensemble.robust.mean():.2%}')
         now = time.monotonic()
-        if stop.signum:
+        if stop.poll():
             raise Interrupted
-        if now - saved > max(SECONDS_BETWEEN_SAVES, 20 * took):
+        if is_first() and now - saved > max(SECONDS_BETWEEN_SAVES, 20 * took):
             state.save(path, ensemble)
             saved = time.monotonic()
             took = saved - now
@@ -170,11 +172,12 @@ def work(ensemble: Ensemble, display: Display, stop: Stop, path: Path) -> None:
     try:
         ensemble.run(on_step)
     except Interrupted:
-        raise SystemExit(128 + stop.signum) from None
+        raise SystemExit(128 + stop.poll()) from None
     finally:
         if bar is not None:
             bar.__exit__(None, None, None)
-        state.save(path, ensemble)
+        if is_first():
+            state.save(path, ensemble)
 
 
 def completed(settings: Settings, config: Config | None) -> tuple[Settings, DataConfig]:

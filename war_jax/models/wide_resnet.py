@@ -179,6 +179,7 @@ class WideResNet(nn.Module):
     strides: of the three stages; (1, 2, 2) in the papers.
     axis_name: mesh axis of the training-mode batch statistics, None for per-device statistics.
     dtype, param_dtype: of the computation, and of parameters and statistics.
+    remat: in training mode, keep no more than the inputs of blocks for the gradient.
     """
 
     depth: int
@@ -189,6 +190,7 @@ class WideResNet(nn.Module):
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.dtype('float32')
     param_dtype: jnp.dtype = jnp.dtype('float32')
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool, mask: Array | None = None) -> Array:
@@ -211,7 +213,13 @@ class WideResNet(nn.Module):
         num_blocks = (self.depth - 4) // 6
         for s, features in enumerate(stage_widths(self.widen_factor)):
             stage = Stage(
-                num_blocks, features, self.strides[s], self.axis_name, *types, name=f'stage{s + 1}'
+                num_blocks,
+                features,
+                self.strides[s],
+                self.axis_name,
+                *types,
+                self.remat,
+                name=f'stage{s + 1}',
             )
             x = stage(x, **how)
         norm = BatchNorm(None, 1e-5, self.axis_name, *types, name='norm')
@@ -235,9 +243,15 @@ class Stage(nn.Module):
     axis_name: str | None
     dtype: jnp.dtype
     param_dtype: jnp.dtype
+    remat: bool
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, mask: Array | None, passes: int | None) -> Array:
+        def apply(block: Block, x: Array, mask: Array | None) -> Array:
+            return block(x, train=train, mask=mask, passes=passes)
+
+        if self.remat and train:
+            apply = nn.remat(apply)
         for i in range(self.num_blocks):
             block = Block(
                 self.features,
@@ -247,5 +261,5 @@ class Stage(nn.Module):
                 self.param_dtype,
                 name=f'block{i}',
             )
-            x = block(x, train=train, mask=mask, passes=passes)
+            x = apply(block, x, mask)
         return x

@@ -12,6 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from war_jax.processes import is_first
+
 SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -60,9 +62,10 @@ def progress_bar(
     name: str, total: int, initial: int = 0, leave: bool = True
 ) -> 'tqdm[Any] | LogBar':
     """A bar with rate and time left, for use in `with`; `leave`: it stays when it is done."""
-    if not sys.stderr.isatty():
+    if is_first() and not sys.stderr.isatty():
         return LogBar(name, total, initial, leave)
     return tqdm(
+        disable=not is_first(),  # of several processes, one shows what all are doing
         desc=name,
         total=total,
         initial=initial,

@@ -19,6 +19,7 @@ leaves an unfinished last line, which the next append or rewind removes and whic
 import json
 import math
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
     power cut leaves an empty file under the final name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    # Processes of several machines may share the disk.
+    temporary = path.with_name(f'.{path.name}.{socket.gethostname()}.{os.getpid()}.tmp')
     try:
         yield temporary
         with temporary.open('rb') as file:

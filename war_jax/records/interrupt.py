@@ -3,20 +3,44 @@
     with signals() as stop:
         for batch in batches:
             ...
-            if stop.signum:                       # save, then leave with 128 + stop.signum
+            if stop.poll():                       # save, then leave with 128 + stop.poll()
                 break
+
+Of several processes, each may get the signal; they all hear of it at the same call of `poll`.
 """
 
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import jax
+
+from war_jax.processes import agree
 
 
 class Stop:
-    """signum is that of the signal that came, 0 before one did."""
+    """signum is that of the signal that came to this process, 0 before one did."""
 
-    signum: int = 0
+    def __init__(self) -> None:
+        self.signum = 0
+        self._agreed = 0
+        self._asked: deque[Any] = deque()
+
+    def poll(self, ahead: int = 0) -> int:
+        """The number of a signal that came to any process of the job, or 0.
+
+        All processes make the same calls and get the same answers. Each call asks, and returns the
+        answer to the call that was made `ahead` calls before: devices then need not be waited for.
+        """
+        if jax.process_count() == 1:
+            return self.signum
+        self._asked.append(agree(self.signum))
+        while len(self._asked) > ahead:
+            self._agreed = max(self._agreed, int(self._asked.popleft()))
+        return self._agreed
 
     @property
     def name(self) -> str:

@@ -1,5 +1,7 @@
 """A run's metrics as it goes: JSON Lines for programs, TensorBoard events for people.
 
+Of several processes, only the first one writes.
+
     with Logbook(workdir, step=1200, tensorboard=True) as log:       # 0 for a new run
         log.write({'kind': 'train', 'step': 1300, 'epoch': 3.7, 'natural_risk': 0.41})
 """
@@ -10,6 +12,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from war_jax.processes import is_first
 from war_jax.records.files import append_json_line, read_json_lines, rewind_json_lines
 
 
@@ -18,10 +21,13 @@ class Logbook:
 
     def __init__(self, workdir: Path, *, step: int, tensorboard: bool):
         self._path = workdir / 'metrics.jsonl'
+        self._events = None
+        self._written: set[tuple[str, int]] = set()
+        if not is_first():
+            return
         rewind_json_lines(self._path, step=step)
         rows = read_json_lines(self._path) if self._path.exists() else []
         self._written = {(row['kind'], row['step']) for row in rows}
-        self._events = None
         if tensorboard:
             self._events = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
 
@@ -32,7 +38,7 @@ class Logbook:
         run may repeat a validation that it had finished.
         """
         name = (row['kind'], row['step'])
-        if name in self._written and row['kind'] != 'session':
+        if not is_first() or (name in self._written and row['kind'] != 'session'):
             return
         self._written.add(name)
         append_json_line(self._path, row)

@@ -18,13 +18,14 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from war_jax.config import ConfigError
+from war_jax.processes import check_same, on_first
 from war_jax.records.files import plain, write_json
 
 # Keys that change no result: a run may go on with others. A reference counts by what it holds.
@@ -58,8 +59,26 @@ def claim_workdir(
 
     Raises ConfigError, one line: for a workdir that cannot be written to, a config.json that cannot
     be read, a run of another configuration (the first keys that differ are named; those that
-    change no result may differ) or of other images.
+    change no result may differ) or of other images; where the processes of the job do not have the
+    same of these.
     """
+    check_same('configuration and data', [plain(config), checksum, plain(reference)])
+
+    def claim() -> dict[str, Any]:
+        return _claim(workdir, config, data, checksum, command, devices, reference)
+
+    return on_first(claim)
+
+
+def _claim(
+    workdir: Path,
+    config: Mapping[str, Any],
+    data: str,
+    checksum: str,
+    command: str | None,
+    devices: Sequence[Any],
+    reference: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     path = workdir / 'config.json'
     _make(workdir)
     if not path.exists():
@@ -102,15 +121,22 @@ class WorkdirInUse(ConfigError):
 
 @contextmanager
 def lock_workdir(workdir: Path) -> Iterator[None]:
-    """While it lasts, no other process gets the lock of the same workdir, which is made if absent.
+    """While it lasts, no other job gets the lock of the same workdir, which is made if absent.
 
     The lock is on the file workdir/.lock and ends with the process, however that ends. The file
     stays: removing it could take it from a process that has just opened it. On a file system
-    without locks there is none, and two processes are not told apart.
+    without locks there is none, and two jobs are not told apart. Process 0 holds it for its job.
 
     Raises WorkdirInUse if another process holds it, ConfigError if the workdir cannot be written
     to; one line each.
     """
+    with ExitStack() as held:
+        on_first(lambda: held.enter_context(_locked(workdir)))
+        yield
+
+
+@contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
     _make(workdir)
     try:
         descriptor = os.open(workdir / '.lock', os.O_RDWR | os.O_CREAT, 0o666)

@@ -40,6 +40,8 @@ PROVENANCE_KEYS = (
 class ReportError(ValueError):
     """A run's folder that cannot be reported on; one line that names the file and the cause."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True)
 class Run:

@@ -11,12 +11,13 @@ run the command once more when all shards are done, without --shard. Shards with
 bring their folders runs/* together in one --workdir, then the same. Processes that share a disk may
 share a --workdir without --shard, too.
 
-Exit codes: 0 done, 1 a run or writing failed, 2 refused (one line on stderr says why), 130 and 143
-stopped by SIGINT and SIGTERM, with checkpoints. On CPU, every core becomes a JAX device.
+Exit codes: 0 done, 1 a run or writing failed, 2 refused (one line on stderr says why), 75 another
+process of the job was lost, 130 and 143 stopped by SIGINT and SIGTERM, with checkpoints. On CPU,
+every core becomes a JAX device. Several processes of one job (launch/) take one run after the
+other; those of shards are jobs of their own, on a cluster with --process=alone.
 """
 
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -24,9 +25,8 @@ from absl import flags
 
 from war_jax import command_line
 from war_jax.config import ConfigError
+from war_jax.program import Program
 from war_jax.study.settings import Settings, resolve_study
-
-PROGRAM = 'war_jax.study'
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -41,44 +41,22 @@ def define_flags(values: flags.FlagValues) -> None:
     )
 
 
-def main(argv: list[str]) -> int:
-    try:
-        return run(argv)
-    except KeyboardInterrupt:  # while modules or data are loaded; later, the study handles it
-        return command_line.fail(PROGRAM, 'interrupted', 130)
+def read(values: flags.FlagValues) -> tuple[Settings, Path, tuple[int, int]]:
+    """Settings, workdir and shard. Raises ConfigError."""
+    workdir = Path(command_line.check_workdir(values.workdir))
+    return resolve_study(values.config), workdir, read_shard(values.shard)
 
 
-def run(argv: list[str]) -> int:
-    """Returns the exit code. Raises KeyboardInterrupt."""
-    if {'-h', '--help', '--helpfull'} & set(argv):
-        print(command_line.usage(__doc__ or '', define_flags))
-        return 0
-    try:
-        values = command_line.parse(argv, define_flags)
-        settings = resolve_study(values.config)
-        workdir = Path(command_line.check_workdir(values.workdir))
-        shard = read_shard(values.shard)
-    except ConfigError as error:
-        return command_line.fail(PROGRAM, error, 2)
-    return study(settings, workdir, shard, shlex.join(['python', '-m', 'war_jax.study', *argv[1:]]))
-
-
-def study(settings: Settings, workdir: Path, shard: tuple[int, int], command: str) -> int:
-    # Only now, since JAX takes seconds to import and a typo should be told at once.
-    from war_jax.data.sources import DataError
+def work(settings: tuple[Settings, Path, tuple[int, int]], command: str) -> int:
     from war_jax.mesh import spread_over_cores
-    from war_jax.report.run_files import ReportError
     from war_jax.study.runner import run_study
 
-    base = settings.base
-    shared = (base.optimizer.batch_size, base.evaluation.batch_size)
-    spread_over_cores(*(shared if settings.study.devices_per_run > 1 else ()))
-    try:
-        return run_study(settings, workdir, shard, command)
-    except (ConfigError, DataError) as error:
-        return command_line.fail(PROGRAM, error, 2)
-    except (ReportError, OSError) as error:  # OSError: a full disk, permissions
-        return command_line.fail(PROGRAM, error, 1)
+    study, workdir, shard = settings
+    base = study.base
+    part = base.optimizer.batch_size // base.optimizer.accumulation
+    shared = (part, base.evaluation.batch_size)
+    spread_over_cores(*(shared if study.study.devices_per_run > 1 else ()))
+    return run_study(study, workdir, shard, command)
 
 
 def read_shard(text: str) -> tuple[int, int]:
@@ -89,6 +67,8 @@ def read_shard(text: str) -> tuple[int, int]:
         raise ConfigError(f'--shard={text}: must be i/n with i from 0 to n - 1; nearest: 0/1')
     return shard[0], shard[1]
 
+
+main = Program('war_jax.study', __doc__ or '', define_flags, read, work)
 
 if __name__ == '__main__':
     sys.exit(main(sys.argv))

@@ -29,6 +29,7 @@ from war_jax.findings.report import write_report
 from war_jax.findings.results import collect
 from war_jax.findings.tuning import best_lambdas
 from war_jax.mesh import check_divisible, make_mesh
+from war_jax.processes import check_same, is_first, on_first
 from war_jax.records.files import write_json
 from war_jax.records.interrupt import Stop, signals
 from war_jax.records.provenance import WorkdirInUse, claim_workdir
@@ -49,15 +50,18 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
     splits = load(base.data)
     groups = device_groups(settings.study.devices_per_run)
     mesh = make_mesh(groups[0])
-    check_divisible(mesh, 'optimizer.batch_size', base.optimizer.batch_size)
+    optimizer = base.optimizer
+    check_divisible(mesh, 'optimizer.batch_size', optimizer.batch_size, optimizer.accumulation)
     check_divisible(mesh, 'evaluation.batch_size', base.evaluation.batch_size)
     config = to_dict(base)
     about = claim_workdir(
-        workdir, config, splits.provenance, checksum(splits), command, jax.local_devices()
+        workdir, config, splits.provenance, checksum(splits), command, jax.devices()
     )
     # Of the grid, unlike the configuration of its runs, a study may grow from call to call.
     study = {'config': config, 'study': asdict(settings.study), 'provenance': about}
-    write_json(workdir / 'study.json', study)
+    check_same('--shard and the study', [shard, asdict(settings.study)])
+    if is_first():
+        write_json(workdir / 'study.json', study)
     with precision(base), signals() as stop:
         outcome = Runner(settings, splits, workdir, stop, groups, command, shard)()
     for task, reason in outcome.failed.items():
@@ -75,7 +79,7 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
             f'{outcome.waiting} runs with WAR wait for the thin network’s; when these are finished '
             'in all shards, run the command again without --shard.'
         )
-    print(f'report: {write_report(workdir)}')
+    print(f'report: {on_first(lambda: str(write_report(workdir)))}')
     return 1 if outcome.failed else 0
 
 
@@ -125,8 +129,8 @@ class Runner:
                 worker.join()
         if self.error is not None:
             raise self.error
-        if self.stop.signum:
-            raise SystemExit(128 + self.stop.signum)
+        if signum := self.stop.poll():
+            raise SystemExit(128 + signum)
         if not self.adjusted_queued:
             self.outcome.waiting = len(adjusted)
         return self.outcome
@@ -157,7 +161,7 @@ class Runner:
                 while task is None and self.running:
                     self.changed.wait()  # those that run may be the last ones others wait for
                     task = self.next_task()
-                if task is None or self.stop.signum:
+                if self.stop.poll() or task is None:
                     return
                 self.running.add(task)
             try:
@@ -211,8 +215,13 @@ class Runner:
 
 
 def device_groups(devices_per_run: int) -> list[list[Any]]:
-    """The devices of this process, in groups of so many. Raises ConfigError if there are fewer."""
-    devices = jax.local_devices()
+    """All devices, in groups of so many. Raises ConfigError if there are fewer.
+
+    Several processes work on one run after the other, with all their devices.
+    """
+    devices = jax.devices()
+    if jax.process_count() > 1:
+        return [devices]
     if devices_per_run > len(devices):
         rule = f'must be at most the number of devices here, {len(devices)}'
         raise refusal('study.devices_per_run', devices_per_run, rule, f'{len(devices)}')

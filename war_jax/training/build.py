@@ -149,6 +149,7 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
         awp_gamma=config.awp.gamma,
         awp_start=config.awp.warmup_epochs * steps_per_epoch,
         ema_decay=config.ema_decay,
+        accumulation=config.optimizer.accumulation,
     )
     attack = config.attack
     train_budget = Budget(attack.num_steps, attack.step_size, attack.init, attack.init_scale)
@@ -202,6 +203,7 @@ def make_model(config: Config, num_classes: int) -> WideResNet:
         axis_name=AXIS if config.batch_norm.statistics == 'global' else None,
         dtype=jnp.dtype(config.model.compute_dtype),
         param_dtype=jnp.dtype(config.model.param_dtype),
+        remat=config.model.remat,
     )
 
 

@@ -24,6 +24,7 @@ from war_jax.data.batches import Plan, eval_plan, train_plan
 from war_jax.data.device import DeviceData
 from war_jax.data.sources import Splits, balanced_subset
 from war_jax.measures import evaluation
+from war_jax.processes import is_first
 from war_jax.records.console import Display, describe
 from war_jax.records.files import write_npz
 from war_jax.records.interrupt import Interrupted, Stop
@@ -31,8 +32,9 @@ from war_jax.records.logbook import Logbook
 from war_jax.records.meter import Meter
 from war_jax.records.probes import write_probe
 from war_jax.records.provenance import session
+from war_jax.training import memory
 from war_jax.training.build import Parts, extra_per_batch
-from war_jax.training.checkpoint import Checkpoints, Progress
+from war_jax.training.checkpoint import Checkpoints, Progress, UnreadableError
 from war_jax.training.state import TrainState
 from war_jax.training.step import Metrics
 from war_jax.training.war import WarState, recent_risks
@@ -46,6 +48,8 @@ _EVALUATION_STREAM = 2**31 - 1  # folded into the seed's key: no training step h
 class TrainingError(RuntimeError):
     """Training cannot go on; the message is one line that says where and what to do."""
 
+    exit_code = 1
+
 
 class Run:
     """One run in its workdir: calling it trains, evaluates and returns the summary."""
@@ -53,7 +57,9 @@ class Run:
     def __init__(self, parts: Parts, splits: Splits, workdir: Path, stop: Stop, display: Display):
         self.parts, self.config, self.splits = parts, parts.config, splits
         self.workdir, self.stop, self.display = workdir, stop, display
-        self.checkpoints = Checkpoints(workdir / 'checkpoints', self.config.checkpoint.keep)
+        self.checkpoints = Checkpoints(
+            workdir / 'checkpoints', self.config.checkpoint.keep, display.say
+        )
         seed_key = jax.random.key(self.config.seed)
         self.evaluation_key = jax.random.fold_in(seed_key, _EVALUATION_STREAM)
         self.started = time.perf_counter()
@@ -101,6 +107,8 @@ class Run:
         if self.is_validation(step) and progress.validated_step < step:
             progress = self.validate(state, step, progress, log)  # it was interrupted
             self.leave_if_told(step)  # interrupted again: this state is on disk already
+        if step < parts.total_steps:
+            self.compile_step(state, data)
         with self.display.bar('train', parts.total_steps, initial=step) as bar:
             for indices, mask in self.batches(step):
                 state, metrics = parts.step(state, key, rule, data.batch(indices, mask))
@@ -122,7 +130,7 @@ class Run:
                     settle(0)
                     progress = self.validate(state, step, progress, log)
                     meter.pause()
-                if self.is_checkpoint(step) or self.stop.signum:
+                if self.is_checkpoint(step) or self.stop.poll(ahead=_IN_FLIGHT):
                     settle(0)  # no state is written before its loss is known to be finite
                     progress = dataclasses.replace(
                         progress, sums=meter.sums, seconds=self.seconds()
@@ -130,6 +138,15 @@ class Run:
                     self.checkpoints.save(state, progress)
                     self.leave_if_told(step)
         return state, progress
+
+    def compile_step(self, state: TrainState, data: DeviceData) -> None:
+        """Says what memory it takes, before: an estimate, should it not fit; and after."""
+        parts, batch_size = self.parts, self.config.optimizer.batch_size
+        self.display.say(memory.describe_estimate(parts, self.splits))
+        batch = data.batch(np.zeros(batch_size, np.int32), np.ones(batch_size, bool))
+        # The first step takes what is compiled here out of JAX's cache.
+        compiled = parts.step.lower(state, parts.key, parts.rule, batch).compile()
+        self.display.say(memory.describe_plan(compiled))
 
     def batches(self, step: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(indices, mask) of every step after the first `step` ones, until the last epoch's end."""
@@ -200,7 +217,7 @@ class Run:
 
     def probe(self, state: TrainState, step: int) -> None:
         """Keep the network that is being trained, if this step is one of the chosen ones."""
-        if self.is_probe(step):
+        if self.is_probe(step) and is_first():
             write_probe(self.workdir, step, state.variables)
 
     def validate(self, state: TrainState, step: int, progress: Progress, log: Logbook) -> Progress:
@@ -216,7 +233,7 @@ class Run:
 
             def on_batch() -> None:
                 bar.update()
-                if self.stop.signum:
+                if self.stop.poll():
                     raise Interrupted
 
             try:
@@ -241,7 +258,7 @@ class Run:
         config, parts, settings = self.config, self.parts, self.config.evaluation
         try:
             variables = self.checkpoints.restore_best(progress.best_step, like=state.evaluated)
-        except FileNotFoundError as error:
+        except UnreadableError as error:
             raise TrainingError(f'the best network is gone: {error}; use a new workdir') from error
         plan = self.plan('test', settings.test_examples)
         # The curve's examples are among those behind the headline numbers.
@@ -257,7 +274,9 @@ class Run:
                 self.leave_if_told(int(state.step))
 
             measured = evaluation.test(*common, test_plan, on_batch)
-        write_npz(self.workdir / 'examples.npz', evaluation.adversarial_examples(*common, plan))
+        examples = evaluation.adversarial_examples(*common, plan)
+        if is_first():
+            write_npz(self.workdir / 'examples.npz', examples)
         rule = parts.rule
         recent = recent_risks(state.war, float(rule.decay), int(state.step))
         natural, robust = (float(risk) for risk in recent)
@@ -291,6 +310,6 @@ class Run:
         return Plan(chosen[plan.indices], plan.mask)
 
     def leave_if_told(self, step: int) -> None:
-        if self.stop.signum:
+        if signum := self.stop.poll():
             self.display.say(f'Stopped after step {step} with a checkpoint; run it again to go on.')
-            raise SystemExit(128 + self.stop.signum)
+            raise SystemExit(128 + signum)

@@ -29,7 +29,7 @@ from war_jax.data.device import as_unit_interval
 from war_jax.mesh import AXIS
 from war_jax.models import forward
 from war_jax.models.parts import by_parts
-from war_jax.training.objective import Objective, RiskTerms
+from war_jax.training.objective import Objective
 from war_jax.training.state import TrainState
 from war_jax.training.war import WarRule, war_update
 
@@ -40,7 +40,9 @@ class StepOptions:
 
     pad, flip: augmentation. bn_momentum, bn_updates: how the passes 'natural' and 'adversarial'
     enter the running statistics, in order. awp_gamma 0 and ema_decay 0 mean off; awp_start is the
-    first step that perturbs weights.
+    first step that perturbs weights. accumulation: parts of each device's rows that are worked on
+    one after the other; BatchNorm's moments are then of parts, and their mean over the parts enters
+    the running statistics.
     """
 
     pad: int = 0
@@ -50,6 +52,7 @@ class StepOptions:
     awp_gamma: float = 0.0
     awp_start: int = 0
     ema_decay: float = 0.0
+    accumulation: int = 1
 
 
 class Metrics(NamedTuple):
@@ -86,19 +89,28 @@ def make_train_step(
     def step(
         state: TrainState, key: Array, rule: WarRule, batch: Batch
     ) -> tuple[TrainState, Metrics]:
-        x, x_adv = inputs(state, key, batch)
+        def attacked(part: Batch) -> tuple[tuple[()], tuple[Array, Array]]:
+            return (), inputs(state, key, part)
 
-        def loss_of(params: Any) -> tuple[Array, tuple[RiskTerms, dict[str, Any], Array, Array]]:
-            return training_loss(params, state, x, x_adv, batch)
+        _, (x, x_adv) = in_parts(attacked, batch, options.accumulation)
+        count = jax.lax.psum(batch.mask.sum(), AXIS)
 
-        gradient = jax.grad(loss_of, has_aux=True)
+        def gradient(params: Any) -> Any:
+            def of_part(part: tuple[Array, Array, Batch]) -> Any:
+                grads, (terms, moments, *logits) = jax.grad(training_loss, has_aux=True)(
+                    params, state, *part, count
+                )
+                return (grads, terms, moments), logits
+
+            return in_parts(of_part, (x, x_adv, batch), options.accumulation)
+
         at = state.params
         if options.awp_gamma:
             gamma = jnp.where(state.step >= options.awp_start, options.awp_gamma, 0.0)
-            at = awp.perturb(at, gradient(at)[0], gamma)
+            at = awp.perturb(at, gradient(at)[0][0], gamma)
         # Parameters are the same on every device and the loss is a sum over all of them, so
         # shard_map's transpose has already summed these gradients over the devices.
-        grads, (terms, moments, clean_logits, adv_logits) = gradient(at)
+        (grads, terms, moments), (clean_logits, adv_logits) = gradient(at)
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -114,7 +126,7 @@ def make_train_step(
             opt_state=opt_state,
             war=war_update(state.war, terms, rule, state.step + 1),
         )
-        mean = batch_mean(batch.mask)
+        mean = batch_mean(batch.mask, count)
         metrics = Metrics(
             loss=terms.natural + state.war.lam * terms.robust,
             natural_risk=terms.natural,
@@ -149,26 +161,39 @@ def make_train_step(
 
         return x, by_parts(attacked, x, batch.labels, keys[:, 1])
 
-    def training_loss(params: Any, state: TrainState, x: Array, x_adv: Array, batch: Batch):
-        """Loss; and its terms, the moments of each pass, clean and adversarial logits."""
+    def training_loss(
+        params: Any, state: TrainState, x: Array, x_adv: Array, batch: Batch, count: Array
+    ):
+        """Loss; and its terms, the moments of each pass, clean and adversarial logits.
+
+        All are shares of a batch of `count` real examples, of which `batch` may be a part.
+        """
         variables = {'params': params, 'batch_stats': state.batch_stats}
+        seen = batch.mask
+        if options.accumulation > 1:
+            # A part may be nothing but padding, whose variance of 0 would amplify it.
+            seen = jnp.where(jax.lax.psum(seen.sum(), AXIS) > 0, seen, True)
         # Both passes at once: half as many operations and exchanges between devices, each larger.
         both = jnp.stack([x, x_adv] if objective.uses_attack else [x])
-        logits, moments = forward.train(model, variables, both, batch.mask)
-        moments = over_devices(moments, batch.mask)
+        logits, moments = forward.train(model, variables, both, seen)
+        moments = over_devices(moments, batch.mask, count)
         names = ('natural', 'adversarial')[: len(both)]
         by_pass = {name: jax.tree.map(lambda m, i=i: m[i], moments) for i, name in enumerate(names)}
         clean_logits, adv_logits = logits[0], logits[-1]
-        terms = objective.risk(clean_logits, adv_logits, batch.labels, batch_mean(batch.mask))
+        mean = batch_mean(batch.mask, count)
+        terms = objective.risk(clean_logits, adv_logits, batch.labels, mean)
         loss = terms.natural + state.war.lam.astype(terms.robust.dtype) * terms.robust
         return loss, (terms, by_pass, clean_logits, adv_logits)
 
-    def over_devices(moments: Any, mask: Array) -> Any:
-        """Per-device statistics, averaged by how many examples each device has."""
-        if model.axis_name is not None:  # type: ignore[attr-defined]  # already global
-            return moments
-        share = mask.sum() / jax.lax.psum(mask.sum(), AXIS)
-        return jax.tree.map(lambda m: jax.lax.psum(m * share.astype(m.dtype), AXIS), moments)
+    def over_devices(moments: Any, mask: Array, count: Array) -> Any:
+        """Statistics of devices and parts, each by its share of the examples of the batch."""
+        if model.axis_name is None:  # type: ignore[attr-defined]
+            share = mask.sum() / count
+            return jax.tree.map(lambda m: jax.lax.psum(m * share.astype(m.dtype), AXIS), moments)
+        if options.accumulation == 1:
+            return moments  # already of all devices
+        share = jax.lax.psum(mask.sum(), AXIS) / count
+        return jax.tree.map(lambda m: m * share.astype(m.dtype), moments)
 
     def average(averaged: Any, current: Any) -> Any:
         if averaged is None:
@@ -179,9 +204,27 @@ def make_train_step(
     return jax.jit(mapped, donate_argnums=0)
 
 
-def batch_mean(mask: Array) -> Callable[[Array], Array]:
-    """The mean over the real examples of all devices: (b,) -> (). For use inside `shard_map`."""
-    count = jax.lax.psum(mask.sum(), AXIS)
+def in_parts(function: Callable[[Any], tuple[Any, Any]], tree: Any, count: int) -> tuple[Any, Any]:
+    """`function`, which returns (sums, rows), on one part after the other of the leading axis.
+
+    Returns the sums added up over the `count` parts, and the rows one behind the other.
+    """
+    if count == 1:
+        return function(tree)
+    parts = jax.tree.map(lambda a: a.reshape(count, a.shape[0] // count, *a.shape[1:]), tree)
+    shapes, _ = jax.eval_shape(function, jax.tree.map(lambda a: a[0], parts))
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+
+    def add(total: Any, part: Any) -> tuple[Any, Any]:
+        sums, rows = function(part)
+        return jax.tree.map(jnp.add, total, sums), rows
+
+    total, rows = jax.lax.scan(add, zeros, parts)
+    return total, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), rows)
+
+
+def batch_mean(mask: Array, count: Array) -> Callable[[Array], Array]:
+    """(b,) -> (), inside `shard_map`: the sum over the real examples of all devices, by `count`."""
 
     def mean(values: Array) -> Array:
         dtype = jnp.promote_types(values.dtype, jnp.float32)

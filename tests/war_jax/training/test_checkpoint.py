@@ -1,6 +1,7 @@
 """What is saved is what was there. Oracle: the arrays themselves, copied to NumPy before saving."""
 
 import dataclasses
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 
 from war_jax.mesh import make_mesh, replicate
 from war_jax.models.wide_resnet import WideResNet
-from war_jax.training.checkpoint import Checkpoints, Progress
+from war_jax.training.checkpoint import Checkpoints, Progress, UnreadableError
 from war_jax.training.state import create_state
 from war_jax.training.war import fixed_rule
 
@@ -40,6 +41,7 @@ def test_restores_state_and_progress_on_another_number_of_devices(tmp_path):
     state = make_state(4).replace(step=jnp.int32(7))
     progress = Progress(best_step=5, best_score=0.25, sums={'loss': 0.1 + 0.2}, seconds=1.5)
     first = Checkpoints(tmp_path, keep=1)
+    first.save_best(5, state.evaluated)
     first.save(state, progress)
     first.close()
     second = Checkpoints(tmp_path, keep=1)
@@ -105,10 +107,94 @@ def test_best_is_the_one_that_the_state_names(tmp_path):
     again = Checkpoints(tmp_path, keep=1)
     _, progress = restored(again, make_state(1))
     assert_equal(again.restore_best(progress.best_step, first.evaluated), first.evaluated)
-    with pytest.raises(FileNotFoundError, match='best/10'):
+    with pytest.raises(UnreadableError, match='best/10'):
         again.restore_best(10, first.evaluated)
     again.save_best(10, first.evaluated)  # found again, and not the same
     assert_equal(again.restore_best(10, first.evaluated), first.evaluated)
+    again.close()
+
+
+def truncated(folder):
+    largest = max(folder.rglob('*'), key=lambda path: path.stat().st_size * path.is_file())
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    return largest.relative_to(folder).as_posix(), 'is damaged'
+
+
+def flipped(folder):
+    largest = max(folder.rglob('*'), key=lambda path: path.stat().st_size * path.is_file())
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    return largest.relative_to(folder).as_posix(), 'is damaged'
+
+
+def incomplete(folder):
+    (folder / 'progress' / 'metadata').unlink()
+    return 'progress/metadata', 'is missing'
+
+
+def emptied(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return 'last/7', 'holds no files'
+
+
+def of_another_shape(folder):
+    other = create_state(
+        jax.random.key(0), WideResNet(10, 0.5, 3, stem_channels=4), optax.sgd(0.1, momentum=0.9),
+        (8, 8, 1), RULE, True,
+    )  # fmt: skip
+    shutil.rmtree(folder)
+    elsewhere = Checkpoints(folder.parent.parent / 'other', keep=1)
+    elsewhere.save(replicate(make_mesh(), other).replace(step=jnp.int32(7)), Progress())
+    elsewhere.close()
+    (folder.parent.parent / 'other' / 'last' / '7').rename(folder)
+    return 'last/7', 'does not hold what it should'
+
+
+@pytest.mark.parametrize('harm', [truncated, flipped, incomplete, emptied, of_another_shape])
+def test_of_a_damaged_checkpoint_the_one_before_it_is_used(tmp_path, harm):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    states = [make_state(4, seed).replace(step=jnp.int32(5 + 2 * seed)) for seed in (0, 1)]
+    for state in states:
+        checkpoints.save(state, Progress(validated_step=int(state.step)))
+    checkpoints.close()
+    name, reason = harm(tmp_path / 'last' / '7')
+    said = []
+    again = Checkpoints(tmp_path, keep=2, say=said.append)
+    state, progress = restored(again, make_state(4))
+    assert_equal(state, states[0])
+    assert progress.validated_step == 5
+    [line] = said
+    assert name in line and reason in line and '\n' not in line
+    assert [path.name for path in (tmp_path / 'unreadable').iterdir()] == ['7-0']
+    again.save(states[1], Progress())  # reached once more, and not taken for the one put aside
+    state, _ = restored(again, make_state(4))
+    assert_equal(state, states[1])
+    again.close()
+
+
+def test_without_any_that_can_be_read_nothing_is_begun_anew(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(make_state(1).replace(step=jnp.int32(7)), Progress())
+    checkpoints.close()
+    truncated(tmp_path / 'last' / '7')
+    again = Checkpoints(tmp_path, keep=1)
+    with pytest.raises(UnreadableError, match='none of its checkpoints can be read'):
+        again.restore(make_state(1))
+    again.close()
+
+
+def test_a_state_counts_only_with_the_best_network_that_it_names(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    state = make_state(1)
+    for step in (5, 6):
+        checkpoints.save_best(step, state.evaluated)
+        checkpoints.save(state.replace(step=jnp.int32(step)), Progress(best_step=step))
+    checkpoints.close()
+    flipped(tmp_path / 'best' / '6')
+    again = Checkpoints(tmp_path, keep=2)
+    assert int(restored(again, state)[0].step) == 5
     again.close()
 
 
@@ -129,10 +215,10 @@ def test_two_runs_may_save_at_once_from_two_threads(tmp_path):
         state = make_state(1)
         checkpoints = Checkpoints(tmp_path / name, keep=2)
         for step in range(offset, offset + 8):
-            checkpoints.save(state.replace(step=jnp.int32(step)), Progress(best_step=step))
+            checkpoints.save(state.replace(step=jnp.int32(step)), Progress(validated_step=step))
         newest, progress = restored(checkpoints, state)
         checkpoints.close()
-        return [int(newest.step), progress.best_step]
+        return [int(newest.step), progress.validated_step]
 
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(save_and_read, *args) for args in (('a', 1), ('b', 101))]

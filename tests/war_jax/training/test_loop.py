@@ -4,9 +4,6 @@ what it wrote must agree with what it wrote elsewhere."""
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import jax
@@ -20,8 +17,6 @@ from war_jax.config import ConfigError, resolve
 from war_jax.run import train
 from war_jax.training import loop
 from war_jax.training.checkpoint import Checkpoints
-
-ROOT = Path(__file__).parents[3]
 
 
 def config(**changes):
@@ -157,34 +152,6 @@ def test_sigterm_leaves_a_checkpoint_from_which_it_goes_on(finished, tmp_path, m
     monkeypatch.undo()
     train(config(), tmp_path)
     assert_same_run(workdir, tmp_path)
-
-
-def test_sigkill_at_any_moment_changes_nothing(finished, tmp_path):
-    """A process of its own, killed at whatever it was doing."""
-    workdir, _ = finished
-    script = (
-        'from tests.war_jax.training.test_loop import config, train\n'
-        f'train(config(**{{"checkpoint.every_steps": 1}}), {str(tmp_path)!r})\n'
-    )
-    command = [sys.executable, '-c', 'import tests.conftest\n' + script]
-    rng = np.random.default_rng(0)
-    for _ in range(2):
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        seen = newest(tmp_path)
-        while newest(tmp_path) <= seen and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(rng.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, 'it ended before it was killed'
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    assert_same_run(workdir, tmp_path)
-
-
-def newest(workdir: Path) -> int:
-    """Step of the newest complete checkpoint, by its name on disk."""
-    names = [path.name for path in workdir.glob('checkpoints/last/*')]
-    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):

@@ -16,6 +16,7 @@ STEPS_PER_EPOCH = 391  # CIFAR-10 in batches of 128
 TRADES = OptimizerConfig(
     epochs=76,
     batch_size=128,
+    accumulation=1,
     learning_rate=0.1,
     momentum=0.9,
     nesterov=False,

@@ -125,6 +125,7 @@ def test_whole_step(recorded, monkeypatch):
     settings = OptimizerConfig(
         epochs=1,
         batch_size=16,
+        accumulation=1,
         learning_rate=float(recorded['learning_rate']),
         momentum=float(recorded['momentum']),
         nesterov=False,

@@ -233,3 +233,55 @@ def test_state_is_donated():
     state = replicate(mesh, create_state(jax.random.key(0), model, tx, (8, 8, 1), RULE, False))
     step(state, replicate(mesh, jax.random.key(1)), RULE, shard(mesh, images()))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+
+
+def test_parts_of_a_batch_are_as_many_devices():
+    """Oracle: the same rows, split over devices that each have statistics of their own."""
+    batches = [images(seed=s) for s in range(2)]
+    batches[1].mask[5:] = False  # the last part, or device, holds nothing but padding
+    options = StepOptions(pad=1, flip=True, accumulation=2)
+    together, metrics = run(batches, 1, 'per_device', options=options)
+    spread, expected = run(batches, 2, 'per_device')
+    assert largest_difference(together, spread) < 1e-12
+    np.testing.assert_allclose(metrics, expected, rtol=1e-9)
+    both, metrics = run(batches, 2, 'per_device', options=options)
+    spread, expected = run(batches, 4, 'per_device')
+    assert largest_difference(both, spread) < 1e-12
+    np.testing.assert_allclose(metrics, expected, rtol=1e-9)
+
+
+def test_parts_that_look_alike_make_the_gradient_of_the_whole_batch():
+    """Every image is in it twice, once in each part, so that BatchNorm sees the same."""
+    half = images(4)
+    batch = Batch(*(np.concatenate([array, array]) for array in half))
+    options = StepOptions(pad=1, flip=True, accumulation=2)
+    for statistics in ('global', 'per_device'):
+        parts, metrics = run([batch], 1, statistics, options=options)
+        whole, expected = run([batch], 1, statistics)
+        for name in ('params', 'opt_state', 'war'):
+            assert largest_difference(getattr(parts, name), getattr(whole, name)) < 1e-12
+        np.testing.assert_allclose(metrics, expected, rtol=1e-9)
+
+
+def test_parts_of_nothing_but_padding_count_nowhere():
+    """With one real example in four parts over two devices, global statistics."""
+    batch = images(8)
+    batch.mask[1:] = False
+    options = StepOptions(pad=1, flip=True, accumulation=4)
+    parts, metrics = run([batch], 2, options=options)
+    alone, expected = run([Batch(*(array[:2] for array in batch))], 2)
+    for name in ('params', 'batch_stats'):
+        assert largest_difference(getattr(parts, name), getattr(alone, name)) < 1e-12
+    np.testing.assert_allclose(metrics, expected, rtol=1e-9)
+
+
+def test_rematerialisation_changes_no_number(monkeypatch):
+    batches = [images(seed=s) for s in range(2)]
+    kept, metrics = run(batches, 2)
+    plain = network
+    monkeypatch.setitem(globals(), 'network', lambda s: plain(s).clone(remat=True))
+    machinery.cache_clear()
+    again, metrics_again = run(batches, 2)
+    machinery.cache_clear()
+    assert largest_difference(kept, again) < 1e-12
+    np.testing.assert_allclose(metrics_again, metrics, rtol=1e-12)

@@ -1,0 +1,210 @@
+"""Two processes of two devices beside one process of four. Oracle: the run of the one process, on
+the same configuration, in this process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import digits
+from launch import local
+from war_jax.config import resolve
+from war_jax.processes import LOST
+from war_jax.run import train
+from war_jax.training import loop
+
+ROOT = Path(__file__).parents[2]
+CHANGES = {
+    # In float32, a pixel's gradient that is nearly 0 may point to the other side.
+    'model.param_dtype': 'float64',
+    'model.compute_dtype': 'float64',
+    'optimizer.epochs': 7,  # of three steps
+    'evaluation.every_epochs': 7,
+    'evaluation.restarts': 1,
+    'ntk.every': 20,
+    'log.tensorboard': False,
+    'checkpoint.every_steps': 1,
+}
+
+
+def config():
+    values = digits.get_config('smoke')
+    values.update_from_flattened_dict(CHANGES)
+    return resolve(values)
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp('alone')
+    train(config(), workdir)
+    return workdir
+
+
+def launch(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, 'launch/local.py', '--processes=2', '--devices_per_process=2']
+    # A busy machine may let a process wait for long; one that is killed is noticed at once.
+    patient = {**os.environ, 'WAR_JAX_PATIENCE': '600'}
+    return subprocess.Popen(
+        [*command, *arguments], cwd=ROOT, env=patient, text=True, stdout=subprocess.PIPE
+    )
+
+
+def launch_training(workdir: Path) -> subprocess.Popen:
+    overrides = [f'--config.{key}={value}' for key, value in CHANGES.items()]
+    config = '--config=configs/digits.py:smoke'
+    return launch('--patience=60', '--', config, f'--workdir={workdir}', *overrides)
+
+
+def wait_for_step(workdir: Path, step: int, process: subprocess.Popen) -> None:
+    """Until there is a checkpoint of it, or a later one."""
+    while newest(workdir) < step:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+def newest(workdir: Path) -> int:
+    names = [path.name for path in (workdir / 'checkpoints' / 'last').glob('*')]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    text = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text()
+    return [int(pid) for pid in text.split()]
+
+
+def assert_same_run(workdir: Path, other: Path) -> None:
+    """Weights after 20 steps up to rounding, and the same answer for every image."""
+    weights, others = (
+        dict(np.load(path / 'probes' / 'step-00000020.npz')) for path in (workdir, other)
+    )
+    assert weights.keys() == others.keys()
+    for name, array in weights.items():
+        np.testing.assert_allclose(array, others[name], rtol=1e-8, atol=1e-8, err_msg=name)
+    summary, expected = (
+        json.loads((path / 'summary.json').read_text()) for path in (workdir, other)
+    )
+    assert summary['num_examples'] == 48
+    for name in ('attacks', 'curve', 'natural_accuracy', 'perturbation_stability', 'best_step'):
+        assert summary[name] == expected[name]
+    rows = [(workdir / 'metrics.jsonl').read_text().splitlines() for workdir in (workdir, other)]
+    steps = [[json.loads(row)['step'] for row in each if '"train"' in row] for each in rows]
+    assert steps[0] == steps[1] == list(range(1, 22))
+
+
+@pytest.fixture(scope='module')
+def together(tmp_path_factory) -> tuple[Path, str]:
+    workdir = tmp_path_factory.mktemp('together')
+    process = launch_training(workdir)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return workdir, output
+
+
+def test_two_processes_train_the_network_of_one(alone, together):
+    workdir, output = together
+    assert_same_run(workdir, alone)
+    lines = output.splitlines()
+    said = [line for line in lines if 'report:' in line]
+    assert said == [f'[0] report: {workdir}/report.md']
+    provenance = json.loads((workdir / 'config.json').read_text())['provenance']
+    assert provenance['num_devices'] == 4
+
+
+def test_what_stops_them_and_how_they_go_on(alone, tmp_path, monkeypatch):
+    """One process; then two, of which one is killed; two, of which one is told to stop; one."""
+    real_batches = loop.Run.batches
+
+    def batches_with_a_signal(self, step):
+        for number, batch in enumerate(real_batches(self, step), start=step):
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(loop.Run, 'batches', batches_with_a_signal)
+    with pytest.raises(SystemExit):
+        train(config(), tmp_path)
+    monkeypatch.undo()
+    assert newest(tmp_path) == 4
+
+    process = launch_training(tmp_path)
+    wait_for_step(tmp_path, 7, process)
+    os.kill(children(process)[1], signal.SIGKILL)
+    since = time.monotonic()
+    output, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGKILL, output
+    assert time.monotonic() - since < 60, 'the other one had to be killed'
+    assert '[0] war_jax.main: error: ' in output
+
+    killed_at = newest(tmp_path)
+    process = launch_training(tmp_path)
+    wait_for_step(tmp_path, killed_at + 2, process)
+    os.kill(children(process)[1], signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert f'after step {killed_at} of 21' in output
+    assert f'Stopped after step {newest(tmp_path)} with a checkpoint' in output
+    assert newest(tmp_path) < 21
+
+    train(config(), tmp_path)
+    assert_same_run(tmp_path, alone)
+
+
+def test_dry_run_prints_a_command_for_each_process(capsys):
+    arguments = ['--config=a b.py', '--workdir=x']
+    options = ['--processes=2', '--devices_per_process=3', '--gpus', '--dry-run', '--']
+    assert local.main([*options, *arguments]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert 'WAR_JAX_PROCESS=0/2@127.0.0.1:' in first and 'CUDA_VISIBLE_DEVICES=0' in first
+    assert 'WAR_JAX_PROCESS=1/2@127.0.0.1:' in second and 'CUDA_VISIBLE_DEVICES=1' in second
+    for line in (first, second):
+        assert 'device_count=3' in line
+        assert line.endswith("-m war_jax.main '--config=a b.py' --workdir=x")
+
+
+@pytest.mark.parametrize(
+    ('codes', 'code'),
+    [
+        ([0, 0], 0),
+        ([0, LOST], LOST),
+        ([LOST, 2], 2),
+        ([1, LOST], 1),
+        ([LOST, 137], 137),
+        ([143, 143], 143),
+    ],
+)
+def test_the_exit_code_is_that_of_the_process_to_blame(codes, code):
+    assert local.to_blame(codes) == code
+
+
+def test_a_job_is_started_again_where_that_can_help(tmp_path):
+    """A program that counts its starts: lost twice, then done."""
+    (tmp_path / 'counting.py').write_text(
+        'import pathlib, sys\n'
+        f'path = pathlib.Path({str(tmp_path)!r}) / sys.argv[1]\n'
+        'count = int(path.read_text()) if path.exists() else 0\n'
+        'path.write_text(str(count + 1))\n'
+        'sys.exit(int(sys.argv[2 + count]))\n'
+    )
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, 'launch/local.py', '--program=counting', '--processes=1']
+        return subprocess.run(
+            [*command, '--restarts=5', '--', *arguments],
+            cwd=ROOT,
+            env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+
+    done = run('lost', '75', '75', '0')
+    assert done.returncode == 0
+    assert (tmp_path / 'lost').read_text() == '3'
+    assert done.stdout.count('exit code 75; starting the job again') == 2
+    assert run('refused', '2', '0').returncode == 2
+    assert (tmp_path / 'refused').read_text() == '1'
