@@ -54,8 +54,9 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
     check_divisible(mesh, 'optimizer.batch_size', optimizer.batch_size, optimizer.accumulation)
     check_divisible(mesh, 'evaluation.batch_size', base.evaluation.batch_size)
     config = to_dict(base)
+    devices = [device for group in groups for device in group]
     about = claim_workdir(
-        workdir, config, splits.provenance, checksum(splits), command, jax.devices()
+        workdir, config, splits.provenance, checksum(splits), command, devices
     )
     # Of the grid, unlike the configuration of its runs, a study may grow from call to call.
     study = {'config': config, 'study': asdict(settings.study), 'provenance': about}
@@ -219,9 +220,9 @@ def device_groups(devices_per_run: int) -> list[list[Any]]:
 
     Several processes work on one run after the other, with all their devices.
     """
-    devices = jax.devices()
     if jax.process_count() > 1:
-        return [devices]
+        return [jax.devices()]
+    devices = jax.local_devices()
     if devices_per_run > len(devices):
         rule = f'must be at most the number of devices here, {len(devices)}'
         raise refusal('study.devices_per_run', devices_per_run, rule, f'{len(devices)}')

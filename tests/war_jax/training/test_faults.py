@@ -165,14 +165,14 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint(undisturbed, tmp_path
 def test_one_of_two_processes_is_killed(tmp_path, victim):
     """Both go on from the last checkpoint, to the bits of two that nothing happened to."""
     for name in ('whole', 'cut'):
-        process = launch_training(tmp_path / name)
+        process = launch_training(tmp_path / name, patience=60)
         if name == 'cut':
             wait_until(lambda: newest(tmp_path / 'cut') >= 9, process)
             os.kill(children(process)[victim], signal.SIGKILL)
             since = time.monotonic()
             output, _ = process.communicate()
             assert process.returncode not in (0, 1, 2), output
-            assert time.monotonic() - since < 60
+            assert time.monotonic() - since < 300
             assert 9 <= newest(tmp_path / 'cut') < 21
             process = launch_training(tmp_path / 'cut')
         output, _ = process.communicate()
