@@ -1,4 +1,8 @@
-"""Norms of linear maps between L2 norms: matrices, convolutions, anything with a transpose."""
+"""Norms of linear maps between L2 norms: matrices, convolutions, anything with a transpose.
+
+    norm = conv_norm(kernel, (32, 32, 16), stride=2, padding='SAME', key=jax.random.key(0))
+    norm = operator_norm(lambda x: matrix @ x, (matrix.shape[1],), jax.random.key(0))
+"""
 
 import math
 from collections.abc import Callable

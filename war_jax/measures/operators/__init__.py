@@ -1,0 +1,43 @@
+"""Layers as linear operators: norms, whole spectra, and the Lipschitz bound that follows.
+
+    layers = fold(wide_resnet_layers(model, variables))        # BatchNorm's scales in the kernels
+    spectra = singular_values(layers, (8, 8, 1))               # {'stage1/block0/conv1': (n,), ...}
+    bound = wide_resnet_bound(layers, (8, 8, 1), jax.random.key(0)).bound
+"""
+
+from war_jax.measures.operators.layers import (
+    Block,
+    Conv,
+    LipschitzBound,
+    WideResNetLayers,
+    fold,
+    wide_resnet_bound,
+    wide_resnet_layers,
+)
+from war_jax.measures.operators.norms import (
+    NUM_STEPS,
+    Padding,
+    conv_norm,
+    dense_norm,
+    largest_eigenvalue,
+    operator_norm,
+)
+from war_jax.measures.operators.spectra import conv_singular_values, singular_values
+
+__all__ = [
+    'NUM_STEPS',
+    'Block',
+    'Conv',
+    'LipschitzBound',
+    'Padding',
+    'WideResNetLayers',
+    'conv_norm',
+    'conv_singular_values',
+    'dense_norm',
+    'fold',
+    'largest_eigenvalue',
+    'operator_norm',
+    'singular_values',
+    'wide_resnet_bound',
+    'wide_resnet_layers',
+]
