@@ -19,7 +19,7 @@ FLOORS = (
     ('config_rules', 'config', 'config_argument', 'mesh', 'models', 'attacks', 'records', 'report'),
     ('data', 'measures', 'findings'),
     ('training',),
-    ('run', 'command_line', 'evaluation', 'main', 'evaluate', 'study'),
+    ('run', 'command_line', 'evaluation', 'main', 'evaluate', 'study', 'regularization'),
 )
 PLACES = {
     name: (floor, column) for floor, names in enumerate(FLOORS) for column, name in enumerate(names)

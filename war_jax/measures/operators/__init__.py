@@ -2,7 +2,9 @@
 
     layers = fold(wide_resnet_layers(model, variables))        # BatchNorm's scales in the kernels
     spectra = singular_values(layers, (8, 8, 1))               # {'stage1/block0/conv1': (n,), ...}
-    bound = wide_resnet_bound(layers, (8, 8, 1), jax.random.key(0)).bound
+    bound = certified_bound(layers, (8, 8, 1)).bound
+
+All are between L2 norms, of whole maps; a convolution is no reshaped kernel.
 """
 
 from war_jax.measures.operators.layers import (
@@ -22,7 +24,11 @@ from war_jax.measures.operators.norms import (
     largest_eigenvalue,
     operator_norm,
 )
-from war_jax.measures.operators.spectra import conv_singular_values, singular_values
+from war_jax.measures.operators.spectra import (
+    certified_bound,
+    conv_singular_values,
+    singular_values,
+)
 
 __all__ = [
     'NUM_STEPS',
@@ -31,6 +37,7 @@ __all__ = [
     'LipschitzBound',
     'Padding',
     'WideResNetLayers',
+    'certified_bound',
     'conv_norm',
     'conv_singular_values',
     'dense_norm',

@@ -160,10 +160,18 @@ def wide_resnet_bound(
     projection gain1 * (||shortcut|| + ||conv2|| gain2 ||conv1||), both branches starting from the
     activated input. Gains are the largest of their channels.
     """
-    norms: dict[str, float] = {}
+    norms = {}
     for number, (name, conv, shape) in enumerate(places(layers, image_shape)):
         of_layer = jax.random.fold_in(key, number)
         norms[name] = float(conv_norm(conv.kernel, shape, *conv[1:], of_layer, num_steps))
+    return composed(layers, image_shape, norms)
+
+
+def composed(
+    layers: WideResNetLayers, image_shape: tuple[int, ...], norms: dict[str, float]
+) -> LipschitzBound:
+    """The product of `wide_resnet_bound` from the norms of the convolutions, by `Place.name`."""
+    norms = dict(norms)
     bound = norms['stem']
     for name, block in layers.blocks.items():
         gain1 = norms[f'{name}/gain1'] = float(np.max(np.asarray(block.gain1)))

@@ -2,6 +2,8 @@
 
     margins(logits), confidences(logits)              # (n,), (n,)
     lower_bound(margins(logits), bound)               # (n,): no boundary is nearer than this
+
+The margin needs no label: of a misclassified image it is that of the wrong class.
 """
 
 import math

@@ -6,23 +6,28 @@ import numpy as np
 import pytest
 
 from war_jax.measures.operators import (
+    Conv,
+    certified_bound,
     conv_singular_values,
     fold,
     singular_values,
-    wide_resnet_bound,
     wide_resnet_layers,
 )
+from war_jax.measures.operators.layers import Place, places
+from war_jax.measures.operators.spectra import padded_norm_bound
 from war_jax.models.wide_resnet import BatchNorm, WideResNet
 
 
-def dense_circular(kernel: np.ndarray, h: int, w: int, stride: int) -> np.ndarray:
+def dense(kernel: np.ndarray, h: int, w: int, stride: int, wraps: bool = True) -> np.ndarray:
     """Output (i, j) is the sum over (a, b) of kernel[a, b] input (i s + a - p, j s + b - p)."""
     rows, columns, channels, features = kernel.shape
-    matrix = np.zeros((h // stride, w // stride, features, h, w, channels))
-    for i, j, a, b in np.ndindex(h // stride, w // stride, rows, columns):
-        y, x = (i * stride + a - rows // 2) % h, (j * stride + b - columns // 2) % w
-        matrix[i, j, :, y, x, :] += kernel[a, b].T
-    return matrix.reshape(h * w // stride**2 * features, -1)
+    after = -(-h // stride), -(-w // stride)
+    matrix = np.zeros((*after, features, h, w, channels))
+    for i, j, a, b in np.ndindex(*after, rows, columns):
+        y, x = i * stride + a - rows // 2, j * stride + b - columns // 2
+        if wraps or (0 <= y < h and 0 <= x < w):
+            matrix[i, j, :, y % h, x % w, :] += kernel[a, b].T
+    return matrix.reshape(after[0] * after[1] * features, -1)
 
 
 @pytest.mark.parametrize('stride', [1, 2])
@@ -31,7 +36,7 @@ def dense_circular(kernel: np.ndarray, h: int, w: int, stride: int) -> np.ndarra
 def test_fourier_spectrum_is_that_of_the_dense_operator(stride, size, shape):
     for channels, features in ((2, 3), (3, 2)):
         kernel = np.random.default_rng(size).normal(size=(size, size, channels, features))
-        exact = np.linalg.svd(dense_circular(kernel, *shape, stride), compute_uv=False)
+        exact = np.linalg.svd(dense(kernel, shape[0], shape[1], stride), compute_uv=False)
         found = conv_singular_values(kernel, shape, stride)
         assert len(found) == len(exact)
         np.testing.assert_allclose(found, exact, atol=1e-12)
@@ -60,7 +65,7 @@ def test_spectra_have_batchnorms_scales_and_the_pool_in_them(network):
     block, moments = (variables[name]['stage2']['block0'] for name in ('params', 'batch_stats'))
     scale = np.abs(block['norm1']['scale']) / np.sqrt(moments['norm1']['var'] + BatchNorm.epsilon)
     kernel = np.asarray(block['conv1']['kernel'], float) * np.asarray(scale)[:, None]
-    exact = np.linalg.svd(dense_circular(kernel, 8, 8, 2), compute_uv=False)
+    exact = np.linalg.svd(dense(kernel, 8, 8, 2), compute_uv=False)
     np.testing.assert_allclose(found['stage2/block0/conv1'], exact, atol=1e-5)
     scale = variables['params']['norm']['scale'] / np.sqrt(
         variables['batch_stats']['norm']['var'] + BatchNorm.epsilon
@@ -73,7 +78,21 @@ def test_spectra_have_batchnorms_scales_and_the_pool_in_them(network):
 
 
 def test_folded_norms_give_the_smaller_bound(network):
-    model, variables = network
-    layers = wide_resnet_layers(model, variables)
-    apart = wide_resnet_bound(layers, (8, 8, 1), jax.random.key(0), 12).bound
-    assert wide_resnet_bound(fold(layers), (8, 8, 1), jax.random.key(0), 12).bound < apart
+    layers = wide_resnet_layers(*network)
+    assert certified_bound(fold(layers), (8, 8, 1)).bound < certified_bound(layers, (8, 8, 1)).bound
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('shape', [(4, 4), (3, 5)])
+def test_certified_norms_are_above_those_with_zero_padding(stride, shape):
+    """And close to them; a wrapped map of the same size need not reach them."""
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 3))
+    exact = np.linalg.svd(dense(kernel, *shape, stride, wraps=False), compute_uv=False)[0]
+    conv = Conv(jnp.asarray(kernel, jnp.float32), stride, ((1, 1), (1, 1)))
+    assert exact <= padded_norm_bound(Place('one', conv, (*shape, 2))) * (1 + 1e-6) < 1.35 * exact
+
+
+def test_padding_by_name_is_refused(network):
+    place = next(places(fold(wide_resnet_layers(*network)), (8, 8, 1)))
+    with pytest.raises(ValueError, match="padding = 'SAME': expected numbers"):
+        padded_norm_bound(place._replace(conv=place.conv._replace(padding='SAME')))
