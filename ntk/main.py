@@ -2,11 +2,13 @@
 
     python -m ntk.main --config=configs/ntk_width.py --workdir=runs/ntk-width
     python -m ntk.main --config=configs/ntk_run.py --run=runs/study
+    python -m ntk.main --config=configs/adv_ntk.py --workdir=runs/adv-ntk
 
 configs/ntk_width.py trains networks of many widths and parametrizations and fits how input
 gradients, Lipschitzness and kernels scale. configs/ntk_run.py measures the same along a run of
 war_jax.main, or along all runs of a study, that was made with --config.ntk.every=STEPS; its results
-go to RUN/ntk unless a --workdir is given. The same command again makes what is missing and draws
+go to RUN/ntk unless a --workdir is given. configs/adv_ntk.py trains the infinitely wide network
+adversarially. The same command again makes what is missing and draws
 the report again; each config file says what its keys mean.
 
 Exit codes: 0 done, 1 measuring or writing failed, 2 refused (one line on stderr says why), 130 and
@@ -26,7 +28,7 @@ from war_jax.config import ConfigError
 from war_jax.config_rules import nearest, refusal
 
 PROGRAM = 'ntk.main'
-EXPERIMENTS = ('width', 'run')
+EXPERIMENTS = ('width', 'run', 'adv_ntk')
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -73,6 +75,11 @@ def run(argv: list[str]) -> int:
             from ntk.width.settings import resolve_width
 
             report = run_width(resolve_width(values.config), workdir, command)
+        elif experiment == 'adv_ntk':
+            from ntk.adversarial.runner import run_adversarial
+            from ntk.adversarial.settings import resolve_adversarial
+
+            report = run_adversarial(resolve_adversarial(values.config), workdir, command)
         else:
             from ntk import along
             from war_jax.mesh import spread_over_cores
@@ -103,11 +110,11 @@ def check_experiment(config: Any) -> str:
 
 
 def check_folders(experiment: str, source: str, workdir: str) -> tuple[Path, Path]:
-    """(folder to measure, folder to write to); the first is of no use to 'width'.
+    """(folder to measure, folder to write to); the first is of use to 'run' alone.
 
     Raises ConfigError for flags that are missing or that the experiment does not have.
     """
-    if experiment == 'width':
+    if experiment != 'run':
         if source:
             raise ConfigError(f'--run={source}: only configs/ntk_run.py measures a run')
         if not workdir:

@@ -148,7 +148,7 @@ def _correlation(
     if len(set(values)) == 1:
         return 0.0  # what does not change neither rises nor falls
     x = [getattr(network.conditions, axis) for network in group]
-    return float(stats.spearmanr(x, values)[0])
+    return float(stats.spearmanr(x, values).statistic)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _name(key: str, axis: Axis, when: When) -> str:

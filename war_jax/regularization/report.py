@@ -1,6 +1,8 @@
 """report.md, verdicts.json, tables/ and figures/ from the measured networks.
 
-write_report(workdir, networks, about)
+    write_report(workdir, networks, about)
+
+Nothing is measured anew.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,7 @@ from war_jax.regularization.work import Network
 from war_jax.report import conditions
 from war_jax.report.table_files import Column, decimal, decimal_interval, write_table
 from war_jax.report.tables import markdown
-from war_jax.report.verdicts import Verdict, write_verdicts
+from war_jax.report.verdicts import write_verdicts
 
 _SOURCES = {
     'epsilon': 'the claims of Wen et al. 2020',
@@ -70,16 +72,10 @@ def write_report(workdir: Path, networks: Sequence[Network], about: Mapping[str,
         blocks.insert(1, '> All networks were trained alike: there is nothing to compare.')
     write_verdicts(
         workdir / 'verdicts.json',
-        [
-            Verdict(
-                claim.name, claim.statement, claim.verdict, claim.effect,
-                *(claim.interval or (None, None)), claim.unit, claim.num_seeds,
-                about['command'], provenance['commit'], provenance['data'],
-            )
-            for found in claims.values()
-            for claim in found
-        ],
-    )  # fmt: skip
+        [claim for found in claims.values() for claim in found],
+        provenance,
+        about['command'],
+    )
     text = '\n\n'.join(block.rstrip('\n') for block in blocks) + '\n'
     write_text(workdir / 'report.md', text)
     return workdir / 'report.md'

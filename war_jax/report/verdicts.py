@@ -1,18 +1,47 @@
 """What a study decided, for programs to read: verdicts.json in its folder.
 
-    write_verdicts(workdir / 'verdicts.json', [Verdict('robust_with_width', 'At equal λ ...', ...)])
+    write_verdicts(workdir / 'verdicts.json', claims, provenance, command='python -m ...')
     for verdict in read_verdicts(workdir / 'verdicts.json'): print(verdict.verdict, verdict.effect)
 
 A list of objects with the fields of `Verdict`; benchmarks/findings.py puts those of several studies
 on one page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, Protocol
 
 from war_jax.records.files import write_json
 from war_jax.report.run_files import ReportError, read_file, read_json
+
+# What a file of another program may leave out.
+_OPTIONAL = ('name', 'data')
+
+
+class Claim(Protocol):
+    """As the studies of war_jax and ntk have it, each with further fields of its own."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def statement(self) -> str: ...
+
+    @property
+    def effect(self) -> float | None: ...
+
+    @property
+    def interval(self) -> tuple[float, float] | None: ...
+
+    @property
+    def unit(self) -> str: ...
+
+    @property
+    def num_seeds(self) -> int: ...
+
+    @property
+    def verdict(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -32,22 +61,29 @@ class Verdict:
     data: str  # a sentence on the images
 
 
-def write_verdicts(path: Path, found: Sequence[Verdict]) -> None:
-    """Infinite ends of intervals become null."""
+def write_verdicts(
+    path: Path, claims: Iterable[Claim], provenance: Mapping[str, Any], command: str
+) -> None:
+    """provenance: with 'commit' and 'data'. Infinite ends of intervals become null."""
+    found = [
+        Verdict(
+            claim.name, claim.statement, claim.verdict, claim.effect,
+            *(claim.interval or (None, None)), claim.unit, claim.num_seeds, command,
+            provenance['commit'], provenance['data'],
+        )
+        for claim in claims
+    ]  # fmt: skip
     write_json(path, [asdict(verdict) for verdict in found])
 
 
 def read_verdicts(path: Path) -> list[Verdict]:
     """Raises ReportError, one line, for a file that is no such list."""
     rows = read_file(path, read_json)
-    # Others may write further keys, or leave out the name of a claim and the data.
-    optional = {'name': '', 'data': ''}
     wanted = [field.name for field in fields(Verdict)]
-    required = [name for name in wanted if name not in optional]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ReportError(f'{path}: must be a list of verdicts')
     for number, row in enumerate(rows):
-        absent = [name for name in required if name not in row]
+        absent = [name for name in wanted if name not in row and name not in _OPTIONAL]
         if absent:
             raise ReportError(f'{path}: verdict {number} has no {", ".join(absent)}')
-    return [Verdict(**{name: row.get(name, optional.get(name)) for name in wanted}) for row in rows]
+    return [Verdict(**{name: row.get(name, '') for name in wanted}) for row in rows]

@@ -87,7 +87,8 @@ def test_folded_norms_give_the_smaller_bound(network):
 def test_certified_norms_are_above_those_with_zero_padding(stride, shape):
     """And close to them; a wrapped map of the same size need not reach them."""
     kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 3))
-    exact = np.linalg.svd(dense(kernel, *shape, stride, wraps=False), compute_uv=False)[0]
+    matrix = dense(kernel, shape[0], shape[1], stride, wraps=False)
+    exact = np.linalg.svd(matrix, compute_uv=False)[0]
     conv = Conv(jnp.asarray(kernel, jnp.float32), stride, ((1, 1), (1, 1)))
     assert exact <= padded_norm_bound(Place('one', conv, (*shape, 2))) * (1 + 1e-6) < 1.35 * exact
 
