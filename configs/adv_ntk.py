@@ -5,7 +5,7 @@
     python -m ntk.main --config=configs/adv_ntk.py:smoke --workdir=runs/adv-ntk-smoke
 
 Argument, one of:
-    (nothing)   256 + 128 digits, 3-layer ReLU networks of width 64, 256, 1024
+    (nothing)   256 + 128 digits, 3-layer ReLU networks of width 32, 128, 512
     cifar10     512 + 256 images of CIFAR-10
     smoke       every part, as little as possible of each
 """
@@ -43,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
     },
     'grid': {
         # Hidden units of the finite networks.
-        'widths': (64, 256, 1024),
+        'widths': (32, 128, 512),
         # Of which images are for training and which for validation, of weights and of attacks.
         'seeds': (0, 1, 2),
     },

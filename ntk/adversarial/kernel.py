@@ -36,16 +36,15 @@ from war_jax.attacks.threat import ThreatModel
 
 def coefficients(matrix: Array, times: Array, targets: Array) -> Array:
     """(n, n), (n,) >= 0, (n, k) -> (n, k): Theta^-1 (I - exp(-Theta V)) y."""
-    roots = jnp.sqrt(times)
-    symmetric = roots[:, None] * matrix * roots
-    return roots[:, None] * (_phi(symmetric) @ (roots[:, None] * targets))
+    roots = jnp.sqrt(times)[:, None]
+    return roots * (_phi(roots * matrix * roots.T) @ (roots * targets))
 
 
 @jax.custom_jvp
 def _phi(symmetric: Array) -> Array:
     """(n, n) positive semidefinite -> phi of it, phi(s) = (1 - exp(-s)) / s."""
     values, vectors = jnp.linalg.eigh(symmetric)
-    return (vectors * _scalar_phi(values)) @ vectors.T
+    return (vectors * _scalar_phi(values)[None]) @ vectors.T
 
 
 @_phi.defjvp
@@ -59,7 +58,7 @@ def _phi_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arra
     middle = (a + b) / 2
     differences = jnp.where(close, _slope(middle), quotient)
     inner = vectors.T @ tangents[0] @ vectors
-    return (vectors * found) @ vectors.T, vectors @ (differences * inner) @ vectors.T
+    return (vectors * found[None]) @ vectors.T, vectors @ (differences * inner) @ vectors.T
 
 
 def _scalar_phi(s: Array) -> Array:
