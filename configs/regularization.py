@@ -63,7 +63,7 @@ def get_config(argument: str = '') -> Tree:
             f'config argument {argument!r}: must be nothing or one of {known}; nearest: '
             f'{nearest(argument, filter(None, choices))}'
         )
-    config = ConfigDict(digits.get_config('madry')).unlock()
+    config: Tree = digits.get_config('madry').unlock()
     config.study, config.sweep, config.measure = map(ConfigDict, (STUDY, SWEEP, MEASURE))
     config.data.num_validation = 150
     config.data.max_train_examples = 256

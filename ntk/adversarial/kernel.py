@@ -115,7 +115,7 @@ def train_times(
             return optax.l2_loss(outputs, wanted).sum(-1).mean()
 
         updates, state = tx.update(jax.grad(risk)(logs), state)
-        return optax.apply_updates(logs, updates), state
+        return jnp.asarray(optax.apply_updates(logs, updates)), state
 
     for number in range(num_steps):
         keys = jax.random.split(jax.random.fold_in(key, number), len(wanted))

@@ -3,6 +3,7 @@ exponential, and the study's own rows."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,13 +60,12 @@ def test_the_derivative_in_the_times_is_that_of_finite_differences(problem):
         for kernel, at in ((matrix, times), (np.eye(6), np.ones(6))):
             kernel, targets = jnp.asarray(kernel), jnp.asarray(targets)
 
-            def value(times, kernel=kernel, targets=targets):
+            def value(times: Any, kernel: Any = kernel, targets: Any = targets) -> Any:
                 return jnp.sum(jnp.sin(coefficients(kernel, times, targets)))
 
             slopes = jax.grad(value)(jnp.asarray(at))
-            expected = [
-                (value(at + 1e-5 * unit) - value(at - 1e-5 * unit)) / 2e-5 for unit in np.eye(6)
-            ]
+            ends = [(value(at + 1e-5 * unit), value(at - 1e-5 * unit)) for unit in np.eye(6)]
+            expected = [(above - below) / 2e-5 for above, below in ends]
             np.testing.assert_allclose(slopes, expected, rtol=1e-6, atol=1e-7)
 
 
