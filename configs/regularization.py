@@ -35,7 +35,7 @@ STUDY: dict[str, Any] = {
 }
 SWEEP: dict[str, Any] = {
     # Radii of the ball that the networks are trained against; 0 is natural training.
-    'epsilons': (0.0, 0.05, 0.1, 0.15, 0.2, 0.3),
+    'epsilons': (0.0, 0.04, 0.08, 0.12, 0.16, 0.2),
 }
 MEASURE: dict[str, Any] = {
     # Images, balanced over the classes, of the training and of the test set.

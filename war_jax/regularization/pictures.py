@@ -124,11 +124,12 @@ def _sandwich(networks: Sequence[Network], axis: Axis) -> Figure:
         ]
         if pairs:
             axes.plot(*zip(*pairs, strict=True), '.', color=colour, ms=3, label=f'{value:g}')
-    lowest = axes.get_xlim()[0]
     axes.set_xscale('log')
     axes.set_yscale('log')
-    limits = axes.get_xlim() if lowest > 0 else (1e-5, 1.0)
-    axes.plot(limits, limits, color=GREY, lw=1.0, ls='--')
+    x, y = axes.get_xlim(), axes.get_ylim()
+    axes.axline((x[0], x[0]), (x[1], x[1]), color=GREY, lw=1.0, ls='--')
+    axes.set_xlim(x)
+    axes.set_ylim(min(x[0], y[0]), y[1])
     axes.set_xlabel('lower bound')
     axes.set_ylabel('L2 distance found')
     figure.legend(title=AXES[axis], loc='outside right center', markerscale=2.5, handlelength=1.0)
@@ -173,7 +174,7 @@ def _line(
         return
     x, mean, lower, upper = map(np.asarray, zip(*points, strict=True))
     if np.isfinite(upper).all():
-        axes.fill_between(x, lower, upper, color=colour, alpha=0.13, lw=0)
+        axes.fill_between(x, lower, upper, color=colour, alpha=0.08, lw=0)
     axes.plot(x, mean, color=colour, marker='o', ms=3, label=name)
 
 
