@@ -70,7 +70,7 @@ def test_the_derivative_in_the_times_is_that_of_finite_differences(problem):
 
 
 def test_training_learns_to_leave_out_a_mislabelled_image():
-    """Ten images, bright on the left or right, one with the other label: learned at a lower rate."""
+    """Ten images, bright on the left or right; the one with the other label is learned last."""
     numbers = np.random.default_rng(0)
 
     def images(count):
