@@ -2,12 +2,18 @@
 
     python -m ntk.main --config=configs/ntk_width.py --workdir=runs/ntk-width
     python -m ntk.main --config=configs/ntk_run.py --run=runs/study
+    python -m ntk.main --config=configs/ntk_convergence.py --workdir=runs/convergence
+    python -m ntk.main --config=configs/ntk_capacity.py --workdir=runs/capacity
+    python -m ntk.main --config=configs/adv_ntk.py --workdir=runs/adv-ntk
 
 configs/ntk_width.py trains networks of many widths and parametrizations and fits how input
 gradients, Lipschitzness and kernels scale. configs/ntk_run.py measures the same along a run of
 war_jax.main, or along all runs of a study, that was made with --config.ntk.every=STEPS; its results
-go to RUN/ntk unless a --workdir is given. The same command again makes what is missing and draws
-the report again; each config file says what its keys mean.
+go to RUN/ntk unless a --workdir is given. configs/ntk_convergence.py and configs/ntk_capacity.py
+hold the theorems of Gao et al. 2019 against trainings: how close adversarial training comes to the
+best there is near its start, and how wide a network must be to interpolate robustly.
+configs/adv_ntk.py trains the infinitely wide network adversarially. The same command again makes
+what is missing and draws the report again; each config file says what its keys mean.
 
 Exit codes: 0 done, 1 measuring or writing failed, 2 refused (one line on stderr says why), 75
 another process of the job was lost, 130 and 143 stopped by SIGINT and SIGTERM, with everything
@@ -26,7 +32,7 @@ from war_jax.config import ConfigError
 from war_jax.config_rules import nearest, refusal
 from war_jax.program import Program
 
-EXPERIMENTS = ('width', 'run')
+EXPERIMENTS = ('width', 'run', 'convergence', 'capacity', 'adv_ntk')
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -56,13 +62,28 @@ def work(settings: tuple[str, Any, Path, Path], command: str) -> int:
         from ntk.width.runner import run_width
         from ntk.width.settings import resolve_width
 
-        print(f'report: {run_width(resolve_width(config), workdir, command)}')
-        return 0
-    from ntk import along
-    from war_jax.mesh import spread_over_cores
+        report = run_width(resolve_width(config), workdir, command)
+    elif experiment == 'convergence':
+        from ntk.convergence.runner import run_convergence
 
-    spread_over_cores()
-    return along.run(config, str(source), str(workdir), command)
+        report = run_convergence(config, workdir, command)
+    elif experiment == 'capacity':
+        from ntk.capacity.runner import run_capacity
+
+        report = run_capacity(config, workdir, command)
+    elif experiment == 'adv_ntk':
+        from ntk.adversarial.runner import run_adversarial
+        from ntk.adversarial.settings import resolve_adversarial
+
+        report = run_adversarial(resolve_adversarial(config), workdir, command)
+    else:
+        from ntk import along
+        from war_jax.mesh import spread_over_cores
+
+        spread_over_cores()
+        return along.run(config, str(source), str(workdir), command)
+    print(f'report: {report}')
+    return 0
 
 
 def check_experiment(config: Any) -> str:
@@ -81,11 +102,11 @@ def check_experiment(config: Any) -> str:
 
 
 def check_folders(experiment: str, source: str, workdir: str) -> tuple[Path, Path]:
-    """(folder to measure, folder to write to); the first is of no use to 'width'.
+    """(folder to measure, folder to write to); the first is of use to 'run' alone.
 
     Raises ConfigError for flags that are missing or that the experiment does not have.
     """
-    if experiment == 'width':
+    if experiment != 'run':
         if source:
             raise ConfigError(f'--run={source}: only configs/ntk_run.py measures a run')
         if not workdir:

@@ -22,7 +22,10 @@ FLOORS = (
     ),
     ('data', 'measures', 'findings'),
     ('training',),
-    ('run', 'command_line', 'program', 'evaluation', 'main', 'evaluate', 'study'),
+    (
+        'run', 'command_line', 'program', 'evaluation', 'main', 'evaluate', 'study',
+        'regularization',
+    ),
 )
 PLACES = {
     name: (floor, column) for floor, names in enumerate(FLOORS) for column, name in enumerate(names)

@@ -19,8 +19,14 @@ The norm of a convolution is found by Lanczos iteration, which converges from be
 1e-4 or less per layer where it was measured. The product itself is loose by factors.
 """
 
-from ntk.spectral.bound import fully_connected_bound, lipschitz_bound, wide_resnet_bound
-from ntk.spectral.operators import conv_norm, dense_norm, largest_eigenvalue, operator_norm
+from ntk.spectral.bound import fully_connected_bound, lipschitz_bound
+from war_jax.measures.operators import (
+    conv_norm,
+    dense_norm,
+    largest_eigenvalue,
+    operator_norm,
+    wide_resnet_bound,
+)
 
 __all__ = [
     'conv_norm',

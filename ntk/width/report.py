@@ -37,6 +37,7 @@ from war_jax.report.table_files import (
     factor_mean,
     write_table,
 )
+from war_jax.report.verdicts import write_verdicts
 
 _OF_NETWORK = (
     'spectral_product', 'kernel_error', 'kernel_drift', 'linearisation_error', 'movement',
@@ -54,8 +55,27 @@ def write_report(workdir: Path) -> Path:
     rows = [{column: row.get(column) for column in COLUMNS} for row in study.rows]
     write_text(workdir / 'rows.csv', tables.csv_text(COLUMNS, rows))
     drawn = pictures.draw(study, workdir / 'figures') if study.rows else []
+    write_verdicts(
+        workdir / 'verdicts.json',
+        map(_Named, evaluate(study)),
+        study.provenance,
+        study.provenance['command'],
+    )
     write_text(workdir / 'report.md', page(study, drawn, workdir / 'tables'))
     return workdir / 'report.md'
+
+
+class _Named:
+    """A claim as verdicts.json has it: its parametrization is a part of what it says."""
+
+    def __init__(self, claim: Claim):
+        fit = claim.fit
+        self.name = f'{claim.name}-{claim.parametrization}'
+        self.statement = f'{claim.statement} ({NAMES[claim.parametrization]})'
+        self.effect = fit and fit.value
+        self.interval = fit and (fit.lower, fit.upper)
+        self.unit, self.verdict = claim.unit, claim.verdict
+        self.num_seeds = fit.num_seeds if fit else 0
 
 
 def page(study: Study, drawn: Sequence[pictures.Picture], folder: Path) -> str:

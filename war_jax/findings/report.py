@@ -19,6 +19,7 @@ from war_jax.records.files import write_text
 from war_jax.report import conditions, tables
 from war_jax.report.run_files import ReportError, read_file, read_json, require
 from war_jax.report.table_files import as_markdown, write_table
+from war_jax.report.verdicts import write_verdicts
 
 # Behind the rule for all claims.
 _EXCEPTIONS = (
@@ -43,7 +44,7 @@ class Study:
 
 
 def write_report(workdir: str | Path) -> Path:
-    """Draws figures/*.png, writes study.csv, tables/*.csv, *.md, *.tex and report.md; its path.
+    """Draws figures/*.png, writes study.csv, verdicts.json, tables/ and report.md; its path.
 
     Raises ReportError, one line, if study.json or the files of a finished run are unreadable.
     """
@@ -58,6 +59,8 @@ def write_report(workdir: str | Path) -> Path:
     found = claims.evaluate(rows, targets)
     study = Study(about['config'], about['study'], about['provenance'], rows, found)
     write_text(workdir / 'study.csv', tables.csv_text(COLUMNS, rows))
+    command = study.provenance['command'] or ''
+    write_verdicts(workdir / 'verdicts.json', found, study.provenance, command)
     drawn = pictures.draw(rows, curves, targets, workdir / 'figures') if widths(rows) else []
     write_text(workdir / 'report.md', page(study, drawn, workdir / 'tables'))
     return workdir / 'report.md'

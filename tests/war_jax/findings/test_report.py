@@ -16,6 +16,7 @@ from tests.war_jax.report.markdown_cells import parse_markdown
 from war_jax.findings import pictures
 from war_jax.findings.report import missing, write_report
 from war_jax.report.run_files import ReportError
+from war_jax.report.verdicts import read_verdicts
 
 TARGETS = ('trajectory', 'constant')
 TABLES = ('claims', 'accuracy', 'lipschitz', 'slopes', 'optima', 'lambdas', 'war', 'costs')
@@ -116,7 +117,7 @@ def test_files_are_there_and_agree(tmp_path: Path) -> None:
     found = sorted(str(path.relative_to(workdir)) for path in workdir.rglob('*') if path.is_file())
     found = [name for name in found if not name.startswith('runs/')]
     assert found == sorted(
-        ['report.md', 'study.csv', 'study.json']
+        ['report.md', 'study.csv', 'study.json', 'verdicts.json']
         + [f'tables/{name}.{form}' for name in TABLES for form in ('csv', 'md', 'tex')]
         + [f'figures/{name}.png' for name in FIGURES]
     )
@@ -130,6 +131,9 @@ def test_files_are_there_and_agree(tmp_path: Path) -> None:
         claims = list(csv.DictReader(file))
     assert float(claims[0]['effect']) == pytest.approx(2.0)
     assert claims[0]['name'] == 'natural_accuracy_with_width'
+    verdicts = read_verdicts(workdir / 'verdicts.json')
+    assert [verdict.name for verdict in verdicts] == [row['name'] for row in claims]
+    assert verdicts[0].effect == pytest.approx(2.0) and verdicts[0].seeds == 3
     assert 'Nothing: every run of the study is finished.' in text
     assert '\n    python -m war_jax.study --config=a.py --workdir=b\n' in text
 

@@ -1,4 +1,10 @@
-"""Norms of linear maps between L2 norms: matrices, convolutions, anything with a transpose."""
+"""Norms of linear maps between L2 norms: matrices, convolutions, anything with a transpose.
+
+    norm = conv_norm(kernel, (32, 32, 16), stride=2, padding='SAME', key=jax.random.key(0))
+    norm = operator_norm(lambda x: matrix @ x, (matrix.shape[1],), jax.random.key(0))
+
+Those of convolutions come from Lanczos iteration, which converges from below.
+"""
 
 import math
 from collections.abc import Callable

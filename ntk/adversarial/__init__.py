@@ -1,0 +1,1 @@
+"""Adversarial training of the infinitely wide network (Adv-NTK), beside finite ones."""
