@@ -2,9 +2,14 @@
 
     python -m ntk.main --config=configs/ntk_width.py --workdir=runs/ntk-width
     python -m ntk.main --config=configs/ntk_run.py --run=runs/study
+    python -m ntk.main --config=configs/ntk_convergence.py --workdir=runs/convergence
+    python -m ntk.main --config=configs/ntk_capacity.py --workdir=runs/capacity
 
 configs/ntk_width.py trains networks of many widths and parametrizations and fits how input
-gradients, Lipschitzness and kernels scale. configs/ntk_run.py measures the same along a run of
+gradients, Lipschitzness and kernels scale. configs/ntk_convergence.py and configs/ntk_capacity.py
+hold the theorems of Gao et al. 2019 against trainings: how close adversarial training comes to the
+best there is near its start, and how wide a network must be to interpolate robustly.
+configs/ntk_run.py measures the same along a run of
 war_jax.main, or along all runs of a study, that was made with --config.ntk.every=STEPS; its results
 go to RUN/ntk unless a --workdir is given. The same command again makes what is missing and draws
 the report again; each config file says what its keys mean.
@@ -26,7 +31,7 @@ from war_jax.config import ConfigError
 from war_jax.config_rules import nearest, refusal
 
 PROGRAM = 'ntk.main'
-EXPERIMENTS = ('width', 'run')
+EXPERIMENTS = ('width', 'run', 'convergence', 'capacity')
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -73,6 +78,14 @@ def run(argv: list[str]) -> int:
             from ntk.width.settings import resolve_width
 
             report = run_width(resolve_width(values.config), workdir, command)
+        elif experiment == 'convergence':
+            from ntk.convergence.runner import run_convergence
+
+            report = run_convergence(values.config, workdir, command)
+        elif experiment == 'capacity':
+            from ntk.capacity.runner import run_capacity
+
+            report = run_capacity(values.config, workdir, command)
         else:
             from ntk import along
             from war_jax.mesh import spread_over_cores
@@ -103,11 +116,11 @@ def check_experiment(config: Any) -> str:
 
 
 def check_folders(experiment: str, source: str, workdir: str) -> tuple[Path, Path]:
-    """(folder to measure, folder to write to); the first is of no use to 'width'.
+    """(folder to measure, folder to write to); the first is of use to 'run' alone.
 
     Raises ConfigError for flags that are missing or that the experiment does not have.
     """
-    if experiment == 'width':
+    if experiment != 'run':
         if source:
             raise ConfigError(f'--run={source}: only configs/ntk_run.py measures a run')
         if not workdir:
