@@ -42,7 +42,7 @@ class Study:
 
     def samples(
         self, design: DesignName, key: str, over: str = 'width', **fixed: Any
-    ) -> dict[float, list[float]]:
+    ) -> dict[Any, list[float]]:
         """Value of `over` -> the seeds' values of `key`, all else being the base or `fixed`.
 
         Leaves out what is not finite.
@@ -79,12 +79,12 @@ class Study:
         radius = cell.radius or self.settings.grid.radii[-1]
         return Optimum(cell.design, cell.width, radius, cell.epsilon, cell.seed)
 
-    def gaps_over_time(self, design: DesignName, radius: float) -> dict[int, list[float]]:
+    def gaps_over_time(self, design: DesignName, radius: float) -> dict[float, list[float]]:
         """Steps -> the seeds' gaps by then, at the widest; as long as they exceed the tolerance.
 
         The best loss itself is known within that tolerance only.
         """
-        found: dict[int, list[float]] = {}
+        found: dict[float, list[float]] = {}
         base = self.settings.base
         for cell, row in self.rows.items():
             same = (cell.design, cell.radius) == (design, radius)
@@ -111,10 +111,8 @@ def read_study(workdir: Path) -> Study:
     rows: dict[Cell, Row] = {}
     best: dict[Optimum, Row] = {}
     missing = []
-    for folder, cases, found in (
-        ('cells', settings.cells, rows),
-        ('optima', settings.optima, best),
-    ):
+    folders: Any = (('cells', settings.cells, rows), ('optima', settings.optima, best))
+    for folder, cases, found in folders:
         for case in cases:
             path = workdir / folder / f'{case.name}.json'
             if path.exists():
@@ -162,7 +160,7 @@ def _any_attack(study: Study) -> Iterator[Claim]:
             f'attack-{attack}',
             f'{titled(base.design)}, B({base.radius:g}), attack A = {attack}: min_t '
             f'L_A is at most {TOLERANCE:g} above the best robust loss',
-            mean_fit(samples.get(attack, [])),  # pyright: ignore[reportArgumentType]
+            mean_fit(samples.get(attack, [])),
             (-math.inf, TOLERANCE),
             'loss',
             f'm = {base.width}.',

@@ -106,7 +106,7 @@ def _sweeps(study: Study) -> Figure:
     places = {name: float(number) for number, name in enumerate(grid.attacks)}
     for look, (key, name) in enumerate(keys.items()):
         by_attack = study.samples(base.design, key, over='attack', width=base.width)
-        shown = {places[a]: values for a, values in by_attack.items()}  # pyright: ignore[reportArgumentType]
+        shown = {places[a]: values for a, values in by_attack.items()}
         series(attacks, shown, look, name)
         series(caps, study.samples(base.design, key, over='epsilon', width=base.width), look, name)
     attacks.set_xticks(list(places.values()), list(places))

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from ntk.adversary import Strong
 from ntk.convergence.network import Design
-from ntk.convergence.training import Strong
 from war_jax.config import NOT_EMPTY, AboveZero, Positive
 from war_jax.config_rules import Rule, above, at_least, at_most, build, increasing, refusal
 
@@ -140,11 +140,13 @@ class Settings:
                 ]
                 if (design, width) == (base.design, base.width):
                     found += [
-                        Cell(design, width, base.radius, *pair, seed)
-                        for pair in (
-                            *((epsilon, base.attack) for epsilon in grid.epsilons),
-                            *((base.epsilon, attack) for attack in grid.attacks),
-                        )
+                        Cell(design, width, base.radius, epsilon, base.attack, seed)
+                        for epsilon in grid.epsilons
+                        for seed in grid.seeds
+                    ]
+                    found += [
+                        Cell(design, width, base.radius, base.epsilon, attack, seed)
+                        for attack in grid.attacks
                         for seed in grid.seeds
                     ]
         return list(dict.fromkeys(found))

@@ -13,12 +13,12 @@ several starts, among them x and the end of A.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ntk.adversary import Model, Strong, strong_attack, weak_attack
 from ntk.convergence.network import (
     Design,
     Movement,
@@ -30,52 +30,10 @@ from ntk.convergence.network import (
     project,
     unit_of,
 )
-from war_jax.attacks.pgd import Budget, pgd
-from war_jax.attacks.sphere import Cap
-
-Model = Callable[[Array], Array]  # (n, d) -> (n,)
 
 
 def logistic(margin: Array) -> Array:
     return jax.nn.softplus(-margin)
-
-
-def weak_attack(name: str, model: Model, x: Array, y: Array, epsilon: Array) -> Array:
-    """A: 'none', 'fgsm' (one step of epsilon) or 'pgdK' (K steps of 2.5 epsilon / K), from x."""
-    if name == 'none':
-        return x
-    num_steps = 1 if name == 'fgsm' else int(name.removeprefix('pgd'))
-    step_size = epsilon if name == 'fgsm' else 2.5 * epsilon / num_steps
-    budget = Budget(num_steps, step_size, 'none', 0.0)
-    keys = jax.random.split(jax.random.key(0), x.shape[0])  # of no use: the start is x
-    return pgd(keys, lambda z: logistic(y * model(z)), x, Cap(epsilon, fixed=1), budget)
-
-
-class Strong(NamedTuple):
-    num_steps: int
-    restarts: int  # random ones, beside that from x
-
-
-def strong_attack(
-    model: Model, x: Array, y: Array, epsilon: Array, key: Array, strong: Strong
-) -> Array:
-    """The worst points found: (n, d) -> (n, d)."""
-    cap = Cap(epsilon, fixed=1)
-    size = 2.5 * epsilon / strong.num_steps
-
-    def loss(z: Array) -> Array:
-        return logistic(y * model(z))
-
-    def attack(keys: Array, init_scale: Array) -> Array:
-        budget = Budget(strong.num_steps, size, 'uniform', init_scale)  # pyright: ignore[reportArgumentType]
-        return pgd(keys, loss, x, cap, budget)
-
-    keys = jax.random.split(key, (strong.restarts + 1, x.shape[0]))
-    scales = jnp.arange(strong.restarts + 1) > 0
-    found = jax.vmap(attack)(keys, scales.astype(x.dtype))
-    found = jnp.concatenate([found, x[None]])
-    losses = jax.vmap(loss)(found)
-    return found[jnp.argmax(losses, 0), jnp.arange(x.shape[0])]
 
 
 class Programs:
