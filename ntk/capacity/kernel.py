@@ -54,13 +54,13 @@ def smallest_norm(
         centres, signs = np.asarray(x), np.asarray(y)
         lower, upper = 0.0, math.inf
         for number in range(_MAX_ROUNDS):
-            gram = np.asarray(kernel(centres, None, 'ntk'), float)
+            # Padded, for one program: rows of weight 0 add nothing.
+            used, rest = len(centres), capacity - len(centres)
+            padded = np.concatenate([centres, np.repeat(centres[:1], rest, 0)])
+            gram = np.asarray(_gram(kernel, padded))[:used, :used]
             weights = solve(signs[:, None] * gram * signs)
             norm = math.sqrt(weights.sum())
             lower = max(lower, norm)
-            # Padded: rows of weight 0 add nothing.
-            rest = capacity - len(centres)
-            padded = np.concatenate([centres, np.repeat(centres[:1], rest, 0)])
             sums = np.concatenate([weights * signs, np.zeros(rest)])
             worst, margins = _attack(
                 kernel, strong, padded, sums, x, y, epsilon, jax.random.fold_in(key, number)
@@ -83,6 +83,11 @@ def solve(signed: np.ndarray) -> np.ndarray:
     size = len(signed)
     root = cholesky(signed + _JITTER * np.trace(signed) / size * np.eye(size), lower=True)
     return nnls(root.T, solve_triangular(root, np.ones(size), lower=True), maxiter=100 * size)[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def _gram(kernel: Kernel, points: Array) -> Array:
+    return kernel(points, None, 'ntk')
 
 
 @partial(jax.jit, static_argnums=(0, 1))

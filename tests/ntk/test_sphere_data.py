@@ -28,5 +28,5 @@ def test_pairs_are_exactly_as_far_apart_as_they_should_be(n: int, d: int):
 
 
 def test_pairs_without_room_are_refused():
-    with pytest.raises(ValueError, match='100 pairs .* no room for more than'):
+    with pytest.raises(ValueError, match=r'100 pairs .* no room for more than'):
         pairs(np.random.default_rng(2), 100, 3, 0.2)

@@ -20,7 +20,8 @@ def test_power_law_recovers_a_planted_power_whatever_the_seeds_differ_in_everywh
 
 
 def test_power_law_of_seeds_that_differ_apart_at_each_x_has_an_interval():
-    samples = {x: [factor * x for factor in row] for x, row in zip(X, ((1, 2), (2, 1), (1, 2)), strict=True)}  # fmt: skip
+    factors = ((1, 2), (2, 1), (1, 2))
+    samples = {x: [f * x for f in row] for x, row in zip(X, factors, strict=True)}
     fit = power_law(samples)
     assert fit is not None and fit.lower < 1.0 < fit.upper and fit.upper - fit.lower > 0.1
 

@@ -68,8 +68,8 @@ def attack_trace(
 
     start = random_start(keys, x, threat, budget)
     no_gradient_yet = jnp.zeros_like(x, shape=x.shape[:1])
-    # XLA's CPU backend runs convolutions inside a loop 6 to 7 times slower than outside of one; what
-    # comes as vectors has none, and a loop is compiled many times faster.
+    # XLA's CPU backend runs convolutions inside a loop 6 to 7 times slower than outside of one.
+    # Networks of vectors have none, and a loop is compiled many times faster.
     images = x.ndim > 2
     unroll = budget.num_steps if images and jax.default_backend() == 'cpu' else 1
     (x_adv, max_grad_l1), losses = jax.lax.scan(

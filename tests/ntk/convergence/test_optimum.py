@@ -1,5 +1,7 @@
 """The best loss in the linearised ball. Oracle: SciPy's generic solver on the primal problem."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,7 @@ def primal(rows: list[np.ndarray], owners: np.ndarray, n: int, radius: float) ->
                 (np.arange(len(v)) >= a) & (np.arange(len(v)) < b), 2 * v, 0.0
             ),
         )
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in itertools.pairwise(edges)
     ]  # fmt: skip
 
     def loss(v: np.ndarray) -> tuple[float, np.ndarray]:
