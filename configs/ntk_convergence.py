@@ -4,7 +4,7 @@
     python -m ntk.main --config=configs/ntk_convergence.py:smoke --workdir=runs/convergence-smoke
 
 Argument, one of:
-    (nothing)   two-layer and deep networks, m = 64 ... 1024, four seeds
+    (nothing)   two-layer and deep networks, m = 64 ... 1024, three seeds
     smoke       every part, as little as possible of each
 """
 
@@ -34,10 +34,10 @@ DEFAULTS: dict[str, Any] = {
         'radii': (0.0, 2.0, 8.0, 32.0),
         # Radii of the caps that the adversary has, and attacks A: 'none', 'fgsm' (one step of the
         # radius) or 'pgdK'. One at a time, the rest being the base.
-        'epsilons': (0.05, 0.1, 0.2, 0.4),
+        'epsilons': (0.05, 0.1, 0.2),
         'attacks': ('none', 'fgsm', 'pgd2', 'pgd5', 'pgd20'),
         # Each draws points, labels and weights.
-        'seeds': (0, 1, 2, 3),
+        'seeds': (0, 1, 2),
     },
     'base': {
         'design': 'softplus',

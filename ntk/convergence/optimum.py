@@ -98,7 +98,7 @@ def solve_dual(
         gradient = slope[owners] / n - radius / n * (products / lengths[:, None]).sum(0)
         return -value, -gradient
 
-    options = {'maxiter': 2000, 'maxfun': 4000, 'ftol': 1e-10, 'gtol': 1e-8}
+    options = {'maxiter': 500, 'maxfun': 1000, 'ftol': 1e-9, 'gtol': 1e-7}
     found = minimize(
         negative,
         guess,

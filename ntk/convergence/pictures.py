@@ -19,12 +19,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from ntk.claims import Samples
 from ntk.convergence.claims import Study, titled
 from war_jax.findings.pictures import Picture
-from war_jax.measures.statistics import mean_interval
+from war_jax.measures.statistics import geometric_interval, mean_interval
 from war_jax.report import drawing
 from war_jax.report.drawing import BLUE, GREEN, INK, ORANGE, PURPLE, STYLE, VERMILION
 
 _COLOURS = (INK, BLUE, GREEN, VERMILION, PURPLE, ORANGE)
 _MARKERS = 'osD^vP'
+Interval = Callable[[Sequence[float]], tuple[float, float, float]]
 
 
 def draw(study: Study, folder: Path) -> list[Picture]:
@@ -43,7 +44,8 @@ def draw(study: Study, folder: Path) -> list[Picture]:
             'movement.png',
             'Movement and linearisation against width',
             'Above: ‖U‖, which B(R) bounds by R for each layer. Below: ‖f − f_lin‖ / ‖f_lin‖ on '
-            'adversarial points at the end of training.',
+            'adversarial points at the end of training. Geometric means over seeds and their 95 % '
+            'intervals.',
             _movements,
         ),
         (
@@ -88,7 +90,7 @@ def _movements(study: Study) -> Figure:
         for row, key in enumerate(('movement', 'linearisation_error')):
             axes = grid[row][column]
             for look, radius in enumerate(study.settings.grid.radii):
-                series(axes, study.samples(design, key, radius=radius), look)
+                _positive(axes, study.samples(design, key, radius=radius), look)
             drawing.log_axis(axes)
             width_axis(axes, study.settings.widths(design))
             title = 'movement' if key == 'movement' else 'linearisation'
@@ -109,38 +111,54 @@ def _sweeps(study: Study) -> Figure:
         shown = {places[a]: values for a, values in by_attack.items()}
         series(attacks, shown, look, name)
         series(caps, study.samples(base.design, key, over='epsilon', width=base.width), look, name)
-    attacks.set_xticks(list(places.values()), list(places))
+    attacks.set_xticks(list(places.values()), list(places), fontsize=8)
     attacks.set(title='Attack A', ylabel='logistic loss')
     caps.set(title='Radius of the cap', xlabel='ε')
     for look, radius in enumerate(grid.radii):
-        series(time, study.gaps_over_time(base.design, radius), look, _ball(radius))
+        _positive(time, study.gaps_over_time(base.design, radius), look, _ball(radius))
     time.set_xscale('log', base=2)
     drawing.log_axis(time)
     time.set(title='min L_A − best', xlabel='steps')
     for axes in (attacks, time):
-        axes.legend(fontsize=7.5)
+        if axes.lines:
+            axes.legend(fontsize=7.5)
     return figure
 
 
-def series(axes: Axes, samples: Samples, look: int, name: str = '', dashed: bool = False) -> None:
+def series(
+    axes: Axes,
+    samples: Samples,
+    look: int,
+    name: str = '',
+    dashed: bool = False,
+    interval: Interval = mean_interval,
+) -> None:
     """Means over seeds, with Student's 95 % interval where there are several."""
     if not samples:
         return
     x = np.array(sorted(samples))
-    bands = np.array([mean_interval(samples[key]) for key in x])
+    bands = np.array([interval(samples[key]) for key in x])
     colour = _COLOURS[look % len(_COLOURS)]
     style: dict[str, Any] = {'ls': '--', 'lw': 1.0} if dashed else {'marker': _MARKERS[look % 6]}
     axes.plot(x, bands[:, 0], color=colour, label=name or None, **style)
     if not dashed and np.isfinite(bands).all():
-        axes.fill_between(x, bands[:, 1], bands[:, 2], color=colour, alpha=0.15, lw=0)
+        axes.fill_between(x, bands[:, 1], bands[:, 2], color=colour, alpha=0.12, lw=0)
+
+
+def _positive(axes: Axes, samples: Samples, look: int, name: str = '') -> None:
+    """For a logarithmic axis: geometric means."""
+    series(axes, samples, look, name, interval=geometric_interval)
 
 
 def width_axis(axes: Axes, widths: Sequence[int]) -> None:
     axes.set_xscale('log', base=2)
     axes.xaxis.set_major_locator(FixedLocator(list(widths)))
     axes.xaxis.set_minor_locator(NullLocator())
-    plain: Callable[..., str] = lambda value, _: f'{value:g}'  # noqa: E731
-    axes.xaxis.set_major_formatter(FuncFormatter(plain))
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+
+
+def _plain(value: float, _: int) -> str:
+    return f'{value:g}'
 
 
 def _radius_legend(figure: Figure, study: Study) -> None:
