@@ -70,7 +70,7 @@ DEFAULTS: dict[str, Any] = {
 
 def get_config(argument: str = '') -> Tree:
     """Returns the config for '' or 'smoke'."""
-    config = ConfigDict(DEFAULTS)
+    config: Tree = ConfigDict(DEFAULTS)
     if argument == 'smoke':
         config.grid.num_pairs = (2, 4)
         config.grid.dimensions = (4, 6)

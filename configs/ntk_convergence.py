@@ -67,7 +67,7 @@ DEFAULTS: dict[str, Any] = {
 
 def get_config(argument: str = '') -> Tree:
     """Returns the config for '' or 'smoke'."""
-    config = ConfigDict(DEFAULTS)
+    config: Tree = ConfigDict(DEFAULTS)
     if argument == 'smoke':
         config.data.num_points = 8
         config.data.dimension = 4

@@ -98,7 +98,7 @@ def solve_dual(
         gradient = slope[owners] / n - radius / n * (products / lengths[:, None]).sum(0)
         return -value, -gradient
 
-    options = {'maxiter': 500, 'maxfun': 1000, 'ftol': 1e-9, 'gtol': 1e-7}
+    options = {'maxiter': 1000, 'maxfun': 2000, 'ftol': 1e-11, 'gtol': 1e-8}
     found = minimize(
         negative,
         guess,

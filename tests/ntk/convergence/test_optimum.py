@@ -1,6 +1,7 @@
 """The best loss in the linearised ball. Oracle: SciPy's generic solver on the primal problem."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,10 @@ def primal(rows: list[np.ndarray], owners: np.ndarray, n: int, radius: float) ->
     total = edges[-1]
     owner_rows = np.eye(n)[owners]
     inequality = LinearConstraint(np.hstack([*rows, -owner_rows]), 0.0, np.inf)
-    balls = [
+    balls: Any = [
         NonlinearConstraint(
             lambda v, a=a, b=b: v[a:b] @ v[a:b], -np.inf, radius**2,
-            jac=lambda v, a=a, b=b: np.where(
+            jac=lambda v, a=a, b=b: np.where(  # pyright: ignore[reportArgumentType]
                 (np.arange(len(v)) >= a) & (np.arange(len(v)) < b), 2 * v, 0.0
             ),
         )
