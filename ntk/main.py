@@ -32,7 +32,8 @@ from war_jax.config import ConfigError
 from war_jax.config_rules import nearest, refusal
 from war_jax.program import Program
 
-EXPERIMENTS = ('width', 'run', 'convergence', 'capacity', 'adv_ntk')
+SHARED = ('width', 'run')  # out among several processes
+EXPERIMENTS = (*SHARED, 'convergence', 'capacity', 'adv_ntk')
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -58,6 +59,11 @@ def read(values: flags.FlagValues) -> tuple[str, Any, Path, Path]:
 
 def work(settings: tuple[str, Any, Path, Path], command: str) -> int:
     experiment, config, source, workdir = settings
+    from war_jax.processes import is_one_of_several
+
+    if experiment not in SHARED and is_one_of_several():
+        rule = 'must run as one process; nearest: --process=alone'
+        raise ConfigError(f'--config: experiment={experiment!r} {rule}')
     if experiment == 'width':
         from ntk.width.runner import run_width
         from ntk.width.settings import resolve_width

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ntk.cells import Piece, leave_if_told, make_missing, opened
 from ntk.empirical import empirical_ntk, kernel_distance, largest_eigenvalue
 from ntk.networks import make_network, plain_weights
 from ntk.networks.parametrization import PARAMETRIZATIONS, Scales
@@ -34,11 +35,9 @@ from ntk.width.training import Network, Rates, centred_targets, start
 from war_jax.config_rules import ConfigError, refusal
 from war_jax.data.device import as_unit_interval
 from war_jax.data.sources import Dataset, Splits, balanced_subset, checksum, load
-from war_jax.processes import is_first, on_first, wait_for_all
-from war_jax.records.console import progress_bar
+from war_jax.processes import on_first
 from war_jax.records.files import plain, write_json
-from war_jax.records.interrupt import Stop, signals
-from war_jax.records.provenance import claim_workdir, lock_workdir
+from war_jax.records.interrupt import Stop
 from war_jax.report.run_files import read_file, read_json
 
 Row = dict[str, Any]
@@ -55,16 +54,10 @@ def run_width(settings: Settings, workdir: Path, command: str) -> Path:
     splits = load(settings.data_config)
     config = asdict(settings)
     grid = config.pop('grid')
-    with lock_workdir(workdir), signals() as stop:
-        about = claim_workdir(
-            workdir, config, splits.provenance, checksum(splits), command, jax.devices()
-        )
-        runner = Runner(settings, splits, workdir, stop)
-        study = {'config': config, 'grid': grid, 'provenance': about, 'shape': runner.shape}
-        if is_first():
-            write_json(workdir / 'study.json', study)
-        runner()
-        wait_for_all()
+    shape = {'image': splits.train.images.shape[1:], 'num_outputs': splits.num_classes}
+    about_data = splits.provenance, checksum(splits)
+    with opened(workdir, config, grid, *about_data, command, shape=shape) as stop:
+        Runner(settings, splits, workdir, stop)()
         return Path(on_first(lambda: str(write_report(workdir))))
 
 
@@ -74,12 +67,12 @@ class Runner:
 
     def __init__(self, settings: Settings, splits: Splits, workdir: Path, stop: Stop):
         self.settings, self.workdir, self.stop = settings, workdir, stop
+        self._programs: Programs | None = None
         data = settings.data
         self.num_outputs = splits.num_classes
         self.train = chosen(splits.train, data.num_train)
         self.test = chosen(splits.test, data.num_test)
         self.image_shape = self.train[0].shape[1:]
-        self.shape = {'image': self.image_shape, 'num_outputs': self.num_outputs}
         self.training_data = TrainingData(
             np.asarray(self.train[0]),
             np.asarray(centred_targets(self.train[1], self.num_outputs)),
@@ -93,29 +86,29 @@ class Runner:
     def __call__(self) -> None:
         # First what infinite width says, which is quick and may find the data unsuitable.
         pairs = dict.fromkeys((cell.parametrization, cell.width) for cell in self.settings.cells)
-        pairs = [pair for pair in pairs if not self.limit_path(*pair).exists()]
-        wait_for_all()  # before one of them makes what another one still looks for
-        pairs = pairs[jax.process_index() :: jax.process_count()]
-        with progress_bar('infinite width', len(pairs)) as bar:
-            for pair in pairs:
-                write_json(self.limit_path(*pair), self.limits(*pair))
-                self.leave_if_told()
-                bar.update()
-        wait_for_all()
-        cells = [cell for cell in self.settings.cells if not self.is_finished(cell)]
-        wait_for_all()
-        cells = cells[jax.process_index() :: jax.process_count()]
-        work = [self.work(cell) for cell in self.settings.cells]
-        left = sum(self.work(cell) for cell in cells)
-        with progress_bar('networks', sum(work), sum(work) - left) as bar:
-            programs: Programs | None = None
-            for cell in cells:
-                if programs is None or programs.width != cell.width:
-                    programs = Programs(self.settings, cell.width, self.num_outputs)
-                bar.set_postfix_str(cell.name)
-                self.make(cell, programs)
-                self.leave_if_told()
-                bar.update(self.work(cell))
+        limits = [self.limit_piece(*pair) for pair in pairs]
+        make_missing('infinite width', limits, self.stop)
+        make_missing('networks', [self.piece(cell) for cell in self.settings.cells], self.stop)
+
+    def limit_piece(self, name: str, width: float) -> Piece:
+        path = self.limit_path(name, width)
+        return Piece(
+            path.stem, 1, path.exists(), lambda: write_json(path, self.limits(name, width))
+        )
+
+    def piece(self, cell: Cell) -> Piece:
+        return Piece(
+            cell.name,
+            self.work(cell),
+            self.is_finished(cell),
+            lambda: self.make(cell, self.programs(cell.width)),
+        )
+
+    def programs(self, width: float) -> Programs:
+        """Compiled once for the cells of a width, which follow one another."""
+        if self._programs is None or self._programs.width != width:
+            self._programs = Programs(self.settings, width, self.num_outputs)
+        return self._programs
 
     def work(self, cell: Cell) -> int:
         """A rough guess of a cost that grows with the square of the width, for the bar."""
@@ -225,7 +218,7 @@ class Runner:
             network, loss = programs.steps[phase.name](network, key, number, rates, *self.train)
             if number in (0, training.num_steps - 1):
                 losses.append(float(loss))
-            self.leave_if_told()
+            leave_if_told(self.stop)
         return network, losses
 
     def measured(self, programs: Programs, network: Network, key: Array) -> Row:
@@ -277,11 +270,6 @@ class Runner:
             'lambda': lam,
             **plain(values),
         }
-
-    def leave_if_told(self) -> None:
-        if self.stop.signum:
-            print('Stopped; the same command again goes on from the last finished network.')
-            raise SystemExit(128 + self.stop.signum)
 
 
 def chosen(dataset: Dataset, count: int) -> tuple[Array, Array]:

@@ -11,7 +11,10 @@ import pytest
 from ntk import main
 
 ROOT = Path(main.__file__).parents[1]
-WIDTH, RUN = (f'--config={ROOT}/configs/{name}.py' for name in ('ntk_width', 'ntk_run'))
+WIDTH, RUN, CONVERGENCE, CAPACITY = (
+    f'--config={ROOT}/configs/{name}.py'
+    for name in ('ntk_width', 'ntk_run', 'ntk_convergence', 'ntk_capacity')
+)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,10 @@ WIDTH, RUN = (f'--config={ROOT}/configs/{name}.py' for name in ('ntk_width', 'nt
         ([WIDTH, '--workdir={}', '--config.grid.width=3'], 'nearest: --config.grid.widths'),
         ([WIDTH, '--workdir={}', '--config.training.speed=7'], 'must be at most 2'),
         ([WIDTH, '--workdir={}', '--config.experiment=runs'], "nearest: 'run'"),
+        ([CONVERGENCE, '--workdir={}', '--run={}'], 'only configs/ntk_run.py measures a run'),
+        ([CONVERGENCE, '--workdir={}', '--config.base.width=257'], 'must be even; nearest: 258'),
+        ([CAPACITY], '--workdir: must be given'),
+        ([CAPACITY, '--workdir={}', '--config.base.radius=1'], 'must be below 1'),
         ([f'--config={ROOT}/configs/digits.py', '--workdir={}'], 'has no key experiment'),
     ],
 )

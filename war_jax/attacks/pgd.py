@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from war_jax.attacks.threat import ThreatModel
+from war_jax.attacks.threat import Threat
 
 ExampleLoss = Callable[[Array], Array]  # (b, h, w, c) -> (b,)
 
@@ -43,13 +43,15 @@ class AttackTrace(NamedTuple):
     max_grad_l1: Array  # (b,) largest ||grad_x loss||_1 met on the way
 
 
-def pgd(keys: Array, loss_fn: ExampleLoss, x: Array, threat: ThreatModel, budget: Budget) -> Array:
+def pgd(
+    keys: Array, loss_fn: ExampleLoss, x: Array, threat: Threat, budget: Budget
+) -> Array:
     """Last iterate of projected ascent from x: keys (b,), x (b, h, w, c) -> (b, h, w, c)."""
     return attack_trace(keys, loss_fn, x, threat, budget).x_adv
 
 
 def attack_trace(
-    keys: Array, loss_fn: ExampleLoss, x: Array, threat: ThreatModel, budget: Budget
+    keys: Array, loss_fn: ExampleLoss, x: Array, threat: Threat, budget: Budget
 ) -> AttackTrace:
     """`pgd`, with what it saw on its way: losses, and gradient norms for a Lipschitz estimate."""
 
@@ -73,13 +75,13 @@ def attack_trace(
 
 
 def climb(
-    x_adv: Array, grad: Array, x: Array, threat: ThreatModel, step_size: float | Array
+    x_adv: Array, grad: Array, x: Array, threat: Threat, step_size: float | Array
 ) -> Array:
     """One projected step of `step_size`, a number or (b, 1, 1, 1): (b, h, w, c) -> (b, h, w, c)."""
     return threat.project(x_adv + step_size * threat.ascend(grad), x)
 
 
-def random_start(keys: Array, x: Array, threat: ThreatModel, budget: Budget) -> Array:
+def random_start(keys: Array, x: Array, threat: Threat, budget: Budget) -> Array:
     """Where the ascent begins: keys (b,), x (b, h, w, c) -> (b, h, w, c)."""
     if budget.init == 'none':
         return x

@@ -7,13 +7,21 @@ The set is the norm ball of radius epsilon around the clean image, cut to the pi
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 _TINY = 1e-12  # divides a vanishing gradient or perturbation without changing any other
+
+
+class Threat(Protocol):
+    """What projected ascent needs of a set of inputs; `war_jax.attacks.sphere` has another one."""
+
+    def project(self, x_adv: Array, x: Array) -> Array: ...
+    def ascend(self, grad: Array) -> Array: ...
+    def sample(self, key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array: ...
 
 
 @dataclass(frozen=True)
