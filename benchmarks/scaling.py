@@ -86,12 +86,12 @@ def num_parameters(network: Network) -> int:
 
 
 def num_all_reduces(network: Network, statistics: str = 'global') -> int:
-    """In a compiled step: four for each norm in both training passes, in a chain.
+    """In a compiled step: four for each norm, of both training passes together, in a chain.
 
-    Mean and variance forward, and their gradients backward; gradients and metrics ride along.
+    Mean and variance forward, and their gradients backward; then gradients and metrics.
     """
     norms = network.depth - 4 + 1
-    return 2 * norms * 4 - 1 if statistics == 'global' else 2
+    return 4 * norms + 2 if statistics == 'global' else 2
 
 
 def traffic(network: Network, batch: int) -> int:
