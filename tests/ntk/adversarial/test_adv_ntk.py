@@ -56,15 +56,15 @@ def test_coefficients_in_closed_form_with_scipy(problem):
 def test_the_derivative_in_the_times_is_that_of_finite_differences(problem):
     """With equal eigenvalues, at which the derivative of an eigenvector does not exist."""
     matrix, times, targets = problem
+
+    def value(times: Any, matrix: Any) -> Any:
+        return jnp.sum(jnp.sin(coefficients(matrix, times, jnp.asarray(targets))))
+
     with jax.enable_x64(True):
-        for kernel, at in ((matrix, times), (np.eye(6), np.ones(6))):
-            kernel, targets = jnp.asarray(kernel), jnp.asarray(targets)
-
-            def value(times: Any, kernel: Any = kernel, targets: Any = targets) -> Any:
-                return jnp.sum(jnp.sin(coefficients(kernel, times, targets)))
-
-            slopes = jax.grad(value)(jnp.asarray(at))
-            ends = [(value(at + 1e-5 * unit), value(at - 1e-5 * unit)) for unit in np.eye(6)]
+        for kernel, at in ((jnp.asarray(matrix), times), (jnp.eye(6), np.ones(6))):
+            slopes = jax.grad(value)(jnp.asarray(at), kernel)
+            steps = 1e-5 * np.eye(6)
+            ends = [(value(at + step, kernel), value(at - step, kernel)) for step in steps]
             expected = [(above - below) / 2e-5 for above, below in ends]
             np.testing.assert_allclose(slopes, expected, rtol=1e-6, atol=1e-7)
 
