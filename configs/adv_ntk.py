@@ -8,6 +8,10 @@ Argument, one of:
     (nothing)   256 + 128 digits, 3-layer ReLU networks of width 32, 128, 512
     cifar10     512 + 256 images of CIFAR-10
     smoke       every part, as little as possible of each
+
+On digits, widths 32 and 128 and infinite width take 3 minutes of CPU time. Robust accuracy (L-inf,
+epsilon 0.1) of adversarially trained networks is 50 % and 61 %, of Adv-NTK 70 %, and of the kernel
+without an adversary 70 % as well: docs/results.md.
 """
 
 from typing import Any
