@@ -61,7 +61,7 @@ def test_a_step_is_what_its_slowest_part_and_the_network_take():
     assert eight.compute == pytest.approx(alone.compute / 8)
     assert eight.gradient == pytest.approx(2 * 7 / 8 * 4 * 46_160_474 / 450e9)
     assert many.gradient == pytest.approx(2 * 31 / 32 * 4 * 46_160_474 / 400e9)
-    assert eight.latency == pytest.approx((8 * 31 - 1) * 20e-6)
+    assert eight.latency == pytest.approx((4 * 31 + 2) * 20e-6)
     assert eight.step == pytest.approx(eight.compute + eight.gradient + eight.latency)
 
 

@@ -112,7 +112,7 @@ def test_interrupted_it_moves_lambda_as_if_it_had_not_been(thin, tmp_path, monke
         for name in ('whole', 'cut')
     ]
     assert rows[0] == rows[1] and len(rows[0]) == 6
-    assert whole['lambda'] > 2.0
+    assert max(row['lambda'] for row in rows[0]) > 2.0  # or there is nothing to resume
     assert {**cut, 'seconds': 0} == {**whole, 'seconds': 0}
 
 

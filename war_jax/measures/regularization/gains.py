@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from war_jax.models.wide_resnet import Block, WideResNet
+from war_jax.models.wide_resnet import Block, Convolution, WideResNet
 
 Hidden = Callable[[Array], Mapping[str, tuple[Array, Array]]]  # layer -> its input and output
 
@@ -38,7 +38,7 @@ def wide_resnet_hidden(model: WideResNet, variables: Mapping[str, Any]) -> Hidde
     """In inference mode, in the order and by the names of `operators.singular_values`."""
 
     def kept(module: nn.Module, method: str) -> bool:
-        return method == '__call__' and isinstance(module, nn.Conv | nn.Dense | Block)
+        return method == '__call__' and isinstance(module, Convolution | nn.Dense | Block)
 
     def hidden(x: Array) -> dict[str, tuple[Array, Array]]:
         _, collections = model.apply(

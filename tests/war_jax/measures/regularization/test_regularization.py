@@ -91,8 +91,10 @@ def test_the_sandwich_on_every_sample_of_a_trained_network(trained):
     assert (np.asarray(lower_bound(margins(logits), bound)) <= distances * (1 + 1e-4)).all()
     assert points.min() >= 0 and points.max() <= 1
     found = np.isfinite(distances)
-    change = classify(variables, jnp.asarray(points)).argmax(-1) != logits.argmax(-1)
-    assert np.asarray(change)[found].all()
+    # Points lie on the very boundary: in another batch, rounding may put one on its other side.
+    there, own = classify(variables, jnp.asarray(points)), np.asarray(logits.argmax(-1))
+    ahead = there[np.arange(24), own] - there[np.arange(24), 1 - own]
+    assert (np.asarray(ahead)[found] <= 1e-5).all()
 
 
 def test_gains_are_below_the_layers_norms_and_compose(trained):
