@@ -54,7 +54,7 @@ PAPERS = (
     Paper('A. Wider networks are less stable, and need a larger λ (Wu et al. 2021)', ('width',),
           ('perturbation_stability_with_width', 'best_lambda_grows')),
     Paper('B. Robust fits need more capacity, the more the higher the dimension (Gao et al. 2019)',
-          ('capacity',), ('capacity_ratio_grows_with_dimension',)),
+          ('capacity',), ('width_ratio-grows-with-dimension',)),
     Paper('C. Robustness makes margins small and layers even (Wen et al. 2020)', ('epsilon',),
           ('margin_with_epsilon', 'random_cv_with_epsilon', 'margin_with_epsilon_matched',
            'random_cv_with_epsilon_matched')),
