@@ -57,14 +57,15 @@ def test_the_derivative_in_the_times_is_that_of_finite_differences(problem):
     """With equal eigenvalues, at which the derivative of an eigenvector does not exist."""
     matrix, times, targets = problem
 
-    def value(times: Any, matrix: Any) -> Any:
-        return jnp.sum(jnp.sin(coefficients(matrix, times, jnp.asarray(targets))))
+    def value(times: Any, kernel: Any) -> Any:
+        return jnp.sum(jnp.sin(coefficients(kernel, times, jnp.asarray(targets))))
 
     with jax.enable_x64(True):
-        for kernel, at in ((jnp.asarray(matrix), times), (jnp.eye(6), np.ones(6))):
-            slopes = jax.grad(value)(jnp.asarray(at), kernel)
+        for kernel, at in ((matrix, times), (np.eye(6), np.ones(6))):
+            fixed = jnp.asarray(kernel)
+            slopes = jax.grad(value)(jnp.asarray(at), fixed)
             steps = 1e-5 * np.eye(6)
-            ends = [(value(at + step, kernel), value(at - step, kernel)) for step in steps]
+            ends = [(value(at + step, fixed), value(at - step, fixed)) for step in steps]
             expected = [(above - below) / 2e-5 for above, below in ends]
             np.testing.assert_allclose(slopes, expected, rtol=1e-6, atol=1e-7)
 
