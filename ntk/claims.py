@@ -1,16 +1,14 @@
-"""Claims of the studies of convergence and capacity: decided, as a table, and for other programs.
+"""Claims of the studies of convergence and capacity: decided, and as a table.
 
     claim = decide_range('movement', 'Movement does not depend on width', fit, (-0.1, 0.1),
                          'power of m', 'Gao et al. 2019')
     columns, rows = claims_table([claim])
-    write_verdicts(workdir / 'verdicts.json', [claim], provenance)
 
 All intervals are of 95 %. Fewer than three seeds decide nothing, as in `ntk.width.claims`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,6 @@ import numpy as np
 from ntk.width.claims import MIN_SEEDS, Fit
 from war_jax.findings.claims import CONTRADICTED, SUPPORTED, UNDECIDED, Claim
 from war_jax.measures.statistics import bootstrap_slope, mean_interval
-from war_jax.records.files import write_json
 from war_jax.report.table_files import Column, decimal
 
 Samples = Mapping[float, Sequence[float]]  # x -> the seeds' values
@@ -74,20 +71,6 @@ def claims_table(claims: Sequence[Claim]) -> tuple[list[Column], list[dict[str, 
         Column('how', 'How', align='l'),
     ]
     return columns, [vars(claim) for claim in claims]
-
-
-def write_verdicts(path: Path, claims: Sequence[Claim], provenance: Mapping[str, Any]) -> None:
-    """A list of objects: name, claim, verdict, effect, low, high, unit, seeds, command, commit."""
-    rows = []
-    for claim in claims:
-        low, high = claim.interval or (None, None)
-        rows.append({
-            'name': claim.name, 'claim': claim.statement, 'verdict': claim.verdict,
-            'effect': claim.effect, 'low': low, 'high': high, 'unit': claim.unit,
-            'seeds': claim.num_seeds, 'command': provenance['command'],
-            'commit': provenance['commit'], 'data': provenance['data'],
-        })  # fmt: skip
-    write_json(path, rows)
 
 
 def short(value: float) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 
 from ntk.capacity import pictures
 from ntk.capacity.claims import Study, evaluate, read_study
-from ntk.claims import claims_table, fitted, power_law, three, write_verdicts
+from ntk.claims import claims_table, fitted, power_law, three
 from war_jax.findings.claims import Claim
 from war_jax.measures.statistics import geometric_interval
 from war_jax.records.files import write_text
 from war_jax.report import conditions, tables
 from war_jax.report.table_files import Column, factor_mean, write_table
+from war_jax.report.verdicts import write_verdicts
 
 COLUMNS = (
     'num_pairs', 'dimension', 'radius', 'seed', 'smallest_width', 'tried_widths', 'standing',
@@ -32,7 +33,9 @@ def write_report(workdir: Path) -> Path:
         rows.append({column: row.get(column) for column in COLUMNS})
     write_text(workdir / 'rows.csv', tables.csv_text(COLUMNS, rows))
     claims = evaluate(study)
-    write_verdicts(workdir / 'verdicts.json', claims, study.provenance)
+    write_verdicts(
+        workdir / 'verdicts.json', claims, study.provenance, study.provenance['command']
+    )
     drawn = pictures.draw(study, workdir / 'figures')
     write_text(workdir / 'report.md', page(study, claims, drawn, workdir / 'tables'))
     return workdir / 'report.md'

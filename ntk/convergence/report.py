@@ -8,13 +8,14 @@ Nothing is measured anew; a study that is not finished is reported as far as it 
 from pathlib import Path
 from typing import Any
 
-from ntk.claims import claims_table, fitted, mean_fit, power_law, three, write_verdicts
+from ntk.claims import claims_table, fitted, mean_fit, power_law, three
 from ntk.convergence import pictures
 from ntk.convergence.claims import LINEARISATION, NAMES, TOLERANCE, Study, evaluate, read_study
 from war_jax.findings.claims import CONTRADICTED, SUPPORTED, UNDECIDED, Claim
 from war_jax.records.files import write_text
 from war_jax.report import conditions, tables
 from war_jax.report.table_files import Column, write_table
+from war_jax.report.verdicts import write_verdicts
 
 COLUMNS = (
     'design', 'width', 'radius', 'epsilon', 'attack', 'seed', 'attacked_loss', 'robust_loss',
@@ -31,7 +32,9 @@ def write_report(workdir: Path) -> Path:
     ]
     write_text(workdir / 'rows.csv', tables.csv_text(COLUMNS, rows))
     claims = evaluate(study)
-    write_verdicts(workdir / 'verdicts.json', claims, study.provenance)
+    write_verdicts(
+        workdir / 'verdicts.json', claims, study.provenance, study.provenance['command']
+    )
     drawn = pictures.draw(study, workdir / 'figures') if study.rows else []
     write_text(workdir / 'report.md', page(study, claims, drawn, workdir / 'tables'))
     return workdir / 'report.md'

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ntk.claims import decide_range, mean_fit, power_law, write_verdicts
+from ntk.claims import decide_range, mean_fit, power_law
 from ntk.width.claims import Fit
+from war_jax.report.verdicts import write_verdicts
 
 X = (16.0, 32.0, 64.0)
 
@@ -57,7 +58,7 @@ def test_verdicts_are_read_by_other_programs(tmp_path: Path):
         decide_range('two', 'second', None, (0.0, 1.0), 'loss', 'how'),
     ]
     about = {'command': 'python -m ntk.main', 'commit': 'abc', 'data': 'points'}
-    write_verdicts(tmp_path / 'verdicts.json', claims, about)
+    write_verdicts(tmp_path / 'verdicts.json', claims, about, about['command'])
     first, second = json.loads((tmp_path / 'verdicts.json').read_text())
     assert first == {
         'name': 'one', 'claim': 'first', 'verdict': 'undecided', 'effect': 0.5, 'low': None,

@@ -2,9 +2,8 @@
 
     logits = by_parts(lambda images, labels: attacked(images, labels), images, labels)
 
-A CPU computes fastest what stays in its caches: on two cores, a step of an attack on WRN-34-1 takes
-17 % less time with 16 images of CIFAR-10's size at a time than with 32 (docs/performance.md).
-Accelerators take the batch whole.
+A CPU computes fastest what stays in its caches (docs/performance.md). Accelerators take the batch
+whole.
 """
 
 from collections.abc import Callable
