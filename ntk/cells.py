@@ -11,15 +11,18 @@ call; what its pieces are made of may not change.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
+from war_jax.config_rules import build
 from war_jax.processes import is_first, wait_for_all
 from war_jax.records.console import progress_bar
 from war_jax.records.files import write_json
 from war_jax.records.interrupt import Stop, signals
 from war_jax.records.provenance import claim_workdir, lock_workdir
+
+S = TypeVar('S')
 
 
 class Piece(NamedTuple):
@@ -68,6 +71,16 @@ def make_missing(name: str, pieces: Sequence[Piece], stop: Stop) -> None:
             leave_if_told(stop)
             bar.update(piece.work)
     wait_for_all()
+
+
+def study_settings(kind: type[S], config: Any) -> S:
+    """The settings of a ConfigDict or mapping with exactly their keys, and `experiment`.
+
+    Raises ConfigError, one line, for a key or value that cannot be.
+    """
+    values = dict(config if isinstance(config, Mapping) else config.to_dict())
+    values.pop('experiment', None)
+    return build(kind, values)
 
 
 def leave_if_told(stop: Stop) -> None:

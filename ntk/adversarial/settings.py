@@ -4,10 +4,10 @@ settings = resolve_adversarial(adv_ntk.get_config())
 for cell in settings.cells: ...               # a width (0: infinite), a way to train, a seed
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from ntk.cells import study_settings
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config import (
@@ -19,7 +19,7 @@ from war_jax.config import (
     Positive,
     ThreatConfig,
 )
-from war_jax.config_rules import at_least, at_most, build, increasing, refusal
+from war_jax.config_rules import at_least, at_most, increasing, refusal
 
 Seed = Annotated[int, at_least(0), at_most(2**32 - 1)]
 Method = Literal['natural', 'adversarial']
@@ -121,9 +121,7 @@ def resolve_adversarial(config: Any) -> Settings:
 
     Raises ConfigError, one line, for a key or value that cannot be.
     """
-    values = dict(config if isinstance(config, Mapping) else config.to_dict())
-    values.pop('experiment', None)
-    settings = build(Settings, values)
+    settings = study_settings(Settings, config)
     if not settings.threat.epsilon:
         raise refusal('threat.epsilon', 0.0, 'must be above 0: it is what is defended', '0.1')
     if settings.threat.norm == 'linf' and settings.threat.epsilon > 1:

@@ -4,14 +4,14 @@ settings = resolve_capacity(ntk_capacity.get_config())
 for cell in settings.cells: ...                 # one set of pairs and one radius each
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from ntk.adversary import Strong
 from ntk.capacity.training import WIDEST
+from ntk.cells import study_settings
 from war_jax.config import NOT_EMPTY, AboveZero, Positive
-from war_jax.config_rules import above, at_least, at_most, below, build, increasing, refusal
+from war_jax.config_rules import above, at_least, at_most, below, increasing, refusal
 
 Radius = Annotated[float, at_least(0), below(1)]
 Dimension = Annotated[int, at_least(3)]
@@ -104,9 +104,7 @@ def resolve_capacity(config: Any) -> Settings:
 
     Raises ConfigError, one line, for a key or value that cannot be.
     """
-    values = dict(config if isinstance(config, Mapping) else config.to_dict())
-    values.pop('experiment', None)
-    settings = build(Settings, values)
+    settings = study_settings(Settings, config)
     grid, base = settings.grid, settings.base
     for key, value, name, among in (
         ('num_pairs', base.num_pairs, 'num_pairs', grid.num_pairs),

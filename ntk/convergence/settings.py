@@ -4,14 +4,14 @@ settings = resolve_convergence(ntk_convergence.get_config())
 for cell in settings.cells: ...                 # one training each
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from ntk.adversary import Strong
+from ntk.cells import study_settings
 from ntk.convergence.network import Design
 from war_jax.config import NOT_EMPTY, AboveZero, Positive
-from war_jax.config_rules import Rule, above, at_least, at_most, build, increasing, refusal
+from war_jax.config_rules import Rule, above, at_least, at_most, increasing, refusal
 
 DesignName = Literal['softplus', 'relu', 'deep']
 AttackName = Literal['none', 'fgsm', 'pgd2', 'pgd5', 'pgd10', 'pgd20']
@@ -167,9 +167,7 @@ def resolve_convergence(config: Any) -> Settings:
 
     Raises ConfigError, one line, for a key or value that cannot be.
     """
-    values = dict(config if isinstance(config, Mapping) else config.to_dict())
-    values.pop('experiment', None)
-    settings = build(Settings, values)
+    settings = study_settings(Settings, config)
     grid, base = settings.grid, settings.base
     for key in ('designs', 'attacks'):
         chosen = getattr(grid, key)

@@ -5,10 +5,10 @@
     for phase in settings.phases: ...                   # how each of them is trained
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from ntk.cells import study_settings
 from ntk.networks import Architecture
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
@@ -22,7 +22,7 @@ from war_jax.config import (
     Positive,
     ThreatConfig,
 )
-from war_jax.config_rules import above, at_least, at_most, build, increasing, refusal
+from war_jax.config_rules import above, at_least, at_most, increasing, refusal
 from war_jax.models.wide_resnet import stage_widths
 
 ParametrizationName = Literal['standard', 'ntk', 'sqrt_m', 'sqrt_m_unit', 'mup']
@@ -164,9 +164,7 @@ def resolve_width(config: Any) -> Settings:
 
     Raises ConfigError, one line, for a key or value that cannot be.
     """
-    values = dict(config if isinstance(config, Mapping) else config.to_dict())
-    values.pop('experiment', None)
-    settings = build(Settings, values)
+    settings = study_settings(Settings, config)
     grid, network = settings.grid, settings.network
     for key, chosen in (('parametrizations', grid.parametrizations), ('phases', grid.phases)):
         if len(set(chosen)) < len(chosen):
