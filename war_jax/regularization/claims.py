@@ -66,6 +66,12 @@ def axes(networks: Sequence[Network]) -> list[Axis]:
     return [axis for axis in AXES if len({getattr(n.conditions, axis) for n in networks}) > 1]
 
 
+def common_layers(networks: Sequence[Network]) -> list[str]:
+    """Those that every network has: of some widths, the first block needs no projection."""
+    first, *others = (network.final['layers'] for network in networks)
+    return [name for name in first if all(name in layers for layers in others)]
+
+
 def evaluate(networks: Sequence[Network], axis: Axis) -> Iterator[Claim]:
     for when, where in WHEN.items():
         for key, (statement, sign) in CLAIMED.items():
@@ -87,7 +93,7 @@ def trends(networks: Sequence[Network], axis: Axis) -> Iterator[Claim]:
             by_seed = correlations(networks, axis, when, key)
             yield _trend(_name(key, axis, when), f'{text} ({where})', by_seed)
         for key, text in OF_LAYERS.items():
-            for layer in networks[0].final['layers']:
+            for layer in common_layers(networks):
                 by_seed = correlations(networks, axis, when, key, layer)
                 name = _name(f'{layer}:{key}', axis, when)
                 yield _trend(name, f'{layer}: {text} ({where})', by_seed)
@@ -106,7 +112,7 @@ def falling_layers(
     """seed -> share of the layers with a negative rank correlation, likewise."""
 
     def share(group: Sequence[Network]) -> float | None:
-        layers = group[0].final['layers']
+        layers = common_layers(group)
         found = [_correlation(group, axis, when, key, layer) for layer in layers]
         if any(value is None for value in found):
             return None

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from war_jax.findings.pictures import Picture
 from war_jax.measures.statistics import mean_interval
-from war_jax.regularization.claims import AXES, WHEN, Axis
+from war_jax.regularization.claims import AXES, WHEN, Axis, common_layers
 from war_jax.regularization.measure import OF_LAYERS
 from war_jax.regularization.work import Network
 from war_jax.report import drawing
@@ -139,7 +139,7 @@ def _sandwich(networks: Sequence[Network], axis: Axis) -> Figure:
 def _layers(networks: Sequence[Network], axis: Axis, keys: Sequence[str]) -> Figure:
     """A row at the end and one at the same training loss; a line per layer."""
     figure = Figure(figsize=(1.2 + 2.7 * max(len(keys), 3), 6.0), layout='constrained')
-    names = list(networks[0].final['layers'])
+    names = common_layers(networks)
     colours = _colours(len(names))
     for row, (line, when) in enumerate(
         zip(figure.subplots(2, len(keys), squeeze=False), WHEN, strict=True)

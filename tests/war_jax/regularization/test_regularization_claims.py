@@ -1,6 +1,7 @@
 """Verdicts and the report, from planted networks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,17 @@ def test_the_report_and_its_verdicts(tmp_path: Path):
 def test_a_report_against_lambda_alone(tmp_path: Path):
     report = write_report(tmp_path, networks((0.1,), lams=(1.0, 3.0)), ABOUT).read_text()
     assert '## Against λ' in report and '## Against ε' not in report
+
+
+def test_widths_need_not_have_the_same_layers(tmp_path: Path):
+    """A block whose width is the stem's has no projection; that layer is compared nowhere."""
+    thin, wide = networks(), networks()
+    wide = [replace(n, conditions=n.conditions._replace(width=1.0)) for n in wide]
+    for network in thin:
+        for row in (network.final, network.matched):
+            row['layers'] |= {'stage1/block0/shortcut': dict.fromkeys(OF_LAYERS, 1.0)}
+    for order in ([*thin, *wide], [*wide, *thin]):
+        names = [trend.name for trend in trends(order, 'width')]
+        assert len(names) == 2 * (len(SCALARS) + len(OF_LAYERS) * len(LAYERS))
+        assert falling_layers(order, 'width', 'final', 'std') == {0: 0, 1: 0, 2: 0}
+        assert '## Against width' in write_report(tmp_path, order, ABOUT).read_text()
