@@ -33,12 +33,15 @@ def finished(tmp_path_factory):
 
 
 def final_state(workdir: Path):
-    """The last checkpoint as the arrays on disk, whatever tree they came from."""
+    """The last checkpoint as the arrays on disk, whatever tree and devices they came from."""
     checkpoints = Checkpoints(workdir / 'checkpoints', keep=1)
     step = checkpoints.newest_step()
     checkpoints.close()
-    with jax.enable_x64(True), ocp.StandardCheckpointer() as reader:
-        return step, reader.restore(workdir / 'checkpoints' / 'last' / str(step) / 'state')
+    folder = workdir / 'checkpoints' / 'last' / str(step) / 'state'
+    with jax.enable_x64(True), ocp.PyTreeCheckpointer() as reader:
+        shapes = reader.metadata(folder).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        return step, reader.restore(folder, ocp.args.PyTreeRestore(restore_args=as_numpy))
 
 
 def rows(workdir: Path) -> list[dict]:
