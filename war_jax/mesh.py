@@ -11,6 +11,7 @@ says, whatever the number of devices; each host supplies the rows that its devic
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -82,6 +83,39 @@ def shard(mesh: Mesh, tree: Any) -> Any:
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 
     return jax.tree.map(place, tree)
+
+
+def total(tree: Any, axis_name: str = AXIS) -> Any:
+    """Inside `shard_map`: the sum over the devices of every array.
+
+    On CPUs in the order of the devices, so that as many devices give the same bits whether they
+    are of one process or of several; the order in which these add up is not ours to choose.
+    """
+    devices = jax.lax.axis_size(axis_name)
+    if jax.default_backend() != 'cpu' or devices <= 2:  # two numbers have one sum
+        return jax.lax.psum(tree, axis_name)
+    own = jax.lax.axis_index(axis_name)
+
+    def in_own_row(values: jax.Array) -> jax.Array:
+        return jnp.zeros((devices, *values.shape), values.dtype).at[own].set(values)
+
+    rows = jax.lax.psum(jax.tree.map(in_own_row, tree), axis_name)  # to each number, zeros: exact
+    return jax.tree.map(lambda values: jnp.sum(values, 0, dtype=values.dtype), rows)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def to_each(tree: Any, axis_name: str = AXIS) -> Any:
+    """Inside `shard_map`: what is the same on all devices, for each to use on rows of its own.
+
+    Its gradient is the `total` of theirs, of the whole tree at once.
+    """
+    return jax.lax.pcast(tree, axis_name, to='varying')
+
+
+to_each.defvjp(
+    lambda tree, axis_name: (to_each(tree, axis_name), None),
+    lambda axis_name, _, gradients: (total(gradients, axis_name),),
+)
 
 
 def check_divisible(mesh: Mesh, key: str, batch_size: int, parts: int = 1) -> None:

@@ -14,6 +14,7 @@ round(16 * 2**s * k) channels.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
 
+from war_jax.mesh import to_each, total
 from war_jax.models.convolution import convolve, roomy, widen
 
 # The paper's code draws every convolution from N(0, 2 / (kernel area * output channels)) and leaves
@@ -71,6 +73,7 @@ class BatchNorm(nn.Module):
             mean, var, unbiased = self._moments(x, mask, passes or 1)
             self.put_variable('moments', 'mean', mean if passes else mean[0])
             self.put_variable('moments', 'var', unbiased if passes else unbiased[0])
+            mean, var = self._to_each((mean, var))
             scale, bias = scale[None], bias[None]
         gain = scale * jax.lax.rsqrt(var + self.epsilon)
         shift = bias - mean * gain
@@ -88,29 +91,29 @@ class BatchNorm(nn.Module):
             # variance of 0 would amplify from layer to layer, and 0 * inf is not a number.
             real = real | ~real.any()
 
-        def total(values: Array) -> Array:
-            return values if self.axis_name is None else jax.lax.psum(values, self.axis_name)
+        def of_all(values: Array) -> Array:
+            return values if self.axis_name is None else total(values, self.axis_name)
 
         def mean_of(values: Array) -> Array:
             by_example = jnp.sum(values, tuple(range(1, x.ndim - 1)))
             by_example = by_example.reshape(passes, batch, x.shape[-1])
-            return total(jnp.sum(jnp.where(real[:, None], by_example, 0), 1)) / count
+            return of_all(jnp.sum(jnp.where(real[:, None], by_example, 0), 1)) / count
 
         positions = math.prod(x.shape[1:-1])
-        count = jnp.maximum(total(jnp.sum(real.astype(x.dtype))) * positions, 1)
+        count = jnp.maximum(of_all(jnp.sum(real.astype(x.dtype))) * positions, 1)
         mean = mean_of(x)
         # Two sweeps: E[x^2] - E[x]^2 cancels where a channel's mean is far from 0.
-        var = mean_of(jnp.square(x - self._along(mean, x)))
+        var = mean_of(jnp.square(x - self._along(self._to_each(mean), x)))
         return mean, var, var * (count / jnp.maximum(count - 1, 1))
+
+    def _to_each(self, moments: Any) -> Any:
+        return moments if self.axis_name is None else to_each(moments, self.axis_name)
 
     def _along(self, values: Array, x: Array) -> Array:
         """(features,), or (passes, features) for the examples of each batch: to meet x."""
         values = widen(values.astype(x.dtype), x.shape[-1])
         if values.ndim == 1:
             return values.reshape((1,) * (x.ndim - 1) + values.shape)
-        if self.axis_name is not None:
-            # Here, so that its gradient is summed over the devices once for each pass.
-            values = jax.lax.pcast(values, self.axis_name, to='varying')
         # An array of x's shape cut into passes would cost more: XLA's loops over it would divide.
         each = jnp.repeat(values, x.shape[0] // len(values), 0)
         return each.reshape(len(each), *[1] * (x.ndim - 2), x.shape[-1])

@@ -26,7 +26,7 @@ from war_jax.attacks.threat import ThreatModel
 from war_jax.data.augment import crop_flip
 from war_jax.data.batches import Batch
 from war_jax.data.device import as_unit_interval
-from war_jax.mesh import AXIS
+from war_jax.mesh import AXIS, to_each, total
 from war_jax.models import forward
 from war_jax.models.parts import by_parts
 from war_jax.training.objective import Objective
@@ -93,7 +93,7 @@ def make_train_step(
             return (), inputs(state, key, part)
 
         _, (x, x_adv) = in_parts(attacked, batch, options.accumulation)
-        count = jax.lax.psum(batch.mask.sum(), AXIS)
+        count = total(batch.mask.sum())
 
         def gradient(params: Any) -> Any:
             def of_part(part: tuple[Array, Array, Batch]) -> Any:
@@ -108,8 +108,6 @@ def make_train_step(
         if options.awp_gamma:
             gamma = jnp.where(state.step >= options.awp_start, options.awp_gamma, 0.0)
             at = awp.perturb(at, gradient(at)[0][0], gamma)
-        # Parameters are the same on every device and the loss is a sum over all of them, so
-        # shard_map's transpose has already summed these gradients over the devices.
         (grads, terms, moments), (clean_logits, adv_logits) = gradient(at)
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -168,11 +166,12 @@ def make_train_step(
 
         All are shares of a batch of `count` real examples, of which `batch` may be a part.
         """
-        variables = {'params': params, 'batch_stats': state.batch_stats}
+        # The loss is a sum over all devices; its gradient has been summed once it is back here.
+        variables = {'params': to_each(params), 'batch_stats': state.batch_stats}
         seen = batch.mask
         if options.accumulation > 1:
             # A part may be nothing but padding, whose variance of 0 would amplify it.
-            seen = jnp.where(jax.lax.psum(seen.sum(), AXIS) > 0, seen, True)
+            seen = jnp.where(total(seen.sum()) > 0, seen, True)
         # Both passes at once: half as many operations and exchanges between devices, each larger.
         both = jnp.stack([x, x_adv] if objective.uses_attack else [x])
         logits, moments = forward.train(model, variables, both, seen)
@@ -189,10 +188,10 @@ def make_train_step(
         """Statistics of devices and parts, each by its share of the examples of the batch."""
         if model.axis_name is None:  # type: ignore[attr-defined]
             share = mask.sum() / count
-            return jax.tree.map(lambda m: jax.lax.psum(m * share.astype(m.dtype), AXIS), moments)
+            return total(jax.tree.map(lambda m: m * share.astype(m.dtype), moments))
         if options.accumulation == 1:
             return moments  # already of all devices
-        share = jax.lax.psum(mask.sum(), AXIS) / count
+        share = total(mask.sum()) / count
         return jax.tree.map(lambda m: m * share.astype(m.dtype), moments)
 
     def average(averaged: Any, current: Any) -> Any:
@@ -229,6 +228,6 @@ def batch_mean(mask: Array, count: Array) -> Callable[[Array], Array]:
     def mean(values: Array) -> Array:
         dtype = jnp.promote_types(values.dtype, jnp.float32)
         kept = jnp.where(mask, values.astype(dtype), 0)
-        return jax.lax.psum(kept.sum(), AXIS) / count.astype(dtype)
+        return total(kept.sum()) / count.astype(dtype)
 
     return mean
