@@ -19,6 +19,7 @@ REQUIREMENTS = [
     'absl-py>=2.1',
     'array_record>=0.6',  # the format of tfds.data_source, which needs no TensorFlow
     'etils[edc,enp,epath,epy,etree]>=1.13',
+    'filelock>=3.12',  # for JAX, which limits the size of its cache only with it
     'flax>=0.12,<0.13',
     'importlib_resources>=6',  # for tfds: without it, releases of etils fail on Python 3.11
     'jax>=0.9,<0.12',

@@ -61,9 +61,10 @@ class Program:
             settings = self.read(values)
         except ConfigError as error:
             return command_line.fail(self.name, error, 2)
-        from war_jax import processes
+        from war_jax import compilation_cache, processes
 
         try:
+            compilation_cache.keep_programs()
             processes.join(values.process)
             if processes.is_one_of_several() and not processes.is_first():
                 sys.stdout = open(os.devnull, 'w')  # until this process ends
