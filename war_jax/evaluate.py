@@ -38,6 +38,8 @@ def define_flags(values: flags.FlagValues) -> None:
     text('data', '', 'name of the data set, as in configs/default.py; as in training', **of)
     text('data_dir', '', 'where it lies, as in configs/default.py', **of)
     text('strides', '1,2,2', 'of the three stages of a network in a file', **of)
+    text('input_mean', '', 'of each channel, where a network in a file normalises its input', **of)
+    text('input_std', '', 'of each channel; as the file says unless given', **of)
     whole('num_examples', 0, 'test images, balanced over the classes; 0: all', lower_bound=0, **of)
     whole('batch_size', 256, 'images at a time, over all devices', lower_bound=1, **of)
     whole('seed', 0, 'of all random numbers', lower_bound=0, upper_bound=2**32 - 1, **of)
@@ -54,7 +56,11 @@ def read(values: flags.FlagValues) -> tuple[dict[str, Any], str]:
         'epsilon': _epsilon(values.epsilon),
         'data': values.data,
         'data_dir': values.data_dir,
-        'strides': _strides(values.strides),
+        'untold': {
+            'strides': _strides(values.strides),
+            'mean': _numbers('input_mean', values.input_mean),
+            'std': _numbers('input_std', values.input_std),
+        },
         'num_examples': values.num_examples,
         'batch_size': values.batch_size,
         'seed': values.seed,
@@ -65,13 +71,15 @@ def read(values: flags.FlagValues) -> tuple[dict[str, Any], str]:
 
 
 def work(settings: tuple[dict[str, Any], str], command: str) -> int:
+    from war_jax.evaluation.network import Untold
     from war_jax.evaluation.page import attacks_table, sentence
     from war_jax.evaluation.run import Settings, run
     from war_jax.mesh import spread_over_cores
 
     values, workdir = settings
     spread_over_cores(values['batch_size'])
-    result = run(Settings(**values), workdir, command)
+    settings_of_run = Settings(**{**values, 'untold': Untold(**values['untold'])})
+    result = run(settings_of_run, workdir, command)
     for doubt in result['doubts']:
         print(f'warning: {doubt}')
     print(f'{attacks_table(result)}\n{sentence(result)}\nreport: {workdir}/evaluation.md')
@@ -97,6 +105,19 @@ def _strides(text: str) -> tuple[int, int, int]:
         raise ConfigError(f'--strides={text}: must be three whole numbers from 1 to 9, as 1,2,2')
     first, second, third = map(int, match.groups())
     return first, second, third
+
+
+def _numbers(flag: str, text: str) -> tuple[float, ...]:
+    """Empty if it is not given. Raises ConfigError."""
+    try:
+        numbers = tuple(number(part) for part in text.split(',')) if text else ()
+    except ValueError:
+        numbers = (float('nan'),)
+    lowest = 0.0 if flag == 'input_std' else -float('inf')
+    if not all(lowest < value < float('inf') for value in numbers):
+        rule = 'positive numbers' if flag == 'input_std' else 'numbers'
+        raise ConfigError(f'--{flag}={text}: must be {rule}, as 0.5 or 0.49,0.48,0.45')
+    return numbers
 
 
 def _workdir(checkpoint: str, workdir: str) -> str:

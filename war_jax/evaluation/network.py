@@ -10,13 +10,15 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from war_jax.attacks.machine import Classifier
 from war_jax.config import Config, ConfigError, resolve
@@ -24,6 +26,7 @@ from war_jax.data.sources import load
 from war_jax.mesh import make_mesh
 from war_jax.models import forward
 from war_jax.models.torch_io import from_torch
+from war_jax.models.variants import Numbers, read_variant
 from war_jax.models.wide_resnet import WideResNet
 from war_jax.training.build import build, make_model
 from war_jax.training.checkpoint import Checkpoints
@@ -41,10 +44,24 @@ class Network:
     config: Config | None  # of the run that trained it
 
 
-def read_network(checkpoint: str, strides: tuple[int, int, int] = (1, 2, 2)) -> Network:
-    """strides: of the three stages, which a file does not tell; a run does.
+@dataclass(frozen=True)
+class Untold:
+    """What a file of tensors does not tell of its network; a run does.
 
-    Raises ConfigError, one line, for a path that holds no network that can be read.
+    strides: of the three stages. mean, std: it is given (images - mean) / std; one number per
+    channel or one for all. Empty: what its kind of network has (`models.variants`).
+    """
+
+    strides: tuple[int, int, int] = (1, 2, 2)
+    mean: Numbers = ()
+    std: Numbers = ()
+
+
+UNTOLD = Untold()
+
+
+def read_network(checkpoint: str, untold: Untold = UNTOLD) -> Network:
+    """Raises ConfigError, one line, for a path that holds no network that can be read.
     """
     path = Path(checkpoint).expanduser()
     if path.is_dir():
@@ -55,23 +72,49 @@ def read_network(checkpoint: str, strides: tuple[int, int, int] = (1, 2, 2)) -> 
         rule = f'must be the folder of a run, or a file of {", ".join(TENSOR_FILES)}'
         raise ConfigError(f'--checkpoint={checkpoint}: {rule}')
     try:
-        variables = from_torch(state_dict(read_tensors(path)))
+        return _of_file(state_dict(read_tensors(path)), path.name, untold)
     except ValueError as error:
         raise ConfigError(f'--checkpoint={checkpoint}: {error}') from error
-    return of_variables(variables, path.name, strides)
 
 
-def of_variables(
-    variables: Mapping[str, Any], name: str, strides: tuple[int, int, int]
-) -> Network:
-    """A WideResNet from {'params', 'batch_stats'}: all but its strides is in the shapes."""
+def _of_file(state: Mapping[str, Any], name: str, untold: Untold) -> Network:
+    """All but the strides and the normalisation is in the names and shapes."""
+    variant = read_variant(state)
+    variables = from_torch(variant.state)
     params = variables['params']
     num_blocks = len(params['stage1'])
     width = params['stage1']['block0']['conv1']['kernel'].shape[-1]
     channels, stem = params['stem']['kernel'].shape[-2:]
     num_classes = params['head']['kernel'].shape[-1]
-    model = WideResNet(6 * num_blocks + 4, width / 16, num_classes, stem, strides)
-    return _network(model, variables, channels, name, None)
+    model = WideResNet(
+        6 * num_blocks + 4, width / 16, num_classes, stem, untold.strides,
+        activation=variant.activation, padding=variant.padding,
+    )  # fmt: skip
+    mean, std = untold.mean or variant.mean, untold.std or variant.std
+    if mean is None or std is None:
+        raise ValueError(
+            f'normalises its input, how is not known for {num_classes} classes: give --input_mean '
+            'and --input_std'
+        )
+    for flag, numbers in (('mean', mean), ('std', std)):
+        if len(numbers) not in (1, channels):
+            raise ValueError(
+                f'has images of {channels} channels: --input_{flag} must be as many numbers, or '
+                f'one, not {len(numbers)}'
+            )
+    network = _network(model, variables, channels, name, None)
+    return replace(network, classify=_normalised(network.classify, mean, std))
+
+
+def _normalised(classify: Classifier, mean: Numbers, std: Numbers) -> Classifier:
+    if not any(mean) and set(std) == {1.0}:
+        return classify
+
+    def normalise_and_classify(params: Any, images: Array) -> Array:
+        shift, scale = (jnp.array(v, images.dtype).reshape(1, 1, 1, -1) for v in (mean, std))
+        return classify(params, (images - shift) / scale)
+
+    return normalise_and_classify
 
 
 def _network(
@@ -158,7 +201,7 @@ def state_dict(contents: Any) -> Mapping[str, Any]:
     """
     if not isinstance(contents, Mapping):
         raise ValueError(f'holds a {type(contents).__name__}: must be a state dict')
-    if any(re.search(r'(^|\.)conv1\.weight$', str(name)) for name in contents):
+    if any(re.search(r'(^|\.)(init_)?conv1?\.weight$', str(name)) for name in contents):
         return contents
     inner = {name: value for name, value in contents.items() if isinstance(value, Mapping)}
     for name in ('state_dict', 'model_state_dict', 'model', 'net', 'ema'):

@@ -31,7 +31,7 @@ from war_jax.evaluation import state
 from war_jax.evaluation.curve import stability_curve
 from war_jax.evaluation.doubts import Curve, doubts
 from war_jax.evaluation.ensemble import Ensemble, Result, make_attacks
-from war_jax.evaluation.network import Network, read_network
+from war_jax.evaluation.network import UNTOLD, Network, Untold, read_network
 from war_jax.evaluation.page import contents, write_page
 from war_jax.mesh import check_divisible, make_mesh
 from war_jax.processes import is_first
@@ -54,7 +54,7 @@ class Settings:
     epsilon: float = 0.0
     data: str = ''
     data_dir: str = ''
-    strides: tuple[int, int, int] = (1, 2, 2)  # of a network in a file
+    untold: Untold = UNTOLD  # of a network in a file
     num_examples: int = 0  # of the test set, balanced over the classes; 0: all
     batch_size: int = 256
     seed: int = 0
@@ -71,7 +71,7 @@ def run(settings: Settings, workdir: str | Path, command: str | None = None) -> 
     """
     workdir, mesh, display = Path(workdir), make_mesh(), Display()
     check_divisible(mesh, '--batch_size', settings.batch_size)
-    network = read_network(settings.checkpoint, settings.strides)
+    network = read_network(settings.checkpoint, settings.untold)
     settings, data = completed(settings, network.config)
     splits = load(data)
     images, labels, indices = chosen(splits.test, settings.num_examples)

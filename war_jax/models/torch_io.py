@@ -52,11 +52,10 @@ def from_torch(state: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ValueError, listing them, for names that are missing or unknown and for wrong shapes.
     """
-    prefix = 'module.' if state and all(name.startswith('module.') for name in state) else ''
     arrays = {
-        name.removeprefix(prefix): np.asarray(state[name])
-        for name in state
-        if not name.startswith(f'{prefix}sub_block1.')
+        name: np.asarray(array)
+        for name, array in without_prefix(state).items()
+        if not name.startswith('sub_block1.')
     }
     layers = (re.match(r'block\d+\.layer\.(\d+)\.', name) for name in arrays)
     num_blocks = len({layer[1] for layer in layers if layer})
@@ -74,6 +73,12 @@ def from_torch(state: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(part, {})
         node[last] = _transposed(arrays[name], (2, 3, 1, 0))
     return variables
+
+
+def without_prefix(state: Mapping[str, Any]) -> dict[str, Any]:
+    """`state` without the `module.` that DataParallel puts before every name."""
+    prefix = 'module.' if all(name.startswith('module.') for name in state) else ''
+    return {name.removeprefix(prefix): array for name, array in state.items()}
 
 
 def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -29,6 +29,7 @@ from war_jax.models.convolution import convolve, roomy, widen
 # the dense layer at PyTorch's default, U(-1/sqrt(in), 1/sqrt(in)).
 conv_init = initializers.variance_scaling(2.0, 'fan_out', 'normal')
 dense_init = initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+ACTIVATIONS = {'relu': nn.relu, 'swish': nn.silu}
 
 
 def stage_widths(widen_factor: float) -> tuple[int, int, int]:
@@ -120,10 +121,12 @@ class BatchNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut; norm and ReLU come before each convolution."""
+    """Two 3x3 convolutions and a shortcut; norm and activation come before each convolution."""
 
     features: int
     stride: int
+    activation: str
+    padding: str
     axis_name: str | None
     dtype: jnp.dtype
     param_dtype: jnp.dtype
@@ -134,13 +137,18 @@ class Block(nn.Module):
 
         def activate(x: Array, features: int, name: str) -> Array:
             norm = BatchNorm(features, 1e-5, self.axis_name, *types, name=name)
-            return nn.relu(norm(x, train=train, mask=mask, passes=passes))
+            return ACTIVATIONS[self.activation](norm(x, train=train, mask=mask, passes=passes))
 
         active = activate(x, x.shape[-1], 'norm1')
+        conv1 = Convolution(self.features, 3, self.stride, *types, name='conv1')
         # Nobody sees what is between the two convolutions, so there may be zeros, too.
-        between = Convolution(self.features, 3, self.stride, *types, name='conv1')(
-            active, roomy(self.features)
-        )
+        width = roomy(self.features)
+        if self.stride == 2 and self.padding == 'tensorflow':
+            # Nothing above and to the left: windows begin one pixel later than PyTorch's.
+            before = ((0, 0), (1, 0), (1, 0), (0, 0))
+            between = conv1(jnp.pad(active, before), width)[:, 1:, 1:]
+        else:
+            between = conv1(active, width)
         y = activate(between, self.features, 'norm2')
         y = Convolution(self.features, 3, 1, *types, name='conv2')(y, in_features=self.features)
         if x.shape[-1] != self.features:
@@ -183,6 +191,9 @@ class WideResNet(nn.Module):
     axis_name: mesh axis of the training-mode batch statistics, None for per-device statistics.
     dtype, param_dtype: of the computation, and of parameters and statistics.
     remat: in training mode, keep no more than the inputs of blocks for the gradient.
+    activation: 'relu', or 'swish', x * sigmoid(x).
+    padding: of 3x3 convolutions with stride 2: one pixel on every side ('torch'), or below and to
+      the right ('tensorflow': its 'SAME' for images of even size).
     """
 
     depth: int
@@ -194,6 +205,8 @@ class WideResNet(nn.Module):
     dtype: jnp.dtype = jnp.dtype('float32')
     param_dtype: jnp.dtype = jnp.dtype('float32')
     remat: bool = False
+    activation: str = 'relu'
+    padding: str = 'torch'
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool, mask: Array | None = None) -> Array:
@@ -219,6 +232,8 @@ class WideResNet(nn.Module):
                 num_blocks,
                 features,
                 self.strides[s],
+                self.activation,
+                self.padding,
                 self.axis_name,
                 *types,
                 self.remat,
@@ -226,7 +241,7 @@ class WideResNet(nn.Module):
             )
             x = stage(x, **how)
         norm = BatchNorm(None, 1e-5, self.axis_name, *types, name='norm')
-        x = nn.relu(norm(x, **how)).mean((1, 2))
+        x = ACTIVATIONS[self.activation](norm(x, **how)).mean((1, 2))
         head = nn.Dense(
             self.num_classes,
             kernel_init=dense_init,
@@ -243,6 +258,8 @@ class Stage(nn.Module):
     num_blocks: int
     features: int
     stride: int
+    activation: str
+    padding: str
     axis_name: str | None
     dtype: jnp.dtype
     param_dtype: jnp.dtype
@@ -259,6 +276,8 @@ class Stage(nn.Module):
             block = Block(
                 self.features,
                 self.stride if i == 0 else 1,
+                self.activation,
+                self.padding,
                 self.axis_name,
                 self.dtype,
                 self.param_dtype,

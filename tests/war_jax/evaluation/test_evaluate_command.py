@@ -192,6 +192,8 @@ def test_stopped_and_saved_it_goes_on_to_the_same_numbers(tmp_path):
         (['--checkpoint=.', '--epsilon=0'], '--epsilon=0: must be above 0'),
         (['--checkpoint=.', '--epsilon=8/0'], '--epsilon=8/0: must be above 0'),
         (['--checkpoint=.', '--strides=2'], '--strides=2: must be three'),
+        (['--checkpoint=.', '--input_mean=.5,x'], '--input_mean=.5,x: must be numbers, as 0.5'),
+        (['--checkpoint=.', '--input_std=0'], '--input_std=0: must be positive numbers'),
         (['--checkpoint=.', '--atack=pgd20'], '--atack: no such flag; nearest: --attack'),
         (['--checkpoint=.', '--norm=l1'], 'norm'),
         (['--checkpoint=.', 'pgd20'], "'pgd20': must be a flag"),
