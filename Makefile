@@ -5,7 +5,8 @@
 #   make faults   runs that are killed, damaged and crowded out, many times over
 #   make lint     ruff and pyright
 #   make ntk      how Lipschitzness scales with width, in theory and practice  -> runs/ntk/report.md
-#   make bench    our training step beside a PyTorch one
+#   make bench    our training step and PGD-20 beside PyTorch's, and what the host adds; minutes
+#   make bench-accelerator   the same for the paper's networks, on a GPU
 #   make clean    remove .venv and caches; runs/ is left alone
 #
 # Another interpreter: make PYTHON=python3.12 demo
@@ -15,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test faults lint ntk bench clean
+.PHONY: demo test faults lint ntk bench bench-accelerator clean
 
 demo: $(VENV)/.stamp-run
 	$(BIN)/python -m war_jax.main --config=configs/digits.py --workdir=runs/demo
@@ -34,7 +35,17 @@ ntk: $(VENV)/.stamp-ntk
 	$(BIN)/python -m ntk.main --config=configs/ntk_width.py --workdir=runs/ntk
 
 bench: $(VENV)/.stamp-bench
-	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.train_step --networks=10-1,16-2,34-1
+	$(BIN)/python -m benchmarks.evaluation --networks=10-1,16-2,34-1
+	$(BIN)/python -m benchmarks.host
+
+# JAX and PyTorch for CUDA instead of the CPU builds of the other targets.
+bench-accelerator: $(VENV)/.stamp-bench
+	$(PIP_INSTALL) --editable '.[cuda]'
+	$(BIN)/python -m benchmarks.train_step --networks=34-1,34-5,34-10 --batch=128,512 \
+		--precision=float32,bfloat16 --output=runs/bench/accelerator.json
+	$(BIN)/python -m benchmarks.evaluation --networks=34-1,34-10 --batch=500
+	$(BIN)/python -m benchmarks.host --config=34-1
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

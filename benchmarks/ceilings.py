@@ -1,6 +1,6 @@
 """What the machine can do at best: a large matrix product and a large convolution, in FLOP/s.
 
-    functions = ceilings()
+    functions = ceilings('float32', 'cpu')
     timings = interleave({name: ceiling.run for name, ceiling in functions.items()}, repeats=5)
     fastest = max(functions[name].flops / timing.median for name, timing in timings.items())
 
@@ -12,7 +12,7 @@ in the run they are compared with, because a shared or throttled machine has no 
 # pyright: reportMissingImports=false
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 from torch.nn import functional
 
 from benchmarks.flops import Convolution
+from benchmarks.torch_baseline import wait_for
 from war_jax.mesh import AXIS, make_mesh, replicate, shard
 
 MATRIX_SIZE = 2048
@@ -37,28 +38,33 @@ class Ceiling(NamedTuple):
     run: Callable[[], object]
 
 
-def ceilings() -> dict[str, Ceiling]:
-    """float32 'jax_matmul', 'jax_convolution', 'torch_matmul' and 'torch_convolution'."""
+def ceilings(dtype: str, torch_device: str) -> dict[str, Ceiling]:
+    """'jax_matmul', 'jax_convolution', 'torch_matmul' and 'torch_convolution'.
+
+    dtype: 'float32', which on a GPU means TensorFloat-32 where a framework's default says so, or
+    'bfloat16'. torch_device: 'cpu' or 'cuda'.
+    """
     matmul_flops, convolution_flops = 2 * MATRIX_SIZE**3, LARGE.flops(BATCH)
+    of_torch = {'dtype': getattr(torch, dtype), 'device': torch_device}
     return {
-        'jax_matmul': Ceiling(matmul_flops, _jax_matmul()),
-        'jax_convolution': Ceiling(convolution_flops, _jax_convolution()),
-        'torch_matmul': Ceiling(matmul_flops, _torch_matmul()),
-        'torch_convolution': Ceiling(convolution_flops, _torch_convolution()),
+        'jax_matmul': Ceiling(matmul_flops, _jax_matmul(jnp.dtype(dtype))),
+        'jax_convolution': Ceiling(convolution_flops, _jax_convolution(jnp.dtype(dtype))),
+        'torch_matmul': Ceiling(matmul_flops, _torch_matmul(of_torch)),
+        'torch_convolution': Ceiling(convolution_flops, _torch_convolution(of_torch)),
     }
 
 
-def _jax_matmul() -> Callable[[], object]:
-    left, right = jax.random.normal(jax.random.key(0), (2, MATRIX_SIZE, MATRIX_SIZE), jnp.float32)
+def _jax_matmul(dtype: jnp.dtype) -> Callable[[], object]:
+    left, right = jax.random.normal(jax.random.key(0), (2, MATRIX_SIZE, MATRIX_SIZE), dtype)
     product = jax.jit(jnp.matmul)
     return lambda: product(left, right).block_until_ready()
 
 
-def _jax_convolution() -> Callable[[], object]:
+def _jax_convolution(dtype: jnp.dtype) -> Callable[[], object]:
     image_shape = (BATCH, LARGE.input_size, LARGE.input_size, LARGE.in_channels)
     kernel_shape = (LARGE.kernel, LARGE.kernel, LARGE.in_channels, LARGE.out_channels)
-    images = np.asarray(jax.random.normal(jax.random.key(0), image_shape, jnp.float32))
-    kernel = jax.random.normal(jax.random.key(1), kernel_shape, jnp.float32)
+    images = np.asarray(jax.random.normal(jax.random.key(0), image_shape, dtype))
+    kernel = jax.random.normal(jax.random.key(1), kernel_shape, dtype)
 
     def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
         return jax.lax.conv_general_dilated(
@@ -73,14 +79,16 @@ def _jax_convolution() -> Callable[[], object]:
     return lambda: program(images, kernel).block_until_ready()
 
 
-def _torch_matmul() -> Callable[[], object]:
-    left, right = torch.randn(2, MATRIX_SIZE, MATRIX_SIZE)
-    return lambda: left @ right
+def _torch_matmul(of_torch: dict[str, Any]) -> Callable[[], object]:
+    left, right = torch.randn(2, MATRIX_SIZE, MATRIX_SIZE, **of_torch)
+    return lambda: wait_for(left @ right)
 
 
-def _torch_convolution() -> Callable[[], object]:
-    images = torch.randn(BATCH, LARGE.in_channels, LARGE.input_size, LARGE.input_size)
-    kernel = torch.randn(LARGE.out_channels, LARGE.in_channels, LARGE.kernel, LARGE.kernel)
+def _torch_convolution(of_torch: dict[str, Any]) -> Callable[[], object]:
+    images = torch.randn(BATCH, LARGE.in_channels, LARGE.input_size, LARGE.input_size, **of_torch)
+    kernel = torch.randn(
+        LARGE.out_channels, LARGE.in_channels, LARGE.kernel, LARGE.kernel, **of_torch
+    )
     images = images.contiguous(memory_format=torch.channels_last)
     kernel = kernel.contiguous(memory_format=torch.channels_last)
-    return lambda: functional.conv2d(images, kernel, padding=LARGE.kernel // 2)
+    return lambda: wait_for(functional.conv2d(images, kernel, padding=LARGE.kernel // 2))

@@ -143,7 +143,7 @@ def main() -> None:
     for name in flags.networks.split(','):
         shapes += DIGITS if name == 'digits' else convolutions(parse_network(name))
     before = cpu_usage()
-    limits = ceilings()
+    limits = ceilings('float32', 'cpu')
     timings = interleave({name: limit.run for name, limit in limits.items()}, repeats=5)
     ceiling = max(limit.flops / timings[name].median for name, limit in limits.items()) / 1e9
     rows = [measure(shape, flags.batch, flags.repeats) for shape in dict.fromkeys(shapes)]

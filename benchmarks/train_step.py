@@ -1,12 +1,15 @@
 """One TRADES training step, ours beside PyTorch's, in images per second and share of the ceiling.
 
-    python -m benchmarks.train_step --networks=10-1,16-2 --batch=64 --repeats=7
+    python -m benchmarks.train_step --networks=10-1,16-2,34-1 --batch=64 --repeats=7
+    python -m benchmarks.train_step --networks=34-5,34-10 --batch=128,512 --precision=bfloat16
 
 Both sides take the same batch of CIFAR-10's shape and the hyperparameters of record: ten attack
-steps, both updates of the running statistics, SGD. Ours also augments inside the step. Prints a
-table and writes `runs/bench/train_step.json`: the machine, and `rows`, each with the ceilings in
-FLOP/s that were measured between its steps. The share of the ceiling (`flops_fraction`) is the
-step's necessary work (`benchmarks.flops`) per second over the fastest of those.
+steps, both updates of the running statistics, SGD. Ours also augments inside the step. PyTorch's is
+eager on a CPU; on a GPU, where JAX uses one, torch.compile's, with autocast for bfloat16. Prints a
+table and writes `runs/bench/train_step.json`, after every row: the machine, and `rows`, each with
+the ceilings in FLOP/s that were measured between its steps. The share of the ceiling
+(`flops_fraction`) is the step's necessary work (`benchmarks.flops`) per second over the fastest of
+those. What does not fit into memory is left out, with a line that says so.
 """
 
 # torch is an extra, which linting does without.
@@ -18,6 +21,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +43,7 @@ from benchmarks.flops import (
     train_step_flops,
 )
 from benchmarks.timing import Timing, cpu_usage, interleave, others_share
-from benchmarks.torch_baseline import Settings, make_model, trades_step, use_all_cores
+from benchmarks.torch_baseline import Settings, make_model, trades_step, use_all_cores, wait_for
 from configs import wrn
 from war_jax.config import resolve
 from war_jax.data.batches import Batch
@@ -58,6 +62,7 @@ class Step(NamedTuple):
 
     run: Callable[[], object]
     compile_seconds: float
+    peak_bytes: int | None  # on one device
 
 
 def random_batch(batch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,13 +72,14 @@ def random_batch(batch: int) -> tuple[np.ndarray, np.ndarray]:
     return images, rng.integers(0, NUM_CLASSES, batch, np.int32)
 
 
-def build_jax_step(network: Network, batch: int) -> Step:
+def build_jax_step(network: Network, batch: int, precision: str) -> Step:
     """The step that configs/wrn.py trains with, compiled, on all devices, with its state inside."""
     config = resolve(wrn.get_config(str(network)))
     config = replace(
         config,
         optimizer=replace(config.optimizer, batch_size=batch),
         attack=replace(config.attack, num_steps=ATTACK_STEPS),
+        model=replace(config.model, compute_dtype=precision),
     )
     images, labels = random_batch(batch)
     data = Dataset(images, labels)
@@ -86,33 +92,45 @@ def build_jax_step(network: Network, batch: int) -> Step:
     started = time.perf_counter()
     compiled = parts.step.lower(state, key, rule, examples).compile()
     compile_seconds = time.perf_counter() - started
+    plan = compiled.memory_analysis()
+    planned = plan.argument_size_in_bytes + plan.temp_size_in_bytes  # the rest aliases arguments
 
     def run() -> None:
         nonlocal state  # the step donates its state's buffers: the old one is gone
         state, metrics = compiled(state, key, rule, examples)
         jax.block_until_ready((state, metrics))
 
-    return Step(run, compile_seconds)
+    return Step(run, compile_seconds, planned)
 
 
 def build_torch_step(network: Network, batch: int, settings: Settings) -> Step:
-    """The baseline, with its model and optimizer inside; eager, so there is nothing to compile."""
+    """The baseline, with its model and optimizer inside."""
     model, optimizer = make_model(network, seed=0, settings=settings)
     images, labels = random_batch(batch)
     # A permuted NHWC array is a channels-last tensor already.
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    y = torch.from_numpy(labels).long()
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).to(settings.device).float() / 255
+    y = torch.from_numpy(labels).long().to(settings.device)
 
     def run() -> None:
-        trades_step(model, optimizer, x, y, torch.randn_like(x), settings)
+        wait_for(trades_step(model, optimizer, x, y, torch.randn_like(x), settings)[0])
 
-    return Step(run, compile_seconds=0.0)
+    if not settings.compiled:
+        return Step(run, 0.0, None)
+    started = time.perf_counter()
+    run()
+    compile_seconds = time.perf_counter() - started
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    return Step(run, compile_seconds, torch.cuda.max_memory_allocated())
 
 
-def measure_row(network: Network, batch: int, repeats: int, settings: Settings) -> dict[str, Any]:
+def measure_row(
+    network: Network, batch: int, precision: str, repeats: int, settings: Settings
+) -> dict[str, Any]:
     """Times both steps for one network, and between them the ceilings."""
-    ours, baseline = build_jax_step(network, batch), build_torch_step(network, batch, settings)
-    limits = ceilings()
+    ours = build_jax_step(network, batch, precision)
+    baseline = build_torch_step(network, batch, settings)
+    limits = ceilings(precision, settings.device)
     functions = {'ours': ours.run, 'baseline': baseline.run}
     before = cpu_usage()
     timings = interleave(
@@ -120,17 +138,22 @@ def measure_row(network: Network, batch: int, repeats: int, settings: Settings) 
     )
     share = others_share(before, cpu_usage())
     speeds = {name: limit.flops / timings[name].median for name, limit in limits.items()}
-    row = make_row(network, batch, timings, ours.compile_seconds, settings, max(speeds.values()))
-    return row | {'ceilings': speeds, 'others_share': share}
+    return {
+        'network': str(network),
+        'batch': batch,
+        'precision': precision,
+        **compared(network, batch, timings, settings, max(speeds.values())),
+        'compile_seconds': ours.compile_seconds,
+        'baseline_compile_seconds': baseline.compile_seconds,
+        'peak_bytes': ours.peak_bytes,
+        'baseline_peak_bytes': baseline.peak_bytes,
+        'ceilings': speeds,
+        'others_share': share,
+    }
 
 
-def make_row(
-    network: Network,
-    batch: int,
-    timings: dict[str, Timing],
-    compile_seconds: float,
-    settings: Settings,
-    ceiling: float,
+def compared(
+    network: Network, batch: int, timings: dict[str, Timing], settings: Settings, ceiling: float
 ) -> dict[str, Any]:
     """What one comparison says; seconds are medians, `ratio` > 1 where ours is the faster.
 
@@ -145,8 +168,6 @@ def make_row(
         clean_passes=1 if settings.hoist_targets else ATTACK_STEPS,
     )
     return {
-        'network': str(network),
-        'batch': batch,
         'images_per_second': batch / seconds,
         'baseline_images_per_second': batch / baseline_seconds,
         'ratio': baseline_seconds / seconds,
@@ -155,7 +176,6 @@ def make_row(
         'baseline_seconds': baseline_seconds,
         'baseline_quartiles': timings['baseline'].quartiles,
         'baseline_targets': 'hoisted' if settings.hoist_targets else 'each step',
-        'compile_seconds': compile_seconds,
         'flops_per_step': flops,
         'flops_fraction': flops / seconds / ceiling,
         'baseline_flops_per_step': baseline_flops,
@@ -164,24 +184,25 @@ def make_row(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The measurement as text of at most 100 columns."""
+    """The measurement as text of about 110 columns."""
     hoisted = rows[0]['baseline_targets'] == 'hoisted'
     lines = [
         'PyTorch computes f(x), the target of the attack, '
         f'{"once per training step" if hoisted else "at each step of the attack"}',
-        'network  batch   images/s   PyTorch   ratio   s/step [quartiles]      PyTorch'
-        '               compile  ceiling',
+        'network  batch precision  images/s   PyTorch  ratio  s/step [quartiles]   PyTorch'
+        '             compile     MiB  ceiling',
     ]
     for row in rows:
         ours, baseline = (
-            f'{row[f"{prefix}seconds"]:.3f} [{first:.3f} {third:.3f}]'
+            f'{row[f"{prefix}seconds"]:.4g} [{first:.4g} {third:.4g}]'
             for prefix in ('', 'baseline_')
             for first, third in [row[f'{prefix}quartiles']]
         )
         lines.append(
-            f'{row["network"]:<8} {row["batch"]:<6} {row["images_per_second"]:>9.1f}'
-            f' {row["baseline_images_per_second"]:>9.1f} {row["ratio"]:>7.2f}   {ours:<21}'
-            f' {baseline:<21} {row["compile_seconds"]:>5.1f} s {row["flops_fraction"]:>7.0%}'
+            f'{row["network"]:<8} {row["batch"]:<5} {row["precision"]:<9}'
+            f' {row["images_per_second"]:>9.1f} {row["baseline_images_per_second"]:>9.1f}'
+            f' {row["ratio"]:>6.2f}  {ours:<20} {baseline:<20} {row["compile_seconds"]:>6.1f} s'
+            f' {row["peak_bytes"] / 2**20:>7.0f} {row["flops_fraction"]:>7.0%}'
         )
     for row in rows:
         speeds = ', '.join(f'{name} {flops / 1e9:.0f}' for name, flops in row['ceilings'].items())
@@ -202,6 +223,7 @@ def machine() -> dict[str, Any]:
         'num_devices': jax.device_count(),
         'processor': platform.processor() or platform.machine(),
         'torch_threads': torch.get_num_threads(),
+        'torch_device': torch_device(),
         'load_average': os.getloadavg(),
         'versions': {
             'python': platform.python_version(),
@@ -209,6 +231,18 @@ def machine() -> dict[str, Any]:
             'torch': torch.__version__,
         },
     }
+
+
+def torch_device() -> str:
+    """Where PyTorch is to run: where JAX does.
+
+    Raises SystemExit if PyTorch cannot.
+    """
+    if jax.default_backend() == 'cpu':
+        return 'cpu'
+    if not torch.cuda.is_available():
+        raise SystemExit('JAX runs on an accelerator that this build of PyTorch cannot use')
+    return 'cuda'
 
 
 def main() -> None:
@@ -220,10 +254,14 @@ def main() -> None:
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in text.split(',')]
+
     summary = (__doc__ or '').partition('\n')[0]
     parser = argparse.ArgumentParser('python -m benchmarks.train_step', description=summary)
     parser.add_argument('--networks', type=networks, default='16-2', help='such as 10-1,16-2')
-    parser.add_argument('--batch', type=int, default=64, help='images per step')
+    parser.add_argument('--batch', type=numbers, default='64', help='images per step: 64,128')
+    parser.add_argument('--precision', default='float32', help='float32, bfloat16 or both')
     parser.add_argument('--repeats', type=int, default=7, help='timed steps of each side')
     parser.add_argument(
         '--hoist-targets',
@@ -232,17 +270,33 @@ def main() -> None:
     )
     parser.add_argument('--output', type=Path, default=OUTPUT, help='where the JSON goes')
     flags = parser.parse_args()
-    for name in ('batch', 'repeats'):
-        if getattr(flags, name) < 1:
-            parser.error(f'--{name} must be at least 1, not {getattr(flags, name)}')
+    if min(*flags.batch, flags.repeats) < 1:
+        parser.error('--batch and --repeats must be at least 1')
+    precisions = flags.precision.split(',')
+    if not set(precisions) <= {'float32', 'bfloat16'}:
+        parser.error(f'--precision={flags.precision}: must be float32, bfloat16 or both')
 
-    settings = Settings(hoist_targets=flags.hoist_targets)
+    # On a GPU, JAX would take three quarters of the memory that PyTorch needs, too.
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     use_all_cores()
-    spread_over_cores(flags.batch)  # before anything starts JAX's backend, as war_jax.main does
-    rows = [
-        measure_row(network, flags.batch, flags.repeats, settings) for network in flags.networks
-    ]
-    write_json(flags.output, {'machine': machine(), 'rows': rows})
+    spread_over_cores(*flags.batch)  # before anything starts JAX's backend, as war_jax.main does
+    device = torch_device()
+    rows: list[dict[str, Any]] = []
+    for network, batch, precision in product(flags.networks, flags.batch, precisions):
+        settings = Settings(
+            hoist_targets=flags.hoist_targets,
+            device=device,
+            autocast=precision == 'bfloat16',
+            compiled=device == 'cuda',
+        )
+        try:
+            rows.append(measure_row(network, batch, precision, flags.repeats, settings))
+        except (jax.errors.JaxRuntimeError, torch.OutOfMemoryError) as error:
+            print(f'{network}, batch {batch}, {precision}: {str(error).splitlines()[0]}')
+            continue
+        write_json(flags.output, {'machine': machine(), 'rows': rows})
+    if not rows:
+        raise SystemExit(1)
     print(table(rows))
     print(f'\n{flags.output}')
 

@@ -23,8 +23,8 @@ FLOORS = (
     ('data', 'measures', 'findings'),
     ('training',),
     (
-        'run', 'command_line', 'program', 'evaluation', 'main', 'evaluate', 'study',
-        'regularization',
+        'run', 'command_line', 'compilation_cache', 'program', 'evaluation', 'main', 'evaluate',
+        'study', 'regularization',
     ),
 )
 PLACES = {

@@ -1,0 +1,120 @@
+"""What the host does between two training steps, as shares of a step's time.
+
+    python -m benchmarks.host --config=10-1
+
+Of configs/wrn.py on images of CIFAR-10's shape: the plan of an epoch, spread over its steps;
+cutting a batch out of the data on the devices; and a row of metrics, every `log.every_steps`.
+Each is timed alone and to its end, although a run lets the devices work meanwhile. Prints a table
+and writes `runs/bench/host.json`.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.flops import INPUT_SIZE
+from configs import wrn
+from war_jax.config import resolve
+from war_jax.data.batches import train_plan
+from war_jax.data.device import DeviceData
+from war_jax.data.sources import Dataset, Splits
+from war_jax.mesh import make_mesh, spread_over_cores
+from war_jax.records.files import write_json
+from war_jax.records.logbook import Logbook
+from war_jax.records.meter import Meter
+from war_jax.training.build import build
+
+OUTPUT = Path('runs/bench/host.json')
+NUM_TRAIN = 50_000
+STEPS, TURNS = 5, 50
+
+
+def seconds(function: Callable[[], object], turns: int) -> float:
+    """Median of `turns` calls, after one that may compile."""
+    function()
+    taken = []
+    for _ in range(turns):
+        started = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken))
+
+
+def measure(argument: str, batch: int) -> dict[str, Any]:
+    """One row; all times in seconds per step."""
+    settings = wrn.get_config(argument)
+    settings.optimizer.batch_size = batch
+    config = resolve(settings)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (NUM_TRAIN, INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
+    few = Dataset(images[:batch], rng.integers(0, 10, batch, np.int32))
+    train = Dataset(images, rng.integers(0, 10, NUM_TRAIN, np.int32))
+    mesh = make_mesh()
+    parts = build(config, Splits('random', 10, train, few, few, None, 'random'), mesh)
+    data, state = DeviceData(mesh, train), parts.create_state()
+    every, metrics = np.ones(batch, bool), None
+
+    def cut() -> Any:
+        return jax.block_until_ready(data.batch(rng.integers(0, NUM_TRAIN, batch, np.int32), every))
+
+    example = cut()
+
+    def step() -> None:
+        nonlocal state, metrics
+        state, metrics = parts.step(state, parts.key, parts.rule, example)
+        jax.block_until_ready(state)
+
+    step_seconds = seconds(step, STEPS)
+    meter = Meter()
+
+    def note() -> None:  # what every step leaves behind
+        meter.add(jax.device_get(metrics)._asdict())  # type: ignore[union-attr]
+
+    with tempfile.TemporaryDirectory() as workdir:
+        with Logbook(Path(workdir), step=0, tensorboard=config.log.tensorboard) as log:
+            written = iter(range(10**9))
+
+            def row() -> None:
+                note()
+                means, speed = meter.close()
+                rate = float(jnp.asarray(parts.schedule(0)))
+                log.write({'kind': 'train', 'step': next(written), 'learning_rate': rate, **means,
+                           'images_per_second': speed})  # fmt: skip
+
+            logging = seconds(note, TURNS) + seconds(row, TURNS) / config.log.every_steps
+    plan = seconds(lambda: train_plan(0, 0, NUM_TRAIN, batch), 3) / parts.steps_per_epoch
+    input_seconds = plan + seconds(cut, TURNS)
+    return {
+        'network': argument,
+        'batch': batch,
+        'step_seconds': step_seconds,
+        'input_seconds': input_seconds,
+        'input_share': input_seconds / step_seconds,
+        'logging_seconds': logging,
+        'logging_share': logging / step_seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser('python -m benchmarks.host', description=__doc__)
+    parser.add_argument('--config', default='10-1', help='argument of configs/wrn.py')
+    parser.add_argument('--batch', type=int, default=128)
+    flags = parser.parse_args()
+    spread_over_cores(flags.batch)
+    row = measure(flags.config, flags.batch)
+    write_json(OUTPUT, {'rows': [row]})
+    for name, value in row.items():
+        shown = f'{value:.2%}' if name.endswith('share') else value
+        print(f'{name:<16} {shown:.4g}' if isinstance(shown, float) else f'{name:<16} {shown}')
+    print(f'\n{OUTPUT}')
+
+
+if __name__ == '__main__':
+    main()
