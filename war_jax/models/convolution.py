@@ -15,7 +15,6 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
 FEW_CHANNELS = 16  # the fast kernels begin above
-FAST_CHANNELS = 20  # the cheapest number among these
 IMAGE_CHANNELS = 4  # at most, of an image
 PART = 16  # examples, of which a kernel's gradient is best taken at a time
 
@@ -39,18 +38,59 @@ def _plain(x: Array, kernel: Array, stride: int, order: str = 'HWIO') -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _for_cpu(x: Array, kernel: Array, stride: int) -> Array:
-    return _in_image(x, kernel, stride, 'HWIO')
-
-
-def _in_image(x: Array, kernel: Array, stride: int, order: str) -> Array:
-    """As `_plain`, in the way that is fast for these shapes."""
-    size, c = kernel.shape[0], x.shape[-1]
+    size, w, (c, d) = kernel.shape[0], x.shape[2], kernel.shape[2:]
     if size == 1:
-        matrix = kernel[0, 0] if order == 'HWIO' else kernel[0, 0].T
-        return x[:, ::stride, ::stride] @ matrix
-    if size == 3 and stride == 1 and c <= IMAGE_CHANNELS and x.shape[2] % 2 == 0:
-        return _over_pairs(x, kernel, order)
-    return _plain(x, kernel, stride, order)
+        return x[:, ::stride, ::stride] @ kernel[0, 0]
+    if size == 3 and stride == 1 and c <= IMAGE_CHANNELS and w % 2 == 0:
+        return _over_pairs(x, kernel, 'HWIO')
+    count = neighbours_at_once(d)
+    if size == 3 and count > 1 and w % (count * stride) == 0:
+        return _at_once(x, kernel, stride, count)
+    return _plain(x, kernel, stride)
+
+
+def neighbours_at_once(channels: int) -> int:
+    """How many pixels of a row to compute together, so that XLA sees enough channels."""
+    return next(n for n in (1, 2, 4, 8, 16, 32) if n * channels > FEW_CHANNELS)
+
+
+def _at_once(x: Array, kernel: Array, stride: int, count: int) -> Array:
+    """Size 3: `count` neighbours in a row of the result become one of as many times the channels.
+
+    Its window is as wide as theirs together, with zeros for taps where one of them does not look:
+    of two neighbours, each looks at three of four columns.
+    """
+    width = (count - 1) * stride  # by which the window is wider
+    taps = [
+        jnp.pad(kernel, ((0, 0), (i * stride, width - i * stride), (0, 0), (0, 0)))
+        for i in range(count)
+    ]
+    y = jax.lax.conv_general_dilated(
+        x,
+        jnp.concatenate(taps, -1),
+        (stride, count * stride),
+        ((1, 1), (1, 1)),
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    return y.reshape(*y.shape[:2], y.shape[2] * count, -1)
+
+
+def _transpose_of_at_once(dx: Array, kernel: Array, count: int) -> Array:
+    """Size 3, stride 1: `_plain`(dx, kernel, 1), so written that its transpose, which makes images
+    of c channels, has the form of `_at_once`."""
+    b, h, w, c = dx.shape
+    swapped = kernel.swapaxes(2, 3)
+    taps = [
+        jnp.pad(swapped, ((0, 0), (count - 1 - i, i), (0, 0), (0, 0))) for i in range(count)
+    ]
+    return jax.lax.conv_general_dilated(
+        dx.reshape(b, h, w // count, count * c),
+        jnp.concatenate(taps, -1),
+        (1, 1),
+        ((1, 1), (count, count)),
+        lhs_dilation=(1, count),
+        dimension_numbers=('NHWC', 'HWOI', 'NHWC'),
+    )
 
 
 def _over_pairs(x: Array, kernel: Array, order: str) -> Array:
@@ -85,7 +125,7 @@ def _tangent(
     if not isinstance(dx, SymbolicZero):
         # The transpose swaps a kernel's channels. Swapped here, they are in XLA's own order there;
         # in the other one XLA takes no fast kernel for a convolution within a loop.
-        changes.append(_in_image(dx, kernel.swapaxes(2, 3), stride, 'HWOI'))
+        changes.append(_in_image(dx, kernel, stride))
     if not isinstance(dkernel, SymbolicZero):
         if kernel.shape[0] == 1:
             x, stride = x[:, ::stride, ::stride], 1
@@ -97,19 +137,18 @@ def _tangent(
 _for_cpu.defjvp(_tangent, symbolic_zeros=True)
 
 
-def roomy(channels: int) -> int:
-    """How many channels to compute where `channels` are wanted and nobody sees the further ones."""
-    return FAST_CHANNELS if channels <= FEW_CHANNELS and on_cpu() else channels
-
-
-def widen(values: Array, size: int, axis: int = -1) -> Array:
-    """`values` with zeros behind it along `axis`, up to `size`."""
-    missing = size - values.shape[axis]
-    if not missing:
-        return values
-    widths = [(0, 0)] * values.ndim
-    widths[axis] = (0, missing)
-    return jnp.pad(values, widths)
+def _in_image(dx: Array, kernel: Array, stride: int) -> Array:
+    """`_plain`(dx, kernel, stride), so written that its transpose is fast."""
+    size, w, c = kernel.shape[0], dx.shape[2], kernel.shape[2]
+    if size == 1:
+        return dx[:, ::stride, ::stride] @ kernel[0, 0]
+    swapped = kernel.swapaxes(2, 3)
+    if size == 3 and stride == 1 and c <= IMAGE_CHANNELS and w % 2 == 0:
+        return _over_pairs(dx, swapped, 'HWOI')
+    count = neighbours_at_once(c)
+    if size == 3 and stride == 1 and count > 1 and w % count == 0:
+        return _transpose_of_at_once(dx, kernel, count)
+    return _plain(dx, swapped, stride, 'HWOI')
 
 
 def on_cpu() -> bool:

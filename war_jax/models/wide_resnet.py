@@ -23,7 +23,7 @@ from jax import Array
 from jax.nn import initializers
 
 from war_jax.mesh import to_each, total
-from war_jax.models.convolution import convolve, roomy, widen
+from war_jax.models.convolution import convolve
 
 # The paper's code draws every convolution from N(0, 2 / (kernel area * output channels)) and leaves
 # the dense layer at PyTorch's default, U(-1/sqrt(in), 1/sqrt(in)).
@@ -46,11 +46,9 @@ class BatchNorm(nn.Module):
     (`mean`, and the *unbiased* `var` that PyTorch accumulates); the caller decides in which order
     several passes enter the running statistics (`forward.update_statistics`).
 
-    features: channels, if the input has more; those beyond are zeros and stay zeros.
     axis_name: mesh axis over which the moments are taken; None means this device's examples only.
     """
 
-    features: int | None = None
     epsilon: float = 1e-5
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.dtype('float32')
@@ -65,7 +63,7 @@ class BatchNorm(nn.Module):
         passes: the input is that many batches of b examples, one behind the other. Each is
         normalised by its own moments, which have shape (passes, features), or (features,) for None.
         """
-        shape = (self.features or x.shape[-1],)
+        shape = x.shape[-1:]
         scale = self.param('scale', initializers.ones, shape, self.param_dtype)
         bias = self.param('bias', initializers.zeros, shape, self.param_dtype)
         mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, self.param_dtype).value
@@ -84,7 +82,6 @@ class BatchNorm(nn.Module):
         """(n, ..., c) -> (passes, features): mean, biased and unbiased variance of each channel
         over the unmasked examples of each batch."""
         x = x.astype(self.param_dtype)  # bfloat16 sums over a batch would lose the small terms
-        x = x[..., : self.features]
         batch = x.shape[0] // passes
         real = jnp.ones(batch, bool) if mask is None else mask
         if self.axis_name is None:
@@ -112,7 +109,7 @@ class BatchNorm(nn.Module):
 
     def _along(self, values: Array, x: Array) -> Array:
         """(features,), or (passes, features) for the examples of each batch: to meet x."""
-        values = widen(values.astype(x.dtype), x.shape[-1])
+        values = values.astype(x.dtype)
         if values.ndim == 1:
             return values.reshape((1,) * (x.ndim - 1) + values.shape)
         # An array of x's shape cut into passes would cost more: XLA's loops over it would divide.
@@ -135,22 +132,20 @@ class Block(nn.Module):
     def __call__(self, x: Array, *, train: bool, mask: Array | None, passes: int | None) -> Array:
         types = (self.dtype, self.param_dtype)
 
-        def activate(x: Array, features: int, name: str) -> Array:
-            norm = BatchNorm(features, 1e-5, self.axis_name, *types, name=name)
+        def activate(x: Array, name: str) -> Array:
+            norm = BatchNorm(1e-5, self.axis_name, *types, name=name)
             return ACTIVATIONS[self.activation](norm(x, train=train, mask=mask, passes=passes))
 
-        active = activate(x, x.shape[-1], 'norm1')
+        active = activate(x, 'norm1')
         conv1 = Convolution(self.features, 3, self.stride, *types, name='conv1')
-        # Nobody sees what is between the two convolutions, so there may be zeros, too.
-        width = roomy(self.features)
         if self.stride == 2 and self.padding == 'tensorflow':
             # Nothing above and to the left: windows begin one pixel later than PyTorch's.
             before = ((0, 0), (1, 0), (1, 0), (0, 0))
-            between = conv1(jnp.pad(active, before), width)[:, 1:, 1:]
+            between = conv1(jnp.pad(active, before))[:, 1:, 1:]
         else:
-            between = conv1(active, width)
-        y = activate(between, self.features, 'norm2')
-        y = Convolution(self.features, 3, 1, *types, name='conv2')(y, in_features=self.features)
+            between = conv1(active)
+        y = activate(between, 'norm2')
+        y = Convolution(self.features, 3, 1, *types, name='conv2')(y)
         if x.shape[-1] != self.features:
             # As in TRADES' code, the projection starts from the activated input.
             x = Convolution(self.features, 1, self.stride, *types, name='shortcut')(active)
@@ -169,16 +164,11 @@ class Convolution(nn.Module):
     param_dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array, width: int = 0, in_features: int = 0) -> Array:
-        """(b, h, w, c) -> (b, h', w', features).
-
-        width: channels to return, if more than `features`; zeros. in_features: channels of the
-        input, if it has more, which are zeros.
-        """
-        shape = (self.size, self.size, in_features or x.shape[-1], self.features)
-        kernel = self.param('kernel', conv_init, shape, self.param_dtype).astype(self.dtype)
-        kernel = widen(widen(kernel, x.shape[-1], -2), width or self.features)
-        return convolve(x.astype(self.dtype), kernel, self.stride)
+    def __call__(self, x: Array) -> Array:
+        """(b, h, w, c) -> (b, h', w', features)."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param('kernel', conv_init, shape, self.param_dtype)
+        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
 
 
 class WideResNet(nn.Module):
@@ -240,7 +230,7 @@ class WideResNet(nn.Module):
                 name=f'stage{s + 1}',
             )
             x = stage(x, **how)
-        norm = BatchNorm(None, 1e-5, self.axis_name, *types, name='norm')
+        norm = BatchNorm(1e-5, self.axis_name, *types, name='norm')
         x = ACTIVATIONS[self.activation](norm(x, **how)).mean((1, 2))
         head = nn.Dense(
             self.num_classes,

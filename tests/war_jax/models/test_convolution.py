@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from war_jax.models import convolution
-from war_jax.models.convolution import FAST_CHANNELS, PART, convolve, roomy, widen
+from war_jax.models.convolution import PART, convolve, neighbours_at_once
 
 # (h, w), channels in and out, size, stride.
 SHAPES = [
@@ -18,6 +17,10 @@ SHAPES = [
     ((9, 6), 6, 5, 3, 2),
     ((7, 8), 6, 5, 1, 2),
     ((4, 4), 5, 6, 1, 1),
+    ((5, 8), 16, 12, 3, 1),  # two neighbours at once, forwards and backwards
+    ((3, 8), 5, 6, 3, 1),  # four
+    ((6, 8), 20, 9, 3, 2),  # two, with a stride
+    ((4, 6), 9, 5, 3, 1),  # two backwards; four do not fit
 ]
 
 
@@ -102,13 +105,15 @@ def test_gradient_of_the_image_has_a_fast_kernel_within_a_loop():
     assert text.count('[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]') == 2
 
 
-def test_room_is_made_on_cpu_alone(monkeypatch):
-    assert [roomy(c) for c in (1, 16, 17, 160)] == [FAST_CHANNELS, FAST_CHANNELS, 17, 160]
-    monkeypatch.setattr(convolution, 'on_cpu', lambda: False)
-    assert [roomy(c) for c in (1, 16, 17, 160)] == [1, 16, 17, 160]
+def test_few_channels_are_computed_several_pixels_at_a_time():
+    """Both ways, in windows of two pixels: none is thinned out with zeros, which is slow."""
+    x, kernel = np.ones((2, 4, 8, 16), np.float32), np.ones((3, 3, 16, 16), np.float32)
+    program = jax.jit(lambda x, k: jax.vjp(lambda x: convolve(x, k, 1), x)[1](x))
+    text = program.lower(x, kernel).as_text()
+    assert text.count('stablehlo.convolution') == 1
+    assert 'stride = [1, 2]' in text and 'tensor<3x4x16x32xf32>' in text
+    assert 'lhs_dilate = [1, 1]' in text
 
 
-def test_widen_adds_zeros_behind():
-    np.testing.assert_array_equal(widen(jnp.ones((2, 3)), 5), [[1, 1, 1, 0, 0]] * 2)
-    np.testing.assert_array_equal(widen(jnp.ones((1, 2)), 3, 0), [[1, 1], [0, 0], [0, 0]])
-    np.testing.assert_array_equal(widen(jnp.ones(2), 2), [1, 1])
+def test_number_of_pixels_at_a_time():
+    assert [neighbours_at_once(c) for c in (1, 4, 8, 9, 16, 17, 160)] == [32, 8, 4, 2, 2, 1, 1]
