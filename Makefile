@@ -39,16 +39,20 @@ bench: $(VENV)/.stamp-bench
 	$(BIN)/python -m benchmarks.evaluation --networks=10-1,16-2,34-1
 	$(BIN)/python -m benchmarks.host
 
-# JAX and PyTorch for CUDA instead of the CPU builds of the other targets.
-bench-accelerator: $(VENV)/.stamp-bench
-	$(PIP_INSTALL) --editable '.[cuda]'
-	$(BIN)/python -m benchmarks.train_step --networks=34-1,34-5,34-10 --batch=128,512 \
-		--precision=float32,bfloat16 --output=runs/bench/accelerator.json
-	$(BIN)/python -m benchmarks.evaluation --networks=34-1,34-10 --batch=500
-	$(BIN)/python -m benchmarks.host --config=34-1
+# In an environment of its own, so that the other targets stay on the CPU. PyTorch's build for Linux
+# that pip takes by default is the one for CUDA.
+bench-accelerator: PIP_INSTALL := .venv-accelerator/bin/python -m pip install --quiet
+bench-accelerator:
+	$(PYTHON) -m venv .venv-accelerator
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[cuda,torch]' torch==2.13.0
+	.venv-accelerator/bin/python -m benchmarks.train_step --networks=34-1,34-5,34-10 \
+		--batch=128,512 --precision=float32,bfloat16 --output=runs/bench/gpu/train_step.json
+	.venv-accelerator/bin/python -m benchmarks.evaluation --networks=34-1,34-10 --batch=500 \
+		--output=runs/bench/gpu/evaluation.json
+	.venv-accelerator/bin/python -m benchmarks.host --config=34-1 --output=runs/bench/gpu/host.json
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-accelerator build *.egg-info .pytest_cache .ruff_cache
 	find . -path ./runs -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is older than what it was made from if a requirement has changed since: install again.

@@ -30,7 +30,7 @@ except ModuleNotFoundError as error:
 
 from benchmarks.published_attacks import BATCH_SIZE, SHAPE, Recorded
 from benchmarks.timing import cpu_usage, others_share
-from benchmarks.torch_baseline import use_all_cores
+from benchmarks.torch_baseline import prepare
 from war_jax.evaluation.ensemble import Ensemble, make_attacks
 from war_jax.evaluation.network import read_network
 from war_jax.mesh import make_mesh, spread_over_cores
@@ -98,7 +98,7 @@ def main() -> None:
     sys.path.insert(0, str(flags.reference))
     from autoattack import AutoAttack
 
-    use_all_cores()
+    prepare()
     spread_over_cores(BATCH_SIZE)
     recorded = Recorded()
     classify, variables = recorded.classify, recorded.variables

@@ -12,8 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.timing import QUIET
+
 KEYS = ('network', 'batch', 'precision')
-BUSY = 0.05  # share of the cores that other processes may have taken
 Key = tuple[Any, ...]
 
 
@@ -21,6 +22,8 @@ def read(path: Path) -> dict[Key, dict[str, Any]]:
     """The rows by what they measured. Raises ValueError, one line, for another kind of file."""
     try:
         rows = json.loads(path.read_text('utf-8'))['rows']
+        if any(not float(row['images_per_second']) * float(row['ratio']) > 0 for row in rows):
+            raise ValueError('speeds and ratios must be positive')
         return {tuple(row.get(key, '') for key in KEYS): row for row in rows}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f'{path}: no results of a benchmark ({error!r})') from error
@@ -33,12 +36,15 @@ def lines(before: dict[Key, dict[str, Any]], after: dict[Key, dict[str, Any]]) -
     for key in before.keys() & after.keys():
         old, new = before[key], after[key]
         speeds, ratios = ((old[name], new[name]) for name in ('images_per_second', 'ratio'))
-        busy = max(row.get('others_share') or 0.0 for row in (old, new)) > BUSY
+        busy = max(row.get('others_share') or 0.0 for row in (old, new)) > QUIET
+        notes = '  busy machine' if busy else ''
+        if old.get('baseline_targets') != new.get('baseline_targets'):
+            notes += '  another baseline'
         network, batch, precision = key
         text.append(
             f'{network:<9}{batch:>6} {precision:<10}{speeds[0]:>9.1f}{speeds[1]:>9.1f}'
             f' {speeds[1] / speeds[0] - 1:>+8.1%} {ratios[0]:>9.2f}{ratios[1]:>9.2f}'
-            f' {ratios[1] / ratios[0] - 1:>+8.1%}{"  busy machine" if busy else ""}'
+            f' {ratios[1] / ratios[0] - 1:>+8.1%}{notes}'
         )
     text[1:] = sorted(text[1:])
     for name, rows, others in (('before', before, after), ('after', after, before)):

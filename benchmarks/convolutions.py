@@ -29,7 +29,7 @@ from torch.nn import functional
 from benchmarks.ceilings import ceilings
 from benchmarks.flops import Convolution, convolutions, parse_network
 from benchmarks.timing import cpu_usage, interleave, others_share
-from benchmarks.torch_baseline import use_all_cores
+from benchmarks.torch_baseline import prepare
 from war_jax.mesh import AXIS, make_mesh, shard, spread_over_cores
 from war_jax.models.convolution import convolve
 from war_jax.records.files import write_json
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--repeats', type=int, default=9)
     flags = parser.parse_args()
-    use_all_cores()
+    prepare()
     spread_over_cores(flags.batch)
     shapes: list[Convolution] = []
     for name in flags.networks.split(','):

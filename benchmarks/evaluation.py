@@ -2,9 +2,9 @@
 
     python -m benchmarks.evaluation --networks=10-1,34-1 --batch=100
 
-Twenty steps of 0.003 on the cross-entropy from one uniform start, as in the papers' tables: 42
-forward passes' worth of work, and both predictions. Ours is the program with which war_jax.main
-tests, without its host's part. Prints a table and writes `runs/bench/evaluation.json`.
+Twenty steps of 0.003 on the cross-entropy from one uniform start, as in the papers' tables, and the
+predictions before and after: 42 forward passes' worth of work. Ours is the program with which
+war_jax.main tests, without its host's part. Prints a table and writes `runs/bench/evaluation.json`.
 """
 
 # torch is an extra, which linting does without.
@@ -28,15 +28,16 @@ except ModuleNotFoundError as error:
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.ceilings import benchmark_mesh
 from benchmarks.flops import NUM_CLASSES, Network, parse_network
 from benchmarks.timing import cpu_usage, interleave, others_share
-from benchmarks.torch_baseline import Settings, make_model, use_all_cores, wait_for
+from benchmarks.torch_baseline import Settings, make_model, prepare, wait_for
 from benchmarks.train_step import machine, random_batch, torch_device
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 from war_jax.data.batches import Batch
 from war_jax.measures.accuracy import make_attacks
-from war_jax.mesh import make_mesh, replicate, shard, spread_over_cores
+from war_jax.mesh import replicate, shard, spread_over_cores
 from war_jax.models.wide_resnet import WideResNet
 from war_jax.records.files import write_json
 
@@ -46,7 +47,7 @@ EPSILON, STEPS, STEP_SIZE = 0.031, 20, 0.003
 
 def build_jax(network: Network, batch: int) -> Callable[[], object]:
     """Our attack on one batch; compiled at its first call."""
-    mesh, threat = make_mesh(), ThreatModel('linf', EPSILON)
+    mesh, threat = benchmark_mesh(), ThreatModel('linf', EPSILON)
     model = WideResNet(network.depth, network.widen_factor, NUM_CLASSES)
     attack = make_attacks(model, mesh, threat, Budget(STEPS, STEP_SIZE, 'uniform', 1.0))['ce']
     images, labels = random_batch(batch)
@@ -112,8 +113,9 @@ def main() -> None:
     parser.add_argument('--networks', default='10-1,16-2', help='such as 10-1,16-2')
     parser.add_argument('--batch', type=int, default=100)
     parser.add_argument('--repeats', type=int, default=5)
+    parser.add_argument('--output', type=Path, default=OUTPUT, help='where the JSON goes')
     flags = parser.parse_args()
-    use_all_cores()
+    prepare()
     spread_over_cores(flags.batch)
     device = torch_device()
     settings = Settings(device=device, compiled=device == 'cuda')
@@ -127,8 +129,8 @@ def main() -> None:
             f' {row["compile_seconds"]:>9.1f} s {row["others_share"] or 0.0:>7.0%}'
         )
         rows.append(row)
-        write_json(OUTPUT, {'machine': machine(), 'rows': rows})
-    print(f'\n{OUTPUT}')
+        write_json(flags.output, {'machine': machine(), 'rows': rows})
+    print(f'\n{flags.output}')
 
 
 if __name__ == '__main__':

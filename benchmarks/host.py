@@ -74,8 +74,10 @@ def measure(argument: str, batch: int) -> dict[str, Any]:
     step_seconds = seconds(step, STEPS)
     meter = Meter()
 
-    def note() -> None:  # what every step leaves behind
-        meter.add(jax.device_get(metrics)._asdict())  # type: ignore[union-attr]
+    copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+
+    def note() -> None:  # what every step leaves behind; anew, for JAX keeps what it has fetched
+        meter.add(jax.device_get(copied(metrics))._asdict())
 
     with tempfile.TemporaryDirectory() as workdir:
         with Logbook(Path(workdir), step=0, tensorboard=config.log.tensorboard) as log:
@@ -106,14 +108,15 @@ def main() -> None:
     parser = argparse.ArgumentParser('python -m benchmarks.host', description=__doc__)
     parser.add_argument('--config', default='10-1', help='argument of configs/wrn.py')
     parser.add_argument('--batch', type=int, default=128)
+    parser.add_argument('--output', type=Path, default=OUTPUT, help='where the JSON goes')
     flags = parser.parse_args()
     spread_over_cores(flags.batch)
     row = measure(flags.config, flags.batch)
-    write_json(OUTPUT, {'rows': [row]})
+    write_json(flags.output, {'rows': [row]})
     for name, value in row.items():
         shown = f'{value:.2%}' if name.endswith('share') else value
         print(f'{name:<16} {shown:.4g}' if isinstance(shown, float) else f'{name:<16} {shown}')
-    print(f'\n{OUTPUT}')
+    print(f'\n{flags.output}')
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROC_STAT = Path('/proc/stat')
+QUIET = 0.05  # share of the cores' time that other processes may take from a comparison
 
 
 @dataclass(frozen=True)

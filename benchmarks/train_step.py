@@ -16,6 +16,7 @@ those. What does not fit into memory is left out, with a line that says so.
 # pyright: reportMissingImports=false
 
 import argparse
+import gc
 import os
 import platform
 import time
@@ -33,7 +34,7 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit("the baseline needs PyTorch: pip install -e '.[torch]'") from error
 
-from benchmarks.ceilings import ceilings
+from benchmarks.ceilings import benchmark_mesh, ceilings
 from benchmarks.flops import (
     INPUT_CHANNELS,
     INPUT_SIZE,
@@ -42,19 +43,18 @@ from benchmarks.flops import (
     parse_network,
     train_step_flops,
 )
-from benchmarks.timing import Timing, cpu_usage, interleave, others_share
-from benchmarks.torch_baseline import Settings, make_model, trades_step, use_all_cores, wait_for
+from benchmarks.timing import QUIET, Timing, cpu_usage, interleave, others_share
+from benchmarks.torch_baseline import Settings, make_model, prepare, trades_step, wait_for
 from configs import wrn
 from war_jax.config import resolve
 from war_jax.data.batches import Batch
 from war_jax.data.sources import Dataset, Splits
-from war_jax.mesh import make_mesh, shard, spread_over_cores
+from war_jax.mesh import shard, spread_over_cores
 from war_jax.records.files import write_json
 from war_jax.training.build import build
 
 OUTPUT = Path('runs/bench/train_step.json')
 ATTACK_STEPS = Settings.attack_steps
-QUIET = 0.05  # share of the cores' time that other processes may take from a comparison
 
 
 class Step(NamedTuple):
@@ -84,7 +84,7 @@ def build_jax_step(network: Network, batch: int, precision: str) -> Step:
     images, labels = random_batch(batch)
     data = Dataset(images, labels)
     splits = Splits('random', NUM_CLASSES, data, data, data, extra=None, provenance='random')
-    mesh = make_mesh()
+    mesh = benchmark_mesh()
     parts = build(config, splits, mesh)
     state, key, rule = parts.create_state(), parts.key, parts.rule
     everything = Batch(images, labels, np.ones(batch, bool), np.arange(batch, dtype=np.int32))
@@ -224,6 +224,7 @@ def machine() -> dict[str, Any]:
         'processor': platform.processor() or platform.machine(),
         'torch_threads': torch.get_num_threads(),
         'torch_device': torch_device(),
+        'torch_tf32': torch.backends.cudnn.allow_tf32,
         'load_average': os.getloadavg(),
         'versions': {
             'python': platform.python_version(),
@@ -276,9 +277,7 @@ def main() -> None:
     if not set(precisions) <= {'float32', 'bfloat16'}:
         parser.error(f'--precision={flags.precision}: must be float32, bfloat16 or both')
 
-    # On a GPU, JAX would take three quarters of the memory that PyTorch needs, too.
-    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
-    use_all_cores()
+    prepare()
     spread_over_cores(*flags.batch)  # before anything starts JAX's backend, as war_jax.main does
     device = torch_device()
     rows: list[dict[str, Any]] = []
@@ -292,8 +291,14 @@ def main() -> None:
         try:
             rows.append(measure_row(network, batch, precision, flags.repeats, settings))
         except (jax.errors.JaxRuntimeError, torch.OutOfMemoryError) as error:
+            is_jax = isinstance(error, jax.errors.JaxRuntimeError)
+            if is_jax and 'RESOURCE_EXHAUSTED' not in str(error):
+                raise
             print(f'{network}, batch {batch}, {precision}: {str(error).splitlines()[0]}')
             continue
+        finally:
+            gc.collect()  # a compiled module refers to itself
+            torch.cuda.empty_cache()
         write_json(flags.output, {'machine': machine(), 'rows': rows})
     if not rows:
         raise SystemExit(1)

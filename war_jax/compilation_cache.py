@@ -2,8 +2,8 @@
 
     keep_programs()                             # before the first one is compiled
 
-JAX's own variables go first: JAX_COMPILATION_CACHE_DIR names another folder, and
-JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
+JAX's own variables go first: JAX_COMPILATION_CACHE_DIR names another folder, whose limits are then
+JAX's, and JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import platform
 from pathlib import Path
 
 import jax
+from filelock import FileLock
 
 LARGEST = 2**31  # bytes; beyond, the programs that were not used for longest go
 WORTH_IT = 0.5  # seconds of compilation
@@ -25,6 +26,7 @@ def keep_programs() -> None:
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
+        _drop_torn(folder)
     except (OSError, RuntimeError):  # a RuntimeError if there is no home
         return
     jax.config.update('jax_compilation_cache_dir', str(folder))
@@ -37,6 +39,18 @@ def cache_folder() -> Path:
     base = os.environ.get('XDG_CACHE_HOME')
     kind = hashlib.sha256(_features().encode()).hexdigest()[:12]
     return (Path(base) if base else Path.home() / '.cache') / 'war-jax' / kind
+
+
+def _drop_torn(folder: Path) -> None:
+    """A program is written before the time of its use: one without the other was interrupted.
+
+    JAX would neither replace it nor, since it reads all times, write another one.
+    """
+    with FileLock(folder / '.lockfile', timeout=10):  # JAX's own
+        for ending, other in (('-cache', '-atime'), ('-atime', '-cache')):
+            for path in folder.glob(f'*{ending}'):
+                if not path.with_name(path.name.removesuffix(ending) + other).exists():
+                    path.unlink()
 
 
 def _features() -> str:

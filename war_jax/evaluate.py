@@ -37,7 +37,7 @@ def define_flags(values: flags.FlagValues) -> None:
     text('epsilon', '', 'radius of the ball, as 0.031 or 8/255; as in training unless given', **of)
     text('data', '', 'name of the data set, as in configs/default.py; as in training', **of)
     text('data_dir', '', 'where it lies, as in configs/default.py', **of)
-    text('strides', '1,2,2', 'of the three stages of a network in a file', **of)
+    text('strides', '', 'of the three stages of a network in a file; 1,2,2 unless given', **of)
     text('input_mean', '', 'of each channel, where a network in a file normalises its input', **of)
     text('input_std', '', 'of each channel; as the file says unless given', **of)
     whole('num_examples', 0, 'test images, balanced over the classes; 0: all', lower_bound=0, **of)
@@ -99,12 +99,14 @@ def _epsilon(text: str) -> float:
     return epsilon
 
 
-def _strides(text: str) -> tuple[int, int, int]:
+def _strides(text: str) -> tuple[int, ...]:
+    """Empty if they are not given. Raises ConfigError."""
+    if not text:
+        return ()
     match = re.fullmatch(r'([1-9]),([1-9]),([1-9])', text.replace(' ', ''))
     if match is None:
         raise ConfigError(f'--strides={text}: must be three whole numbers from 1 to 9, as 1,2,2')
-    first, second, third = map(int, match.groups())
-    return first, second, third
+    return tuple(map(int, match.groups()))
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

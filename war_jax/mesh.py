@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -86,33 +87,51 @@ def shard(mesh: Mesh, tree: Any) -> Any:
 
 
 def total(tree: Any, axis_name: str = AXIS) -> Any:
-    """Inside `shard_map`: the sum over the devices of every array.
+    """Inside `shard_map`: the sum over the devices of every array; its gradient is `to_each`.
 
     On CPUs in the order of the devices, so that as many devices give the same bits whether they
     are of one process or of several; the order in which these add up is not ours to choose.
     """
-    devices = jax.lax.axis_size(axis_name)
-    if jax.default_backend() != 'cpu' or devices <= 2:  # two numbers have one sum
-        return jax.lax.psum(tree, axis_name)
-    own = jax.lax.axis_index(axis_name)
-
-    def in_own_row(values: jax.Array) -> jax.Array:
-        return jnp.zeros((devices, *values.shape), values.dtype).at[own].set(values)
-
-    rows = jax.lax.psum(jax.tree.map(in_own_row, tree), axis_name)  # to each number, zeros: exact
-    return jax.tree.map(lambda values: jnp.sum(values, 0, dtype=values.dtype), rows)
+    return _total(tree, axis_name)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
 def to_each(tree: Any, axis_name: str = AXIS) -> Any:
     """Inside `shard_map`: what is the same on all devices, for each to use on rows of its own.
 
     Its gradient is the `total` of theirs, of the whole tree at once.
     """
+    return _to_each(tree, axis_name)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _total(tree: Any, axis_name: str) -> Any:
+    if jax.default_backend() != 'cpu' or jax.lax.axis_size(axis_name) <= 2:
+        return jax.lax.psum(tree, axis_name)  # of two numbers there is one sum
+    flat, unflatten = ravel_pytree(tree)
+    return unflatten(_total_in_order(flat, axis_name))
+
+
+def _total_in_order(values: jax.Array, axis_name: str) -> jax.Array:
+    """(n,) -> (n,): each device adds up a share of the numbers."""
+    devices = jax.lax.axis_size(axis_name)
+    padded = jnp.pad(values, (0, -len(values) % devices)).reshape(devices, -1)
+    of_all = jax.lax.all_to_all(padded, axis_name, split_axis=0, concat_axis=0)
+    share = jnp.sum(of_all, 0, dtype=values.dtype)
+    own = jnp.zeros_like(padded).at[jax.lax.axis_index(axis_name)].set(share)
+    # One number and zeros, in whatever order, are that number.
+    return jax.lax.psum(own, axis_name).reshape(-1)[: len(values)]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _to_each(tree: Any, axis_name: str) -> Any:
     return jax.lax.pcast(tree, axis_name, to='varying')
 
 
-to_each.defvjp(
+_total.defvjp(
+    lambda tree, axis_name: (total(tree, axis_name), None),
+    lambda axis_name, _, gradients: (to_each(gradients, axis_name),),
+)
+_to_each.defvjp(
     lambda tree, axis_name: (to_each(tree, axis_name), None),
     lambda axis_name, _, gradients: (total(gradients, axis_name),),
 )

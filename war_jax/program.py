@@ -64,8 +64,9 @@ class Program:
         from war_jax import compilation_cache, processes
 
         try:
-            compilation_cache.keep_programs()
             processes.join(values.process)
+            if not processes.is_one_of_several():  # these compile together, or none of them
+                compilation_cache.keep_programs()
             if processes.is_one_of_several() and not processes.is_first():
                 sys.stdout = open(os.devnull, 'w')  # until this process ends
             return self.work(settings, command)

@@ -1,7 +1,11 @@
 """Where compiled programs are kept, and who decides. Oracle: the files of a folder."""
 
+from collections.abc import Iterator
+
 import jax
+import jax.monitoring
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
@@ -35,17 +39,56 @@ def programs(folder) -> list[str]:
     return [path.name for path in folder.rglob('*-cache')]
 
 
-def test_a_program_is_kept_and_found_again(tmp_path, monkeypatch):
+@pytest.fixture
+def hits() -> Iterator[list[str]]:
+    """One entry for each program that JAX found in its cache."""
+    found: list[str] = []
+
+    def listen(event: str, **_: object) -> None:
+        if event == '/jax/compilation_cache/cache_hits':
+            found.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_listener(listen)
+
+
+def compile_something() -> None:
+    jax.clear_caches()
+    jax.jit(lambda x: jnp.sin(x) @ x + 17)(np.arange(3.0, dtype=np.float32))
+
+
+def test_a_program_is_kept_and_found_again(tmp_path, monkeypatch, hits):
     monkeypatch.setattr(compilation_cache, 'WORTH_IT', 0.0)
     compilation_cache.keep_programs()
-    x = jnp.arange(3.0)
-    jax.jit(lambda x: jnp.sin(x) @ x + 17)(x)
-    kept = programs(tmp_path)
-    assert kept
-    assert programs(compilation_cache.cache_folder()) == kept
-    jax.clear_caches()
-    jax.jit(lambda x: jnp.sin(x) @ x + 17)(x)
-    assert programs(tmp_path) == kept
+    compile_something()
+    assert programs(tmp_path) == programs(compilation_cache.cache_folder()) != []
+    assert not hits
+    compile_something()
+    assert len(hits) == 1
+
+
+def test_what_was_interrupted_is_compiled_again(tmp_path, monkeypatch, hits):
+    """A program is written first, and then the time of its use."""
+    monkeypatch.setattr(compilation_cache, 'WORTH_IT', 0.0)
+    compilation_cache.keep_programs()
+    compile_something()
+    (program,) = compilation_cache.cache_folder().glob('*-cache')
+    whole = program.read_bytes()
+    program.write_bytes(whole[:100])
+    time_of_use = program.with_name(program.name.replace('-cache', '-atime'))
+    time_of_use.unlink()
+    program.with_name('gone-atime').touch()
+
+    jax.config.update('jax_compilation_cache_dir', None)
+    jax_cache.reset_cache()
+    compilation_cache.keep_programs()
+    assert not list(compilation_cache.cache_folder().glob('*-*'))
+    compile_something()
+    assert not hits
+    assert program.exists() and time_of_use.exists()
+    compile_something()
+    assert len(hits) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from war_jax.config import ConfigError
-from war_jax.mesh import check_divisible, fetch, make_mesh, replicate, shard
+from war_jax.mesh import AXIS, check_divisible, fetch, make_mesh, replicate, shard, to_each, total
 
 
 def test_rows_are_split_in_order_and_come_back_whole():
@@ -58,3 +60,48 @@ def test_cores_become_devices(flags, expected):
         check=True,
     )
     assert run.stdout.strip() == expected
+
+
+@pytest.mark.parametrize('num_devices', [1, 2, 4])
+def test_totals_and_their_gradients(num_devices):
+    """Of trees of any shapes. Oracle: the sum over all rows, which are spread over the devices."""
+    mesh = make_mesh(jax.devices()[:num_devices])
+    rng = np.random.default_rng(0)
+    rows = {'a': rng.normal(size=(8, 3)), 'b': rng.normal(size=(8, 2, 5))}
+    weights = rng.normal(size=3)
+
+    def loss(weights, rows):
+        own = jnp.tanh(rows['a'] @ to_each(weights)).sum()
+        return jnp.square(total({'loss': own, 'b': rows['b'].sum(0)})['loss'])
+
+    def totals(rows):
+        return total(jax.tree.map(lambda a: a.sum(0), rows)), total(jnp.int32(1))
+
+    with jax.enable_x64(True):
+        on = {'mesh': mesh, 'out_specs': P()}
+        sums, count = jax.jit(jax.shard_map(totals, in_specs=P(AXIS), **on))(rows)
+        gradient = jax.jit(
+            jax.shard_map(jax.grad(loss), in_specs=(P(), P(AXIS)), **on)
+        )(weights, rows)
+        expected = jax.grad(lambda w: jnp.square(jnp.tanh(rows['a'] @ w).sum()))(weights)
+    assert count == num_devices
+    for name, values in rows.items():
+        np.testing.assert_allclose(sums[name], values.sum(0), rtol=1e-12)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12)
+
+
+def test_a_total_is_taken_in_the_order_of_the_devices():
+    """((1e8 + 1) - 1e8) + 1 is 1 in float32, where 1e8 + 1 is 1e8; other orders give 0 or 2."""
+    mesh = make_mesh()
+    values = np.repeat(np.array([[1e8], [1], [-1e8], [1]], np.float32), 7, 1)
+    program = jax.jit(jax.shard_map(total, mesh=mesh, in_specs=P(AXIS), out_specs=P()))
+    np.testing.assert_array_equal(program(shard(mesh, values)), np.ones((1, 7)))
+
+
+def test_a_total_takes_a_few_times_the_memory_of_its_numbers():
+    """Not as many times as there are devices."""
+    mesh = make_mesh()
+    values = jax.ShapeDtypeStruct((mesh.size, 100_000), np.float32)
+    program = jax.jit(jax.shard_map(total, mesh=mesh, in_specs=P(AXIS), out_specs=P()))
+    plan = program.lower(values).compile().memory_analysis()
+    assert plan is not None and plan.temp_size_in_bytes < 4 * 400_000

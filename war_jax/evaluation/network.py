@@ -49,10 +49,10 @@ class Untold:
     """What a file of tensors does not tell of its network; a run does.
 
     strides: of the three stages. mean, std: it is given (images - mean) / std; one number per
-    channel or one for all. Empty: what its kind of network has (`models.variants`).
+    channel or one for all. Empty: what its kind of network has (1, 2, 2; `models.variants`).
     """
 
-    strides: tuple[int, int, int] = (1, 2, 2)
+    strides: tuple[int, ...] = ()
     mean: Numbers = ()
     std: Numbers = ()
 
@@ -65,6 +65,11 @@ def read_network(checkpoint: str, untold: Untold = UNTOLD) -> Network:
     """
     path = Path(checkpoint).expanduser()
     if path.is_dir():
+        if untold != UNTOLD:
+            raise ConfigError(
+                f'--checkpoint={checkpoint}: a run says what its network is; --strides, '
+                '--input_mean and --input_std are for files'
+            )
         return _of_run(path)
     if not path.is_file():
         raise ConfigError(f'--checkpoint={checkpoint}: there is no such file or folder')
@@ -87,7 +92,7 @@ def _of_file(state: Mapping[str, Any], name: str, untold: Untold) -> Network:
     channels, stem = params['stem']['kernel'].shape[-2:]
     num_classes = params['head']['kernel'].shape[-1]
     model = WideResNet(
-        6 * num_blocks + 4, width / 16, num_classes, stem, untold.strides,
+        6 * num_blocks + 4, width / 16, num_classes, stem, untold.strides or (1, 2, 2),
         activation=variant.activation, padding=variant.padding,
     )  # fmt: skip
     mean, std = untold.mean or variant.mean, untold.std or variant.std
@@ -102,19 +107,27 @@ def _of_file(state: Mapping[str, Any], name: str, untold: Untold) -> Network:
                 f'has images of {channels} channels: --input_{flag} must be as many numbers, or '
                 f'one, not {len(numbers)}'
             )
+    if variant.activation != 'relu':
+        name += f', {variant.activation} and the padding of {variant.padding}'
     network = _network(model, variables, channels, name, None)
-    return replace(network, classify=_normalised(network.classify, mean, std))
+    return _normalised(network, mean, std)
 
 
-def _normalised(classify: Classifier, mean: Numbers, std: Numbers) -> Classifier:
+def _normalised(network: Network, mean: Numbers, std: Numbers) -> Network:
     if not any(mean) and set(std) == {1.0}:
-        return classify
+        return network
+    classify = network.classify
 
     def normalise_and_classify(params: Any, images: Array) -> Array:
         shift, scale = (jnp.array(v, images.dtype).reshape(1, 1, 1, -1) for v in (mean, std))
         return classify(params, (images - shift) / scale)
 
-    return normalise_and_classify
+    numbers = ' and '.join(', '.join(f'{v:.4g}' for v in values) for values in (mean, std))
+    return replace(
+        network,
+        classify=normalise_and_classify,
+        description=f'{network.description}, images normalised by {numbers}',
+    )
 
 
 def _network(

@@ -14,7 +14,7 @@ adversarial images, too) and figures/stability_curve.png.
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -182,24 +182,22 @@ def work(ensemble: Ensemble, display: Display, stop: Stop, path: Path) -> None:
 
 def completed(settings: Settings, config: Config | None) -> tuple[Settings, DataConfig]:
     """With what the run says in place of what was left open. Raises ConfigError."""
-    values = asdict(settings)
     if config is None:
         for name, example in (('norm', 'linf'), ('epsilon', '8/255'), ('data', 'cifar10')):
-            if not values[name]:
+            if not getattr(settings, name):
                 raise ConfigError(
                     f'--{name}: must be given, since a file does not say how its network was '
                     f'trained; for example --{name}={example}'
                 )
-        data = DataConfig(settings.data, settings.data_dir, 0, 0, 0, False, '', 0.0)
-        return settings, data
-    values['norm'] = settings.norm or config.threat.norm
-    values['epsilon'] = settings.epsilon or config.threat.epsilon
-    values['data'] = settings.data or config.data.name
-    data_dir = settings.data_dir or config.data.data_dir
-    data = DataConfig(values['data'], data_dir, 0, 0, 0, False, '', 0.0)
-    if not values['epsilon'] > 0:
+        return settings, DataConfig(settings.data, settings.data_dir, 0, 0, 0, False, '', 0.0)
+    norm: Any = settings.norm or config.threat.norm
+    epsilon = settings.epsilon or config.threat.epsilon
+    if not epsilon > 0:
         raise ConfigError('--epsilon: must be given and above 0; that of the run is 0')
-    return Settings(**values), data
+    data = settings.data or config.data.name
+    data_dir = settings.data_dir or config.data.data_dir
+    settings = replace(settings, norm=norm, epsilon=epsilon, data=data)
+    return settings, DataConfig(data, data_dir, 0, 0, 0, False, '', 0.0)
 
 
 def chosen(test: Dataset, num_examples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

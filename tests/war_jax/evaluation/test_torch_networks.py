@@ -98,3 +98,24 @@ def test_a_normalisation_that_cannot_be_known_is_asked_for(tmp_path):
     assert network.num_classes == 7
     with pytest.raises(ConfigError, match='--input_mean must be as many numbers, or one, not 2'):
         read_network(path, Untold(mean=(0.5, 0.5), std=(0.25,)))
+
+
+def test_what_a_network_is_given_is_part_of_its_description(saved):
+    """So it is in the report, and an evaluation is not continued under another normalisation."""
+    name, path = saved
+    expected = {
+        '28-10': f'WRN-28-10, {path.name}',
+        '34-1': f'WRN-34-1, {path.name}',
+        'normalised-10-1': 'images normalised by 0.',
+        'deepmind-16-2': 'swish and the padding of tensorflow, images normalised by '
+        '0.4914, 0.4822, 0.4465 and 0.2471, 0.2435, 0.2616',
+    }
+    description = read_network(str(path)).description
+    assert expected[name] in description
+    if name in ('28-10', '34-1'):
+        assert description == expected[name]
+
+
+def test_a_run_is_not_told_what_it_is(tmp_path):
+    with pytest.raises(ConfigError, match='a run says what its network is; --strides'):
+        read_network(str(tmp_path), Untold(mean=(0.5,)))
