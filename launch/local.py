@@ -52,9 +52,19 @@ def environment(options: argparse.Namespace, number: int, port: int) -> dict[str
         others = os.environ.get('XLA_FLAGS', '').split()
         kept = [flag for flag in others if 'host_platform_device_count' not in flag]
         result['XLA_FLAGS'] = ' '.join([*kept, count])
+        # XLA's threads, as many as one process with all devices would have: how a convolution's
+        # sum is split depends on it, and with it the last bits of everything.
+        devices = options.processes * options.devices_per_process
+        result['NPROC'] = str(max(devices, cores()))
     if options.gpus:
         result['CUDA_VISIBLE_DEVICES'] = str(number)
     return result
+
+
+def cores() -> int:
+    """That this process, and what it starts, may run on."""
+    affinity = getattr(os, 'sched_getaffinity', None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def command(options: argparse.Namespace) -> list[str]:

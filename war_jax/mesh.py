@@ -25,6 +25,7 @@ from jax.sharding import PartitionSpec as P
 from war_jax.config_rules import refusal
 
 AXIS = 'data'
+_MANY = 10_000  # numbers, whose total is taken in several parts
 
 
 def spread_over_cores(*batch_sizes: int) -> None:
@@ -112,14 +113,19 @@ def _total(tree: Any, axis_name: str) -> Any:
 
 
 def _total_in_order(values: jax.Array, axis_name: str) -> jax.Array:
-    """(n,) -> (n,): each device adds up a share of the numbers."""
-    devices = jax.lax.axis_size(axis_name)
+    """(n,) -> (n,)"""
+    devices, own = jax.lax.axis_size(axis_name), jax.lax.axis_index(axis_name)
+
+    def total_of(part: jax.Array) -> jax.Array:
+        alone = jnp.zeros((devices, len(part)), part.dtype).at[own].set(part)
+        # One number and zeros, in whatever order, are that number.
+        return jnp.sum(jax.lax.psum(alone, axis_name), 0, dtype=part.dtype)
+
+    if len(values) < _MANY:
+        return total_of(values)
+    # A share at a time: all at once would take as many times the memory as there are devices.
     padded = jnp.pad(values, (0, -len(values) % devices)).reshape(devices, -1)
-    of_all = jax.lax.all_to_all(padded, axis_name, split_axis=0, concat_axis=0)
-    share = jnp.sum(of_all, 0, dtype=values.dtype)
-    own = jnp.zeros_like(padded).at[jax.lax.axis_index(axis_name)].set(share)
-    # One number and zeros, in whatever order, are that number.
-    return jax.lax.psum(own, axis_name).reshape(-1)[: len(values)]
+    return jax.lax.map(total_of, padded).reshape(-1)[: len(values)]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -160,6 +160,7 @@ def test_dry_run_prints_a_command_for_each_process(capsys):
     assert 'WAR_JAX_PROCESS=1/2@127.0.0.1:' in second and 'CUDA_VISIBLE_DEVICES=1' in second
     for line in (first, second):
         assert 'device_count=3' in line
+        assert f'NPROC={max(6, local.cores())} ' in line
         assert line.endswith("-m war_jax.main '--config=a b.py' --workdir=x")
 
 
