@@ -62,7 +62,9 @@ def environment(options: argparse.Namespace, number: int, port: int) -> dict[str
 
 
 def cores() -> int:
-    """That this process, and what it starts, may run on."""
+    """As many as XLA counts: those that this process, and what it starts, may run on."""
+    if 'NPROC' in os.environ:
+        return int(os.environ['NPROC'])
     affinity = getattr(os, 'sched_getaffinity', None)  # Linux has it
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
