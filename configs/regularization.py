@@ -12,7 +12,7 @@ With --runs=FOLDER the networks are those of a finished study of war_jax.study t
 --config.ntk.every=STEPS, which keeps the networks along training; nothing but `measure` of this
 file is then used, and results go to FOLDER/regularization unless a --workdir is given.
 
-By default five minutes on two cores. Margins and confidence fall with epsilon and so does
+By default six minutes on two cores. Margins and confidence fall with epsilon and so does
 the gap between test and training loss, while the distance to the boundary grows; gains fall in most
 layers, but do not come to vary less: docs/results.md. At epsilon = 0.3 training hardly leaves the
 loss of chance; for a comparison at a training loss that means something, leave it out:

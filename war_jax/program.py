@@ -65,7 +65,7 @@ class Program:
 
         try:
             processes.join(values.process)
-            if not processes.is_one_of_several():  # these compile together, or none of them
+            if not processes.is_one_of_several():  # some would find what others have to compile
                 compilation_cache.keep_programs()
             if processes.is_one_of_several() and not processes.is_first():
                 sys.stdout = open(os.devnull, 'w')  # until this process ends

@@ -98,6 +98,14 @@ def test_a_total_is_taken_in_the_order_of_the_devices():
     np.testing.assert_array_equal(program(shard(mesh, values)), np.ones((1, 7)))
 
 
+def test_a_total_of_many_numbers_is_taken_in_shares():
+    """Oracle: NumPy's sum over the first axis, one row after the other."""
+    mesh = make_mesh()
+    values = np.random.default_rng(0).normal(size=(4, 30_001)).astype(np.float32)
+    program = jax.jit(jax.shard_map(total, mesh=mesh, in_specs=P(AXIS), out_specs=P()))
+    np.testing.assert_array_equal(program(shard(mesh, values)), values.sum(0, keepdims=True))
+
+
 def test_a_total_takes_a_few_times_the_memory_of_its_numbers():
     """Not as many times as there are devices."""
     mesh = make_mesh()

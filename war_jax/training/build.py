@@ -33,7 +33,7 @@ from war_jax.training.state import TrainState, create_state
 from war_jax.training.step import StepOptions, TrainStep, make_train_step
 from war_jax.training.war import WarRule, fixed_rule, width_adjusted_rule
 
-# XLA's options for what runs once: the same bits, compiled in less than half the time.
+# XLA's options for what runs once: compiled in less than half the time (docs/performance.md).
 _QUICKLY = {'xla_backend_optimization_level': 1}
 
 

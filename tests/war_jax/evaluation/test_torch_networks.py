@@ -13,6 +13,7 @@ import pytest
 from war_jax.config import ConfigError
 from war_jax.evaluation.network import Untold, read_network
 from war_jax.models.torch_io import from_torch, to_torch
+from war_jax.models.variants import read_variant
 from war_jax.records.files import write_npz
 
 FIXTURE = Path(__file__).parents[2] / 'fixtures' / 'torch_logits.npz'
@@ -98,6 +99,21 @@ def test_a_normalisation_that_cannot_be_known_is_asked_for(tmp_path):
     assert network.num_classes == 7
     with pytest.raises(ConfigError, match='--input_mean must be as many numbers, or one, not 2'):
         read_network(path, Untold(mean=(0.5, 0.5), std=(0.25,)))
+
+
+@pytest.mark.parametrize(
+    ('classes', 'buffers', 'mean', 'std'),
+    [
+        # As in DeepMind's code: CIFAR-100's numbers; what is in the file goes first.
+        (100, {}, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+        (10, {'mean': np.full((3, 1, 1), 0.5), 'std': np.ones(1)}, (0.5, 0.5, 0.5), (1.0,)),
+    ],
+)
+def test_normalisation_of_deepminds_networks(classes, buffers, mean, std):
+    state = {'module.init_conv.weight': 1, 'module.logits.bias': np.zeros(classes)}
+    variant = read_variant(state | {f'module.{name}': value for name, value in buffers.items()})
+    assert (variant.mean, variant.std) == (mean, std)
+    assert variant.state.keys() == {'conv1.weight', 'fc.bias'}
 
 
 def test_what_a_network_is_given_is_part_of_its_description(saved):
