@@ -91,7 +91,10 @@ def test_totals_and_their_gradients(num_devices):
 
 
 def test_a_total_is_taken_in_the_order_of_the_devices():
-    """((1e8 + 1) - 1e8) + 1 is 1 in float32, where 1e8 + 1 is 1e8; other orders give 0 or 2."""
+    """((1e8 + 1) - 1e8) + 1 is 1 in float32, where 1e8 + 1 is 1e8; other orders give 0 or 2.
+
+    XLA's own sum has this order within one process; tests/launch/test_local.py tries several.
+    """
     mesh = make_mesh()
     values = np.repeat(np.array([[1e8], [1], [-1e8], [1]], np.float32), 7, 1)
     program = jax.jit(jax.shard_map(total, mesh=mesh, in_specs=P(AXIS), out_specs=P()))
