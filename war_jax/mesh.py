@@ -45,6 +45,8 @@ def spread_over_cores(*batch_sizes: int) -> None:
     common = math.gcd(*batch_sizes)
     devices = max(n for n in range(1, (cores or 1) + 1) if common % n == 0)
     jax.config.update('jax_num_cpu_devices', devices)
+    # XLA gives every device as many threads as there are cores, which then get in each other's way.
+    os.environ.setdefault('NPROC', str((cores or 1) // devices))
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:

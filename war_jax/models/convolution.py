@@ -16,7 +16,8 @@ from jax.custom_derivatives import SymbolicZero
 
 FEW_CHANNELS = 16  # the fast kernels begin above
 IMAGE_CHANNELS = 4  # at most, of an image
-PART = 16  # examples, of which a kernel's gradient is best taken at a time
+PART = 2**17  # numbers in the examples of which a kernel's gradient is best taken at a time
+SMALLEST_PART = 8  # such examples
 
 
 def convolve(x: Array, kernel: Array, stride: int) -> Array:
@@ -38,11 +39,17 @@ def _plain(x: Array, kernel: Array, stride: int, order: str = 'HWIO') -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _for_cpu(x: Array, kernel: Array, stride: int) -> Array:
-    size, w, (c, d) = kernel.shape[0], x.shape[2], kernel.shape[2:]
+    size, w, c = kernel.shape[0], x.shape[2], kernel.shape[2]
     if size == 1:
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     if size == 3 and stride == 1 and c <= IMAGE_CHANNELS and w % 2 == 0:
         return _over_pairs(x, kernel, 'HWIO')
+    return _to_few_channels(x, kernel, stride)
+
+
+def _to_few_channels(x: Array, kernel: Array, stride: int) -> Array:
+    """`_plain`, or several neighbours at once where the result has few channels."""
+    size, w, d = kernel.shape[0], x.shape[2], kernel.shape[3]
     count = neighbours_at_once(d)
     if size == 3 and count > 1 and w % (count * stride) == 0:
         return _at_once(x, kernel, stride, count)
@@ -127,10 +134,7 @@ def _tangent(
         # in the other one XLA takes no fast kernel for a convolution within a loop.
         changes.append(_in_image(dx, kernel, stride))
     if not isinstance(dkernel, SymbolicZero):
-        if kernel.shape[0] == 1:
-            x, stride = x[:, ::stride, ::stride], 1
-        parts = [x[i : i + PART] for i in range(0, x.shape[0], PART)]
-        changes.append(jnp.concatenate([_plain(part, dkernel, stride) for part in parts]))
+        changes.append(_in_kernel(x, dkernel, stride))
     return y, sum(changes[1:], changes[0]) if changes else jnp.zeros_like(y)
 
 
@@ -149,6 +153,16 @@ def _in_image(dx: Array, kernel: Array, stride: int) -> Array:
     if size == 3 and stride == 1 and count > 1 and w % count == 0:
         return _transpose_of_at_once(dx, kernel, count)
     return _plain(dx, swapped, stride, 'HWOI')
+
+
+def _in_kernel(x: Array, dkernel: Array, stride: int) -> Array:
+    """`_plain`(x, dkernel, stride), so written that its transpose is fast."""
+    if dkernel.shape[0] == 1:
+        x, stride = x[:, ::stride, ::stride], 1
+    b, h, w, _ = x.shape
+    step = max(SMALLEST_PART, PART // (h * w * max(dkernel.shape[2:])))
+    parts = [x[i : i + step] for i in range(0, b, step)]
+    return jnp.concatenate([_to_few_channels(part, dkernel, stride) for part in parts])
 
 
 def on_cpu() -> bool:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from war_jax.models.convolution import PART, convolve, neighbours_at_once
+from war_jax.models import convolution
+from war_jax.models.convolution import convolve, neighbours_at_once
 
 # (h, w), channels in and out, size, stride.
 SHAPES = [
@@ -51,10 +52,11 @@ def backend(request, monkeypatch):
 
 
 @pytest.mark.parametrize('shape', SHAPES)
-def test_values_and_derivatives(shape, backend):
+def test_values_and_derivatives(shape, backend, monkeypatch):
     """The function is linear in each argument: its change along (dx, dkernel) is f(dx, kernel) +
     f(x, dkernel), and <gradient, d> = <weight, change along d>, forwards as backwards."""
-    x, kernel, stride = drawn(shape, PART + 3)  # two parts, the second not full
+    monkeypatch.setattr(convolution, 'PART', 1)
+    x, kernel, stride = drawn(shape, convolution.SMALLEST_PART + 3)  # two parts, one not full
     rng = np.random.default_rng(1)
     dx, dkernel = rng.normal(size=x.shape), rng.normal(size=kernel.shape)
     with jax.enable_x64(True):
@@ -113,6 +115,26 @@ def test_few_channels_are_computed_several_pixels_at_a_time():
     assert text.count('stablehlo.convolution') == 1
     assert 'stride = [1, 2]' in text and 'tensor<3x4x16x32xf32>' in text
     assert 'lhs_dilate = [1, 1]' in text
+
+
+@pytest.mark.parametrize(
+    ('shape', 'count', 'sizes'),
+    [
+        ((64, 32, 32, 17), 17, [8] * 8),
+        ((64, 16, 16, 32), 32, [16] * 4),
+        ((64, 8, 8, 32), 64, [32] * 2),
+        ((30, 4, 4, 64), 64, [30]),
+    ],
+)
+def test_gradients_of_kernels_are_taken_over_what_fits_into_caches(shape, count, sizes):
+    """Half a MiB of 4 bytes each, and eight images at least."""
+    x, kernel = np.ones(shape, np.float32), np.ones((3, 3, shape[3], count), np.float32)
+    gradient = jax.jit(lambda x, k, y: jax.vjp(lambda k: convolve(x, k, 1), k)[1](y))
+    text = gradient.lower(x, kernel, np.ones((*shape[:3], count), np.float32)).as_text()
+    lines = [line for line in text.splitlines() if 'stablehlo.convolution' in line]
+    assert [f'tensor<{n}x' in line for n, line in zip(sizes, lines, strict=True)] == [True] * len(
+        sizes
+    )
 
 
 def test_number_of_pixels_at_a_time():
