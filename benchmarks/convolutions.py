@@ -3,15 +3,18 @@
     python -m benchmarks.convolutions --networks=10-1,16-2,34-1 --batch=64
 
 Forward, the gradient of the image and the gradient of the kernel, float32, on all cores; each shape
-once, with its share of the fastest ceiling (`benchmarks.ceilings`) measured in the same run. What
-is below a fifth of that is marked: an XLA program that should be written another way
-(`war_jax.models.convolution`). Writes runs/bench/convolutions.json.
+with its share of the fastest ceiling (`benchmarks.ceilings`) measured in the same run. What is
+below a fifth of that is marked: an XLA program that should be written another way
+(`war_jax.models.convolution`). Small convolutions are made several times in one call, each with an
+input of its own, since starting a program takes longer than they do. Writes
+runs/bench/convolutions.json.
 """
 
 # torch is an extra, which linting does without.
 # pyright: reportMissingImports=false
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,8 @@ from war_jax.records.files import write_json
 
 OUTPUT = Path('runs/bench/convolutions.json')
 SLOW = 0.2  # of the ceiling
+WORK = 300e6  # FLOPs in one call, if
+MOST = 16  # convolutions are enough for it
 DIGITS = (
     Convolution(8, 3, 1, 1, 16),
     Convolution(8, 3, 1, 16, 32),
@@ -50,16 +55,16 @@ DIGITS = (
 )  # of configs/digits.py, WRN-10-2
 
 
-def of_jax(convolution: Convolution, batch: int) -> dict[str, Callable[[], object]]:
+def of_jax(convolution: Convolution, batch: int, times: int) -> dict[str, Callable[[], object]]:
+    """Programs that make `times` convolutions each."""
     mesh, rng = make_mesh(), np.random.default_rng(0)
     c = convolution
     kernel = rng.standard_normal((c.kernel, c.kernel, c.in_channels, c.out_channels), np.float32)
-    x, y = shard(
-        mesh,
-        (
-            rng.standard_normal((batch, c.input_size, c.input_size, c.in_channels), np.float32),
-            rng.standard_normal((batch, c.output_size, c.output_size, c.out_channels), np.float32),
-        ),
+    image_shape = (batch, c.input_size, c.input_size, c.in_channels)
+    result_shape = (batch, c.output_size, c.output_size, c.out_channels)
+    xs, ys = (
+        shard(mesh, [rng.standard_normal(shape, np.float32) for _ in range(times)])
+        for shape in (image_shape, result_shape)
     )
 
     def backward(argument: int) -> Callable[..., jax.Array]:
@@ -80,51 +85,66 @@ def of_jax(convolution: Convolution, batch: int) -> dict[str, Callable[[], objec
     }
 
     def call(function: Callable[..., jax.Array]) -> Callable[[], object]:
+        def all_of_them(xs: list[jax.Array], kernel: jax.Array, ys: list[jax.Array]) -> Any:
+            return [function(x, kernel, y) for x, y in zip(xs, ys, strict=True)]
+
         mapped = jax.shard_map(
-            function,
+            all_of_them,
             mesh=mesh,
             in_specs=(P(AXIS), P(), P(AXIS)),
             out_specs=P(AXIS),
             check_vma=False,  # each device's own part of a kernel's gradient
         )
         program = jax.jit(mapped)
-        return lambda: program(x, kernel, y).block_until_ready()
+        return lambda: jax.block_until_ready(program(xs, kernel, ys))
 
     return {name: call(function) for name, function in programs.items()}
 
 
-def of_torch(convolution: Convolution, batch: int) -> dict[str, Callable[[], object]]:
+def of_torch(convolution: Convolution, batch: int, times: int) -> dict[str, Callable[[], object]]:
     c, layout = convolution, torch.channels_last
-    x = torch.randn(batch, c.in_channels, c.input_size, c.input_size).to(memory_format=layout)
     kernel = torch.randn(c.out_channels, c.in_channels, c.kernel, c.kernel)
-    x, kernel = x.requires_grad_(), kernel.to(memory_format=layout).requires_grad_()
+    kernel = kernel.to(memory_format=layout).requires_grad_()
+    xs = [
+        torch.randn(batch, c.in_channels, c.input_size, c.input_size)
+        .to(memory_format=layout)
+        .requires_grad_()
+        for _ in range(times)
+    ]
 
-    def forward() -> torch.Tensor:
+    def forward(x: torch.Tensor) -> torch.Tensor:
         return functional.conv2d(x, kernel, stride=c.stride, padding=c.kernel // 2)
 
     def quiet() -> None:
         with torch.no_grad():
-            forward()
+            for x in xs:
+                forward(x)
 
-    y = forward()
-    ones = torch.randn_like(y)
+    pairs = [(forward(x), x) for x in xs]
+    directions = [torch.randn_like(y) for y, _ in pairs]
+
+    def gradients(of: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        for (y, x), direction in zip(pairs, directions, strict=True):
+            torch.autograd.grad(y, of(x), direction, retain_graph=True)
+
     return {
         'forward': quiet,
-        'image': lambda: torch.autograd.grad(y, x, ones, retain_graph=True),
-        'kernel': lambda: torch.autograd.grad(y, kernel, ones, retain_graph=True),
+        'image': lambda: gradients(lambda x: x),
+        'kernel': lambda: gradients(lambda x: kernel),
     }
 
 
 def measure(convolution: Convolution, batch: int, repeats: int) -> dict[str, Any]:
     """GFLOP/s by pass, ours and PyTorch's."""
+    times = min(MOST, math.ceil(WORK / convolution.flops(batch)))
     functions = {
         (side, name): run
         for side, made in (('ours', of_jax), ('baseline', of_torch))
-        for name, run in made(convolution, batch).items()
+        for name, run in made(convolution, batch, times).items()
     }
     named = {f'{side} {name}': run for (side, name), run in functions.items()}
     timings = interleave(named, repeats=repeats, warmup=2, settle_seconds=0.01)
-    flops = convolution.flops(batch)
+    flops = times * convolution.flops(batch)
     row: dict[str, Any] = {'convolution': convolution._asdict(), 'batch': batch}
     for side, name in functions:
         row.setdefault(side, {})[name] = flops / timings[f'{side} {name}'].median / 1e9
