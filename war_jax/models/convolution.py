@@ -41,10 +41,16 @@ def _plain(x: Array, kernel: Array, stride: int, order: str = 'HWIO') -> Array:
 def _for_cpu(x: Array, kernel: Array, stride: int) -> Array:
     size, w, c = kernel.shape[0], x.shape[2], kernel.shape[2]
     if size == 1:
-        return x[:, ::stride, ::stride] @ kernel[0, 0]
+        return _by_pixel(x, kernel, stride)
     if size == 3 and stride == 1 and c <= IMAGE_CHANNELS and w % 2 == 0:
         return _over_pairs(x, kernel, 'HWIO')
     return _to_few_channels(x, kernel, stride)
+
+
+def _by_pixel(x: Array, kernel: Array, stride: int) -> Array:
+    """Size 1: a matrix product. Of two axes, since XLA turns the gradient's others around first."""
+    x = x[:, ::stride, ::stride]
+    return (x.reshape(-1, x.shape[3]) @ kernel[0, 0]).reshape(*x.shape[:3], -1)
 
 
 def _to_few_channels(x: Array, kernel: Array, stride: int) -> Array:
@@ -145,7 +151,7 @@ def _in_image(dx: Array, kernel: Array, stride: int) -> Array:
     """`_plain`(dx, kernel, stride), so written that its transpose is fast."""
     size, w, c = kernel.shape[0], dx.shape[2], kernel.shape[2]
     if size == 1:
-        return dx[:, ::stride, ::stride] @ kernel[0, 0]
+        return _by_pixel(dx, kernel, stride)
     swapped = kernel.swapaxes(2, 3)
     if size == 3 and stride == 1 and c <= IMAGE_CHANNELS and w % 2 == 0:
         return _over_pairs(dx, swapped, 'HWOI')
@@ -158,7 +164,7 @@ def _in_image(dx: Array, kernel: Array, stride: int) -> Array:
 def _in_kernel(x: Array, dkernel: Array, stride: int) -> Array:
     """`_plain`(x, dkernel, stride), so written that its transpose is fast."""
     if dkernel.shape[0] == 1:
-        x, stride = x[:, ::stride, ::stride], 1
+        return _by_pixel(x, dkernel, stride)
     b, h, w, _ = x.shape
     step = max(SMALLEST_PART, PART // (h * w * max(dkernel.shape[2:])))
     parts = [x[i : i + step] for i in range(0, b, step)]
