@@ -32,9 +32,9 @@ def spread_over_cores(*batch_sizes: int) -> None:
     """Make the CPU as many devices as it has cores; call it before JAX starts its backend.
 
     XLA runs most convolutions of a CPU device on one core, and those of several devices side by
-    side: on two cores a TRADES step of WRN-16-2 takes 1.2 s on two devices and 1.8 s on one. The
-    number is the largest one up to the number of cores that divides all `batch_sizes`; without
-    any, the number of cores.
+    side (docs/performance.md has both times). The number is the largest one up to the number of
+    cores that divides all `batch_sizes`; without any, the number of cores. The devices share the
+    cores as XLA's threads, unless the user has set their number, NPROC.
     A number chosen by the user in XLA_FLAGS is left alone, and so is the one device of each of
     several processes, which may have to share the cores; accelerators do not care.
     """
@@ -45,7 +45,7 @@ def spread_over_cores(*batch_sizes: int) -> None:
     common = math.gcd(*batch_sizes)
     devices = max(n for n in range(1, (cores or 1) + 1) if common % n == 0)
     jax.config.update('jax_num_cpu_devices', devices)
-    # XLA gives every device as many threads as there are cores, which then get in each other's way.
+    # By default each device has as many threads as there are cores: they get in each other's way.
     os.environ.setdefault('NPROC', str((cores or 1) // devices))
 
 
