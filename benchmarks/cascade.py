@@ -37,7 +37,6 @@ from benchmarks.ceilings import ceilings
 from benchmarks.published_attacks import BATCH_SIZE, SHAPE, Recorded
 from benchmarks.timing import cpu_usage, interleave, others_share
 from benchmarks.torch_baseline import prepare
-from war_jax.attacks.fab import Fab
 from war_jax.attacks.machine import Attack
 from war_jax.evaluation.ensemble import Ensemble, make_attacks
 from war_jax.evaluation.network import read_network
@@ -105,10 +104,8 @@ def least_flops(network: TorchNetwork, attacks: Sequence[Attack], image: Tensor)
     both_ways = one_way + backward.get_total_flops()
     flops = 0.0
     for attack in attacks:
-        # FAB's steps, each a gradient, are the least of its evaluations; some are made twice.
-        runs = attack.num_steps if isinstance(attack, Fab) else attack.num_evaluations()
-        runs *= attack.num_stages(logits.shape[-1])
-        flops += runs * (both_ways if attack.uses_gradient else one_way)
+        of_one = (both_ways if attack.uses_gradient else one_way) + one_way * attack.looks_first
+        flops += of_one * attack.num_evaluations() * attack.num_stages(logits.shape[-1])
     return flops
 
 

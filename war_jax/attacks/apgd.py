@@ -56,6 +56,7 @@ class Apgd:
     restarts: int = 1
     num_targets: int = 9
     uses_gradient = True
+    looks_first = False
 
     def num_stages(self, num_classes: int) -> int:
         return self.restarts * targets_of(self.objective, self.num_targets, num_classes)

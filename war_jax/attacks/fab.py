@@ -29,7 +29,6 @@ class FabState(NamedTuple):
     """Leading axis (b,)."""
 
     point: Array  # (b, h, w, c)
-    returned: Array  # bool: the point is on the way back, and only its gradient is of interest
     step: Array  # steps so far
     target: Array  # class
     best: Array  # (b, h, w, c) nearest misclassified point
@@ -49,12 +48,13 @@ class Fab:
     restarts: int = 1
     num_targets: int = 9
     uses_gradient = True
+    looks_first = True
 
     def num_stages(self, num_classes: int) -> int:
         return self.restarts * min(self.num_targets, num_classes - 1)
 
     def num_evaluations(self) -> int:
-        return 2 * self.num_steps + 1
+        return self.num_steps + 1
 
     def start(
         self, keys: Array, x: Array, labels: Array, clean_logits: Array, stages: Array
@@ -65,7 +65,6 @@ class Fab:
         point = jnp.clip(x + scale.reshape(-1, *[1] * (x.ndim - 1)) * draw, 0.0, 1.0)
         return FabState(
             point=point,
-            returned=jnp.zeros_like(labels, bool),
             step=jnp.zeros_like(labels),
             target=ranked_target(clean_logits, labels, stages // self.restarts),
             best=x,
@@ -75,29 +74,28 @@ class Fab:
     def loss(self, state: FabState, logits: Array, labels: Array) -> Array:
         return targeted_margin(logits, labels, state.target)
 
-    def observe(
-        self, state: FabState, keys: Array, x: Array, labels: Array, answer: Answer
-    ) -> FabState:
-        del keys
-        crossed = ~state.returned & (answer.logits.argmax(-1) != labels)
+    def look(self, state: FabState, x: Array, labels: Array, logits: Array) -> FabState:
+        """Back towards the image where the point has crossed."""
+        crossed = logits.argmax(-1) != labels
         distance = self.threat.length(state.point - x)
         closer = crossed & (distance < state.distance)
-        onward = self._step(state.point, x, answer)
-        return FabState(
-            point=rows(crossed, x + BETA * (state.point - x), onward),
-            returned=crossed,
-            step=jnp.where(crossed, state.step, state.step + 1),
-            target=state.target,
+        return state._replace(
+            point=rows(crossed, x + BETA * (state.point - x), state.point),
             best=rows(closer, state.point, state.best),
             distance=jnp.where(closer, distance, state.distance),
         )
 
+    def observe(
+        self, state: FabState, keys: Array, x: Array, labels: Array, answer: Answer
+    ) -> FabState:
+        del keys, labels
+        return state._replace(point=self._step(state.point, x, answer), step=state.step + 1)
+
     def counts(self, state: FabState) -> Array:
-        return jnp.ones_like(state.returned)
+        return jnp.ones_like(state.step, bool)
 
     def finished(self, state: FabState) -> Array:
-        # A crossing at the last step is not gone back from.
-        return state.step + state.returned > self.num_steps
+        return state.step > self.num_steps
 
     def _step(self, point: Array, x: Array, answer: Answer) -> Array:
         normals, z, clean = (a.reshape(a.shape[0], -1) for a in (answer.gradient, point, x))

@@ -2,7 +2,7 @@
 
     state = attack.start(keys, x, labels, clean_logits, stages)
     while not attack.finished(state).all():
-        answer = Answer(logits, losses, gradient)        # of attack.loss, at state.point
+        logits, state, answer = ask(attack, network, state, x, labels)     # logits at state.point
         state = attack.observe(state, keys, x, labels, answer)
 
 Every row is an example on its own, at its own place in its own run, so that whoever drives a
@@ -45,6 +45,11 @@ class Attack(Protocol):
 
     @property
     def uses_gradient(self) -> bool: ...
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether it wants to know the logits before the gradient; it has a method `look` then."""
+        ...
 
     def num_stages(self, num_classes: int) -> int: ...
 
@@ -102,6 +107,7 @@ class Ascent:
     only_last: bool
     num_targets: int = 9
     uses_gradient = True
+    looks_first = False
 
     def num_stages(self, num_classes: int) -> int:
         return self.restarts * targets_of(self.objective, self.num_targets, num_classes)
@@ -135,6 +141,30 @@ class Ascent:
 
     def finished(self, state: AscentState) -> Array:
         return state.step > self.num_steps
+
+
+def ask(
+    attack: Any, network: Callable[[Array], Array], state: Any, x: Array, labels: Array
+) -> tuple[Array, Any, Answer]:
+    """The logits at the state's point, the state that has looked at them, and the answer at its.
+
+    network: images (b, h, w, c) -> logits (b, classes).
+    """
+
+    def total(point: Array) -> tuple[Array, tuple[Array, Array]]:
+        logits = network(point)
+        losses = attack.loss(state, logits, labels)
+        return jnp.sum(losses), (logits, losses)
+
+    if not attack.uses_gradient:
+        _, (logits, losses) = total(state.point)
+        return logits, state, Answer(logits, losses, jnp.zeros_like(x))
+    seen = None
+    if attack.looks_first:
+        seen = network(state.point)
+        state = attack.look(state, x, labels, seen)
+    gradient, (logits, losses) = jax.grad(total, has_aux=True)(state.point)
+    return logits if seen is None else seen, state, Answer(logits, losses, gradient)
 
 
 def targets_of(objective: str, num_targets: int, num_classes: int) -> int:

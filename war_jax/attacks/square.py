@@ -46,6 +46,7 @@ class Square:
     num_queries: int = 5000
     restarts: int = 1
     uses_gradient = False
+    looks_first = False
 
     def num_stages(self, num_classes: int) -> int:
         del num_classes

@@ -17,6 +17,7 @@ its random numbers come from its own number and stage, and if two stages break i
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from war_jax.attacks.machine import Answer, Attack, Classifier, rows
+from war_jax.attacks.machine import Attack, Classifier, ask, rows
 from war_jax.mesh import AXIS, fetch, replicate, shard
 from war_jax.models.parts import by_parts
 
@@ -129,20 +130,13 @@ def make_programs(attack: Attack, classify: Classifier, mesh: Mesh) -> Programs:
 
         def of_part(slots: Slots) -> tuple[Slots, Seen, Array]:
             x, labels, keys, state = slots
-
-            def total(point: Array) -> tuple[Array, tuple[Array, Array]]:
-                logits = classify(params, point)
-                losses = machine.loss(state, logits, labels)
-                return jnp.sum(losses), (logits, losses)
-
-            if attack.uses_gradient:
-                gradient, (logits, losses) = jax.grad(total, has_aux=True)(state.point)
-            else:
-                gradient, (_, (logits, losses)) = jnp.zeros_like(x), total(state.point)
+            network = partial(classify, params)
+            logits, looked, answer = ask(machine, network, state, x, labels)
+            gradient = answer.gradient
             pixels = tuple(range(1, x.ndim))
             inside = machine.threat.length(state.point - x) <= epsilon + TOLERANCE
             wrong = (logits.argmax(-1) != labels) & jnp.all(jnp.isfinite(logits), -1)
-            after = machine.observe(state, keys, x, labels, Answer(logits, losses, gradient))
+            after = machine.observe(looked, keys, x, labels, answer)
             seen = Seen(
                 broken=wrong & inside & machine.counts(state),
                 finished=machine.finished(after),

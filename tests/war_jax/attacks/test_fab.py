@@ -1,5 +1,6 @@
 """FAB's own question, the smallest perturbation, on a linear network where the answer is known."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from tests.war_jax.evaluation import linear
 from war_jax.attacks.fab import Fab
-from war_jax.attacks.machine import Answer
+from war_jax.attacks.machine import ask
 from war_jax.attacks.threat import ThreatModel
 
 COUNT = 12
@@ -26,13 +27,9 @@ def test_finds_the_smallest_perturbation(norm: Any):
 
     @jax.jit
     def step(state):
-        def total(z):
-            logits = linear.classify(linear.params(), z)
-            losses = attack.loss(state, logits, labels)
-            return losses.sum(), (logits, losses)
-
-        gradient, (logits, losses) = jax.grad(total, has_aux=True)(state.point)
-        return attack.observe(state, keys, x, labels, Answer(logits, losses, gradient))
+        network = partial(linear.classify, linear.params())
+        _, state, answer = ask(attack, network, state, x, labels)
+        return attack.observe(state, keys, x, labels, answer)
 
     nearest = np.full(COUNT, np.inf)
     for stage in range(attack.num_stages(5)):

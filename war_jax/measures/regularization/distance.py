@@ -9,6 +9,7 @@ the rounding of the last bisection. All classes but the predicted one are target
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from war_jax.attacks.fab import Fab, FabState
-from war_jax.attacks.machine import Answer, Classifier
+from war_jax.attacks.machine import Classifier, ask
 from war_jax.attacks.threat import ThreatModel
 
 NUM_BISECTIONS = 20  # of the segment to the point: 1e-6 of its length
@@ -48,20 +49,8 @@ def make_search(classify: Classifier, num_steps: int) -> Search:
         return x, labels, attack.start(keys, x, labels, logits, stages)
 
     def step(params: Any, x: Array, labels: Array, state: FabState) -> FabState:
-        def total(point: Array) -> tuple[Array, tuple[Array, Array]]:
-            logits = classify(params, point)
-            losses = attack.loss(state, logits, labels)
-            return jnp.sum(losses), (logits, losses)
-
-        gradient, (logits, losses) = jax.grad(total, has_aux=True)(state.point)
-        # A row whose run is over stays as it is: the others need a few steps more.
-        after = attack.observe(state, labels, x, labels, Answer(logits, losses, gradient))
-        done = attack.finished(state)
-        return jax.tree.map(
-            lambda old, new: jnp.where(done.reshape(-1, *[1] * (old.ndim - 1)), old, new),
-            state,
-            after,
-        )
+        _, state, answer = ask(attack, partial(classify, params), state, x, labels)
+        return attack.observe(state, labels, x, labels, answer)  # which needs no keys
 
     def finish(params: Any, x: Array, labels: Array, state: FabState) -> tuple[Array, Array]:
         def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
