@@ -58,7 +58,9 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
     about = claim_workdir(
         workdir, config, splits.provenance, checksum(splits), command, devices
     )
-    # Of the grid, unlike the configuration of its runs, a study may grow from call to call.
+    # Of the grid, unlike the configuration of its runs, a study may grow from call to call: the
+    # command that makes what is planned now is the last one.
+    about = {**about, 'command': command}
     study = {'config': config, 'study': asdict(settings.study), 'provenance': about}
     check_same('--shard and the study', [shard, asdict(settings.study)])
     if is_first():

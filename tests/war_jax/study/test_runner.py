@@ -34,10 +34,12 @@ def settings(**changes: Any) -> Settings:
 
 
 def run(
-    workdir: Path, changes: dict[str, Any] | None = None, shard: tuple[int, int] = (0, 1)
+    workdir: Path,
+    changes: dict[str, Any] | None = None,
+    shard: tuple[int, int] = (0, 1),
+    command: str = 'python -m war_jax.study ...',
 ) -> int:
-    chosen = settings(**(changes or {}))
-    return runner.run_study(chosen, workdir, shard, 'python -m war_jax.study ...')
+    return runner.run_study(settings(**(changes or {})), workdir, shard, command)
 
 
 def table(workdir: Path) -> list[dict[str, str]]:
@@ -93,8 +95,11 @@ def test_the_tuned_lambda_is_the_best_on_validation_images(whole: Path) -> None:
 
 def test_a_finished_study_is_not_repeated(whole: Path) -> None:
     before = finished(whole), (whole / 'study.csv').read_bytes()
-    assert run(whole) == 0
+    assert run(whole, command='once more') == 0
     assert (finished(whole), (whole / 'study.csv').read_bytes()) == before
+    verdicts = json.loads((whole / 'verdicts.json').read_text())
+    # What made them as they are, and not how the study began.
+    assert {verdict['command'] for verdict in verdicts} == {'once more'}
 
 
 def test_shards_with_disks_of_their_own_merge_to_the_whole(
