@@ -208,9 +208,9 @@ def test_cores_become_devices_where_that_changes_no_result(
 def test_an_interrupt_while_data_are_loaded_is_one_line(tmp_path: Path):
     """In a process of its own, by the signal of the keyboard."""
     script = (
-        'import os, signal, sys\n'
+        'import signal, sys\n'
         'from war_jax import main, run\n'
-        'run.load = lambda data: os.kill(os.getpid(), signal.SIGINT)\n'
+        'run.load = lambda data: signal.raise_signal(signal.SIGINT)\n'
         f'sys.exit(main.main(["prog", "{WRN}", "--workdir={tmp_path}/x"]))'
     )
     done = run(tmp_path, '-c', script)
