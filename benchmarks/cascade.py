@@ -8,9 +8,10 @@ Both attack the same network on the same digits: the recorded one of tests/fixtu
 compilation and all, theirs as its authors run it, on the network in PyTorch, channels last.
 Prints both times, their ratio and both robust accuracies, and writes runs/bench/cascade.json.
 
-What is robust has to be evaluated to the end of every attack. `least_seconds` is what that alone
-takes at the ceiling (`benchmarks.ceilings`) measured in the same run, and `largest_ratio` what no
-program could exceed that makes the same evaluations.
+What is robust has to be evaluated to the end of every attack. `least_seconds` is what the products
+of these evaluations alone, those with padding among them as in both programs, take at the ceiling
+(`benchmarks.ceilings`) measured in the same run; `largest_ratio` is the ratio at which nothing else
+would take time.
 """
 
 # torch and the published code are no part of this project, which linting does without.

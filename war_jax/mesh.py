@@ -33,8 +33,7 @@ def spread_over_cores(*batch_sizes: int) -> None:
 
     XLA runs most convolutions of a CPU device on one core, and those of several devices side by
     side (docs/performance.md has both times). The number is the largest one up to the number of
-    cores that divides all `batch_sizes`; without any, the number of cores. The devices share the
-    cores as XLA's threads, unless the user has set their number, NPROC.
+    cores that divides all `batch_sizes`; without any, the number of cores.
     A number chosen by the user in XLA_FLAGS is left alone, and so is the one device of each of
     several processes, which may have to share the cores; accelerators do not care.
     """
@@ -45,9 +44,6 @@ def spread_over_cores(*batch_sizes: int) -> None:
     common = math.gcd(*batch_sizes)
     devices = max(n for n in range(1, (cores or 1) + 1) if common % n == 0)
     jax.config.update('jax_num_cpu_devices', devices)
-    # By default each device has as many threads as there are cores: they get in each other's way.
-    os.environ.setdefault('NPROC', str((cores or 1) // devices))
-
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A one-dimensional mesh over `devices`, or over all devices of all hosts."""

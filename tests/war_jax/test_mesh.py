@@ -62,28 +62,6 @@ def test_cores_become_devices(flags, expected):
     assert run.stdout.strip() == expected
 
 
-@pytest.mark.parametrize(
-    ('size', 'chosen', 'expected'),
-    [(36, None, '1'), (34, None, '2'), (35, None, '4'), (36, '3', '3')],
-)
-def test_devices_share_the_threads(size, chosen, expected):
-    """Four cores for 4, 2 or 1 devices, unless the user has chosen a number."""
-    script = (
-        'import os; os.sched_getaffinity = lambda pid: range(4)\n'
-        f'from war_jax.mesh import spread_over_cores; spread_over_cores({size})\n'
-        "print(os.environ['NPROC'])"
-    )
-    others = {name: value for name, value in os.environ.items() if name != 'NPROC'}
-    run = subprocess.run(
-        [sys.executable, '-c', script],
-        env={**others, 'XLA_FLAGS': '', **({'NPROC': chosen} if chosen else {})},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout.strip() == expected
-
-
 @pytest.mark.parametrize('num_devices', [1, 2, 4])
 def test_totals_and_their_gradients(num_devices):
     """Of trees of any shapes. Oracle: the sum over all rows, which are spread over the devices."""

@@ -2,7 +2,7 @@
 
     state = attack.start(keys, x, labels, clean_logits, stages)
     while not attack.finished(state).all():
-        logits, state, answer = ask(attack, network, state, x, labels)     # logits at state.point
+        logits, state, answer = ask(attack, network, state, x, labels)     # logits at the old point
         state = attack.observe(state, keys, x, labels, answer)
 
 Every row is an example on its own, at its own place in its own run, so that whoever drives a
@@ -146,9 +146,10 @@ class Ascent:
 def ask(
     attack: Any, network: Callable[[Array], Array], state: Any, x: Array, labels: Array
 ) -> tuple[Array, Any, Answer]:
-    """The logits at the state's point, the state that has looked at them, and the answer at its.
+    """The logits at the state's point; the state that has looked at them; the answer at its point.
 
-    network: images (b, h, w, c) -> logits (b, classes).
+    network: images (b, h, w, c) -> logits (b, classes). That point is the old one but for attacks
+    that look first: `look(state, x, labels, logits)` may have moved it.
     """
 
     def total(point: Array) -> tuple[Array, tuple[Array, Array]]:

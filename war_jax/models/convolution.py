@@ -50,7 +50,7 @@ def _for_cpu(x: Array, kernel: Array, stride: int) -> Array:
 def _by_pixel(x: Array, kernel: Array, stride: int) -> Array:
     """Size 1: a matrix product. Of two axes, since XLA turns the gradient's others around first."""
     x = x[:, ::stride, ::stride]
-    return (x.reshape(-1, x.shape[3]) @ kernel[0, 0]).reshape(*x.shape[:3], -1)
+    return (x.reshape(-1, x.shape[3]) @ kernel[0, 0]).reshape(*x.shape[:3], kernel.shape[3])
 
 
 def _to_few_channels(x: Array, kernel: Array, stride: int) -> Array:

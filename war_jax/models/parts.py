@@ -20,8 +20,8 @@ def by_parts(function: Callable[..., Any], *arrays: Any) -> Any:
     """function(*arrays): trees of arrays (b, ...) -> such a tree, row by row."""
     leaves = jax.tree.leaves(arrays)
     count = leaves[0].shape[0]
-    largest = LARGEST // max(math.prod(leaf.shape[1:]) for leaf in leaves)
-    size = max(n for n in range(1, count + 1) if count % n == 0 and n <= max(largest, 1))
+    largest = max(SMALLEST, LARGEST // max(math.prod(leaf.shape[1:]) for leaf in leaves))
+    size = max(n for n in range(1, count + 1) if count % n == 0 and n <= largest)
     if jax.default_backend() != 'cpu' or size < SMALLEST or size == count:
         return function(*arrays)
 

@@ -28,7 +28,9 @@ def test_parts_of_eight_to_sixteen_rows(count, sizes, monkeypatch):
     np.testing.assert_array_equal(result['x'], 2 * x)
 
 
-@pytest.mark.parametrize('shape, size', [((32, 32, 3), 15), ((28, 28, 1), 60), ((8, 8, 1), 120)])
+@pytest.mark.parametrize(
+    'shape, size', [((96, 96, 3), 8), ((32, 32, 3), 15), ((28, 28, 1), 60), ((8, 8, 1), 120)]
+)
 def test_parts_are_larger_of_smaller_images(shape, size):
     """120 images and labels. The images count; 15 is the largest divisor of 120 up to 16."""
     seen = []

@@ -38,6 +38,9 @@ def make_search(classify: Classifier, num_steps: int) -> Search:
     """classify: (params, images (b, h, w, c)) -> logits (b, classes). num_steps: per target."""
     attack = Fab(_START, num_steps=num_steps)
 
+    def keys_of(x: Array) -> Array:
+        return jax.random.split(jax.random.key(0), len(x))  # used by restarts alone
+
     def start(params: Any, x: Array) -> tuple[Array, Array, FabState]:
         logits = classify(params, x)
         num_targets = logits.shape[-1] - 1
@@ -45,12 +48,11 @@ def make_search(classify: Classifier, num_steps: int) -> Search:
         x, logits = (jnp.repeat(array, num_targets, 0) for array in (x, logits))
         labels = logits.argmax(-1)
         stages = jnp.tile(jnp.arange(num_targets), len(x) // num_targets)
-        keys = jax.random.split(jax.random.key(0), len(x))  # used by restarts alone
-        return x, labels, attack.start(keys, x, labels, logits, stages)
+        return x, labels, attack.start(keys_of(x), x, labels, logits, stages)
 
     def step(params: Any, x: Array, labels: Array, state: FabState) -> FabState:
         _, state, answer = ask(attack, partial(classify, params), state, x, labels)
-        return attack.observe(state, labels, x, labels, answer)  # which needs no keys
+        return attack.observe(state, keys_of(x), x, labels, answer)
 
     def finish(params: Any, x: Array, labels: Array, state: FabState) -> tuple[Array, Array]:
         def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
