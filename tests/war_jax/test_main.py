@@ -209,6 +209,8 @@ def test_an_interrupt_while_data_are_loaded_is_one_line(tmp_path: Path):
     """In a process of its own, by the signal of the keyboard."""
     script = (
         'import signal, sys\n'
+        # What a shell starts in the background ignores it otherwise.
+        'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
         'from war_jax import main, run\n'
         'run.load = lambda data: signal.raise_signal(signal.SIGINT)\n'
         f'sys.exit(main.main(["prog", "{WRN}", "--workdir={tmp_path}/x"]))'
