@@ -39,8 +39,8 @@ from war_jax.records.files import write_json
 
 OUTPUT = Path('runs/bench/convolutions.json')
 SLOW = 0.2  # of the ceiling
-WORK = 300e6  # FLOPs in one call, if
-MOST = 16  # convolutions are enough for it
+WORK = 300e6  # FLOPs that one call should have at least
+MOST = 16  # convolutions in one call
 DIGITS = (
     Convolution(8, 3, 1, 1, 16),
     Convolution(8, 3, 1, 16, 32),

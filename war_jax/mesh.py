@@ -45,6 +45,7 @@ def spread_over_cores(*batch_sizes: int) -> None:
     devices = max(n for n in range(1, (cores or 1) + 1) if common % n == 0)
     jax.config.update('jax_num_cpu_devices', devices)
 
+
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A one-dimensional mesh over `devices`, or over all devices of all hosts."""
     return Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))
