@@ -39,11 +39,11 @@ from benchmarks.published_attacks import BATCH_SIZE, SHAPE, Recorded
 from benchmarks.timing import cpu_usage, interleave, others_share
 from benchmarks.torch_baseline import prepare
 from war_jax.attacks.machine import Attack
-from war_jax.evaluation.ensemble import Ensemble, make_attacks
-from war_jax.evaluation.network import read_network
 from war_jax.mesh import make_mesh, spread_over_cores
 from war_jax.models.torch_io import to_torch
 from war_jax.records.files import write_json
+from war_jax.robustness.ensemble import Ensemble, make_attacks
+from war_jax.robustness.network import read_network
 
 OUTPUT = Path('runs/bench/cascade.json')
 STRIDES = (1, 2, 1)  # of the networks on digits

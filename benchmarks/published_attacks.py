@@ -26,11 +26,11 @@ from war_jax.attacks.square import Square
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config import DataConfig
 from war_jax.data.sources import load
-from war_jax.evaluation.ensemble import Ensemble, make_attacks
 from war_jax.mesh import make_mesh, spread_over_cores
 from war_jax.models import forward
 from war_jax.models.torch_io import from_torch
 from war_jax.models.wide_resnet import WideResNet
+from war_jax.robustness.ensemble import Ensemble, make_attacks
 
 FIXTURE = Path(__file__).parents[1] / 'tests' / 'fixtures' / 'autoattack_digits.npz'
 FROM_STARTS = FIXTURE.with_name('apgd_from_starts.npz')

@@ -25,7 +25,7 @@ from benchmarks.flops import (
     convolutions,
     train_step_flops,
 )
-from war_jax.report.tables import markdown
+from war_jax.lab.tables import markdown
 
 COMPUTE = 0.5  # of the peak that a large convolution reaches
 MEMORY = 0.8  # of the memory bandwidth that streaming reaches

@@ -3,7 +3,7 @@
     python -m benchmarks.side_by_side --widths=0.125,0.25,0.5,1 --repeats=5
 
     data parallel   one run after the other, its batch split over all devices
-    side by side    one run per device, each in a thread of its own (what war_jax.study does)
+    side by side    one run per device, each in a thread of its own (as war_jax.studies.width)
     vmap            as many runs as there are devices, stacked in one program on one device
 
 Prints the seconds per run and step of each, and what side by side saves against data parallel; the
@@ -27,7 +27,7 @@ from war_jax.data.batches import train_plan
 from war_jax.data.device import DeviceData
 from war_jax.data.sources import Splits, load
 from war_jax.mesh import make_mesh, spread_over_cores
-from war_jax.study.settings import resolve_study
+from war_jax.studies.width.settings import resolve_study
 from war_jax.training.build import build
 
 STEPS = 10  # per timing

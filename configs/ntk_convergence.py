@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     },
     'grid': {
         # 'softplus', 'relu': two layers, the first trained. 'deep': ReLU, between a fixed first
-        # and a fixed last layer; see ntk/convergence/network.py.
+        # and a fixed last layer; see ntk/studies/convergence/network.py.
         'designs': ('softplus', 'relu', 'deep'),
         # m, even; each with each radius.
         'widths': (64, 128, 256, 512, 1024),

@@ -3,7 +3,7 @@
     python -m war_jax.main --config=configs/digits.py --workdir=runs/demo --config.ntk.every=80
     python -m ntk.main --config=configs/ntk_run.py --run=runs/demo
 
-    python -m war_jax.study --config=configs/width_study.py --workdir=runs/study \\
+    python -m war_jax.studies.width --config=configs/width_study.py --workdir=runs/study \\
         --config.ntk.every=60
     python -m ntk.main --config=configs/ntk_run.py --run=runs/study
 

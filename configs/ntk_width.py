@@ -57,8 +57,8 @@ DEFAULTS: dict[str, Any] = {
         # See ntk/networks/parametrization.py.
         'parametrizations': ('standard', 'ntk', 'sqrt_m', 'sqrt_m_unit', 'mup'),
         'seeds': (0, 1, 2, 3, 4),
-        # What each network is trained to, from the same start; see ntk/width/training.py. (): the
-        # networks are measured at the start only.
+        # What each network is trained to, from the same start; see
+        # ntk/studies/width/training.py. (): the networks are measured at the start only.
         'phases': ('natural', 'natural_lazy', 'trades', 'trades_lazy'),
         # Of TRADES.
         'lams': (3.0,),

@@ -1,16 +1,18 @@
 """Is adversarial robustness a regularization? A sweep of epsilon, and what it does to a network.
 
-    python -m war_jax.regularization --config=configs/regularization.py --workdir=runs/epsilon
-    python -m war_jax.regularization --config=configs/regularization.py --runs=runs/study
-    python -m war_jax.regularization --config=configs/regularization.py:smoke --workdir=runs/smoke
+    python -m war_jax.studies.regularization --config=configs/regularization.py \\
+        --workdir=runs/epsilon
+    python -m war_jax.studies.regularization --config=configs/regularization.py --runs=runs/study
+    python -m war_jax.studies.regularization --config=configs/regularization.py:smoke \\
+        --workdir=runs/smoke
 
 Argument, one of:
     (nothing)   256 handwritten digits, WRN-10-0.5, six epsilons, three seeds
     smoke       every part, as little as possible of each
 
-With --runs=FOLDER the networks are those of a finished study of war_jax.study that was made with
---config.ntk.every=STEPS, which keeps the networks along training; nothing but `measure` of this
-file is then used, and results go to FOLDER/regularization unless a --workdir is given.
+With --runs=FOLDER the networks are those of a finished study of war_jax.studies.width that was made
+with --config.ntk.every=STEPS, which keeps the networks along training; nothing but `measure` of
+this file is then used, and results go to FOLDER/regularization unless a --workdir is given.
 
 By default six minutes on two cores. Margins and confidence fall with epsilon and so does
 the gap between test and training loss, while the distance to the boundary grows; gains fall in most

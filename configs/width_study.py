@@ -1,7 +1,7 @@
 """Does wider help? A grid of widths and lambdas on few images, and WAR beside it.
 
-    python -m war_jax.study --config=configs/width_study.py --workdir=runs/study
-    python -m war_jax.study --config=configs/width_study.py:smoke --workdir=runs/study-smoke
+    python -m war_jax.studies.width --config=configs/width_study.py --workdir=runs/study
+    python -m war_jax.studies.width --config=configs/width_study.py:smoke --workdir=runs/study-smoke
 
 Argument, one of:
     (nothing)   256 handwritten digits, WRN-10-{0.25 ... 2}: under an hour on two CPU cores

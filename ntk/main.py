@@ -65,29 +65,29 @@ def work(settings: tuple[str, Any, Path, Path], command: str) -> int:
         rule = 'must run as one process; nearest: --process=alone'
         raise ConfigError(f'--config: experiment={experiment!r} {rule}')
     if experiment == 'width':
-        from ntk.width.runner import run_width
-        from ntk.width.settings import resolve_width
+        from ntk.studies.width.runner import run_width
+        from ntk.studies.width.settings import resolve_width
 
         report = run_width(resolve_width(config), workdir, command)
     elif experiment == 'convergence':
-        from ntk.convergence.runner import run_convergence
+        from ntk.studies.convergence.runner import run_convergence
 
         report = run_convergence(config, workdir, command)
     elif experiment == 'capacity':
-        from ntk.capacity.runner import run_capacity
+        from ntk.studies.capacity.runner import run_capacity
 
         report = run_capacity(config, workdir, command)
     elif experiment == 'adv_ntk':
-        from ntk.adversarial.runner import run_adversarial
-        from ntk.adversarial.settings import resolve_adversarial
+        from ntk.studies.adversarial.runner import run_adversarial
+        from ntk.studies.adversarial.settings import resolve_adversarial
 
         report = run_adversarial(resolve_adversarial(config), workdir, command)
     else:
-        from ntk import along
+        from ntk.studies import dynamics
         from war_jax.mesh import spread_over_cores
 
         spread_over_cores()
-        return along.run(config, str(source), str(workdir), command)
+        return dynamics.run(config, str(source), str(workdir), command)
     print(f'report: {report}')
     return 0
 

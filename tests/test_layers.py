@@ -18,13 +18,13 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     (
         'config_rules', 'config', 'config_argument', 'processes', 'mesh', 'models', 'attacks',
-        'records', 'report',
+        'records',
     ),
-    ('data', 'measures', 'findings'),
+    ('data', 'measures', 'lab', 'report'),
     ('training',),
     (
-        'run', 'command_line', 'compilation_cache', 'program', 'evaluation', 'main', 'evaluate',
-        'study', 'regularization',
+        'run', 'command_line', 'compilation_cache', 'program', 'robustness', 'main', 'evaluate',
+        'studies',
     ),
 )
 PLACES = {
@@ -113,7 +113,7 @@ def test_war_jax_keeps_its_floors():
         ('war_jax.attacks.pgd', 'from war_jax.attacks import threat\nimport numpy'),
         ('war_jax.attacks.pgd', 'from war_jax import models'),
         ('war_jax.data.sources', 'from war_jax.config import DataConfig'),
-        ('war_jax.training.loop', 'from ..report import tables'),
+        ('war_jax.training.loop', 'from ..lab import tables'),
         ('war_jax.main', 'def main():\n  from war_jax.training.loop import train'),
     ],
 )
@@ -150,8 +150,8 @@ def planted(module: str, source: str) -> dict[str, str]:
         'war_jax.attacks': '',
         'war_jax.attacks.threat': '',
         'war_jax.attacks.pgd': 'from war_jax.attacks.threat import project',
-        'war_jax.report': '',
-        'war_jax.report.tables': '',
+        'war_jax.lab': '',
+        'war_jax.lab.tables': '',
         'war_jax.data': '',
         'war_jax.data.sources': '',
         'war_jax.measures': '',

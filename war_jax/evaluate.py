@@ -48,7 +48,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def read(values: flags.FlagValues) -> tuple[dict[str, Any], str]:
-    """The arguments of `war_jax.evaluation.run.Settings`, and the workdir. Raises ConfigError."""
+    """The arguments of `war_jax.robustness.run.Settings`, and the workdir. Raises ConfigError."""
     settings = {
         'checkpoint': values.checkpoint,
         'attack': values.attack,
@@ -71,10 +71,10 @@ def read(values: flags.FlagValues) -> tuple[dict[str, Any], str]:
 
 
 def work(settings: tuple[dict[str, Any], str], command: str) -> int:
-    from war_jax.evaluation.network import Untold
-    from war_jax.evaluation.page import attacks_table, sentence
-    from war_jax.evaluation.run import Settings, run
     from war_jax.mesh import spread_over_cores
+    from war_jax.robustness.network import Untold
+    from war_jax.robustness.page import attacks_table, sentence
+    from war_jax.robustness.run import Settings, run
 
     values, workdir = settings
     spread_over_cores(values['batch_size'])

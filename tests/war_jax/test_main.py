@@ -16,7 +16,7 @@ from war_jax import command_line, main, mesh
 from war_jax import run as run_module
 from war_jax.config import ConfigError, resolve
 from war_jax.data.sources import DataError
-from war_jax.report.run_files import ReportError
+from war_jax.records.files import ReportError
 from war_jax.training import loop
 
 ROOT = Path(main.__file__).parents[1]

@@ -6,7 +6,7 @@
         state = attack.observe(state, keys, x, labels, answer)
 
 Every row is an example on its own, at its own place in its own run, so that whoever drives a
-machine (`war_jax.evaluation.pool`) can take out a row that is done and put another example in. What
+machine (`war_jax.robustness.pool`) can take out a row that is done and put another example in. What
 happens to an example depends on nothing but the network, its image and its key.
 
 A run of a machine is a stage: a restart, or a target class.

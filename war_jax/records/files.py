@@ -20,12 +20,20 @@ import json
 import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+class ReportError(ValueError):
+    """A run's folder that cannot be reported on; one line that names the file and the cause."""
+
+    exit_code = 1
 
 
 @contextmanager
@@ -143,3 +151,22 @@ def _end_of_last_line(file: Any) -> int:
             return start + found + 1
         end = start
     return 0
+
+
+def read_file(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """What `reader` makes of a file; ReportError names the file if it is unreadable."""
+    try:
+        return reader(path)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ReportError(f'{path}: unreadable ({error})') from error
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text('utf-8'))
+
+
+def require(file: Path, found: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Raises ReportError, naming `file`, unless all keys were found in it."""
+    absent = [key for key in keys if key not in found]
+    if absent:
+        raise ReportError(f'{file}: no {", ".join(absent)}')

@@ -1,1 +1,1 @@
-"""From rows and arrays to files a person reads: atomic writes, tables, figures, the run report."""
+"""The page of one run: report.md with its tables and figures."""

@@ -9,7 +9,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from war_jax.report import figures, tables
+from war_jax.lab import tables
+from war_jax.report import figures
 from war_jax.report.run_files import RATES, Run
 
 OBJECTIVES = {'natural': 'Natural', 'madry': 'Madry', 'trades': 'TRADES', 'mart': 'MART'}

@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from war_jax.report import drawing
-from war_jax.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILION
+from war_jax.lab import plots
+from war_jax.lab.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILION
 
 NORMS = {'linf': 'L∞', 'l2': 'L2'}
 MAX_EXAMPLES = 10
@@ -62,25 +62,25 @@ def training_curves(
         for key, (name, colour, style, marker) in _RATES.items():
             x, y = _series(validation, key)
             options = {'color': colour, 'marker': marker, 'label': name}
-            accuracies.plot(x, y, style, markevery=drawing.every(x), **options)
+            accuracies.plot(x, y, style, markevery=plots.every(x), **options)
         accuracies.set(title=f'{split.capitalize()} accuracy', ylim=(-0.02, 1.02))
-        drawing.percent_axis(accuracies)
+        plots.percent_axis(accuracies)
 
         regularized = any(row.get('robust_regularization') for row in train)
         for key, (name, colour, style) in _RISKS.items():
             if key == 'lambda' and not regularized:
                 continue  # natural training: the weight of nothing
             x, y = _series(train, key)
-            drawing.plot_positive(risks, x, y, style, color=colour, linewidth=1.2, label=name)
+            plots.plot_positive(risks, x, y, style, color=colour, linewidth=1.2, label=name)
         risks.set_title('Training risks (nats)' + (' and λ' if regularized else ''))
-        drawing.log_axis(risks)
+        plots.log_axis(risks)
 
         for key, (name, colour, style, marker) in _LIPSCHITZ.items():
             x, y = _series(validation, key)
             options = {'color': colour, 'marker': marker, 'label': name}
-            drawing.plot_positive(lipschitz, x, y, style, markevery=drawing.every(x), **options)
+            plots.plot_positive(lipschitz, x, y, style, markevery=plots.every(x), **options)
         lipschitz.set_title(f'Local Lipschitzness ({split})')
-        drawing.log_axis(lipschitz)
+        plots.log_axis(lipschitz)
 
         for axes in (accuracies, risks, lipschitz):
             # Named once, in the panel whose legend has room.
@@ -88,8 +88,8 @@ def training_curves(
             axes.axvline(selected_epoch, label=name, **_MARK)
             axes.set(xlabel='epoch', xlim=(0.0, 1.02 * last))
             axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=last >= 2))
-            drawing.legend(axes)
-        drawing.save(figure, path)
+            plots.legend(axes)
+        plots.save(figure, path)
 
 
 def stability_curve(
@@ -125,9 +125,9 @@ def stability_curve(
         axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         axes.set_xlabel(f'{NORMS[norm]} radius ε of the attack (pixels in [0, 1])')
         axes.set_ylabel('share of the images')
-        drawing.percent_axis(axes)
-        drawing.legend(axes)
-        drawing.save(figure, path)
+        plots.percent_axis(axes)
+        plots.legend(axes)
+        plots.save(figure, path)
 
 
 def examples(
@@ -171,7 +171,7 @@ def examples(
                         f'{label} → {predicted}', color=colour, loc='center', weight='normal', pad=3
                     )
         figure.supxlabel('label → prediction, orange where wrong', color=GREY, fontsize=8)
-        drawing.save(figure, path)
+        plots.save(figure, path)
 
 
 def _drawable(image: np.ndarray) -> np.ndarray:

@@ -4,17 +4,13 @@
     run.summary['robust_accuracy'], run.validation[-1]['epoch'], run.config['threat']['epsilon']
 """
 
-import json
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from war_jax.records.files import read_json_lines
+from war_jax.records.files import ReportError, read_file, read_json, read_json_lines, require
 
 RATES = {
     'natural_accuracy': 'natural accuracy',
@@ -35,12 +31,6 @@ CURVE_KEYS = ('epsilon', *RATES, 'intervals', 'num_examples')
 PROVENANCE_KEYS = (
     'commit', 'versions', 'device', 'num_devices', 'python', 'command', 'data', 'checksum',
 )  # fmt: skip
-
-
-class ReportError(ValueError):
-    """A run's folder that cannot be reported on; one line that names the file and the cause."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -95,26 +85,7 @@ def read_run(workdir: Path) -> Run:
     )
 
 
-def read_file(path: Path, reader: Callable[[Path], Any]) -> Any:
-    """What `reader` makes of a file; ReportError names the file if it is unreadable."""
-    try:
-        return reader(path)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ReportError(f'{path}: unreadable ({error})') from error
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text('utf-8'))
-
-
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     # Opened here: np.load leaves the file open when it turns out to be no archive.
     with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
         return dict(archive)
-
-
-def require(file: Path, found: Mapping[str, Any], keys: Sequence[str]) -> None:
-    """Raises ReportError, naming `file`, unless all keys were found in it."""
-    absent = [key for key in keys if key not in found]
-    if absent:
-        raise ReportError(f'{file}: no {", ".join(absent)}')

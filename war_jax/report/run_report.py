@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from war_jax.records.files import write_text
-from war_jax.report import conditions, figures, tables
-from war_jax.report.run_files import ARRAYS, RATES, ReportError, Run, read_run
+from war_jax.lab import tables
+from war_jax.records.files import ReportError, write_text
+from war_jax.report import conditions, figures
+from war_jax.report.run_files import ARRAYS, RATES, Run, read_run
 
 HEADLINE = {**RATES, 'perturbation_stability_kl': 'perturbation stability, label-free attack'}
 ATTACK_LOSSES = {

@@ -23,7 +23,7 @@ from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config import Config
 from war_jax.data.sources import Splits
-from war_jax.measures.evaluation import Measures, make_measures
+from war_jax.measures.network import Measures, make_measures
 from war_jax.mesh import AXIS, replicate
 from war_jax.models.wide_resnet import WideResNet
 from war_jax.records.reference import Reference

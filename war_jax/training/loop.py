@@ -23,7 +23,7 @@ import numpy as np
 from war_jax.data.batches import Plan, eval_plan, train_plan
 from war_jax.data.device import DeviceData
 from war_jax.data.sources import Splits, balanced_subset
-from war_jax.measures import evaluation
+from war_jax.measures import network
 from war_jax.processes import is_first
 from war_jax.records.console import Display, describe
 from war_jax.records.files import write_npz
@@ -237,7 +237,7 @@ class Run:
                     raise Interrupted
 
             try:
-                measured = evaluation.validate(
+                measured = network.validate(
                     self.parts.measures, state.evaluated, self.evaluation_key, data, plan, on_batch
                 )
             except Interrupted:
@@ -263,7 +263,7 @@ class Run:
         plan = self.plan('test', settings.test_examples)
         # The curve's examples are among those behind the headline numbers.
         at_most = min(settings.curve_examples or plan.mask.sum(), plan.mask.sum())
-        test_plan = evaluation.TestPlan(
+        test_plan = network.TestPlan(
             plan, settings.restarts, self.plan('test', int(at_most)), settings.curve_scales
         )
         common = (parts.measures, variables, self.evaluation_key, self.data('test'))
@@ -273,8 +273,8 @@ class Run:
                 bar.update()
                 self.leave_if_told(int(state.step))
 
-            measured = evaluation.test(*common, test_plan, on_batch)
-        examples = evaluation.adversarial_examples(*common, plan)
+            measured = network.test(*common, test_plan, on_batch)
+        examples = network.adversarial_examples(*common, plan)
         if is_first():
             write_npz(self.workdir / 'examples.npz', examples)
         rule = parts.rule

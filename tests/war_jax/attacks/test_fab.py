@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.war_jax.evaluation import linear
+from tests.war_jax.robustness import linear
 from war_jax.attacks.fab import Fab
 from war_jax.attacks.machine import ask
 from war_jax.attacks.threat import ThreatModel

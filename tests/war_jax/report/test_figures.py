@@ -11,7 +11,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from war_jax.report import drawing, figures
+from war_jax.lab import plots
+from war_jax.report import figures
 
 TRAIN = [
     {'epoch': 0.5, 'natural_risk': 2.0, 'robust_regularization': 0.0, 'lambda': 6.0},
@@ -36,13 +37,13 @@ NAMES = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure on its way to a file."""
     caught: list[Figure] = []
-    save = drawing.save
+    save = plots.save
 
     def catch(figure: Figure, path: Path) -> None:
         caught.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(drawing, 'save', catch)
+    monkeypatch.setattr(plots, 'save', catch)
     return caught
 
 

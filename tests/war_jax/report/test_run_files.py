@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.war_jax.report.runs import make_run, session
-from war_jax.report.run_files import ReportError, read_run
+from war_jax.records.files import ReportError
+from war_jax.report.run_files import read_run
 
 
 def test_all_four_files_come_back(tmp_path: Path) -> None:

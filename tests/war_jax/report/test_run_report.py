@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.war_jax.report.markdown_cells import parse_markdown
+from tests.war_jax.lab.markdown_cells import parse_markdown
 from tests.war_jax.report.runs import make_run, session
 from war_jax.report import figures, run_report
 from war_jax.report.run_report import write_report

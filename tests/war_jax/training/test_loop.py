@@ -176,13 +176,13 @@ def test_batch_must_divide_over_the_devices(tmp_path):
 
 def test_a_signal_during_validation_repeats_it(finished, tmp_path, monkeypatch):
     workdir, _ = finished
-    real = loop.evaluation.validate
+    real = loop.network.validate
 
     def signalled(*args):
         os.kill(os.getpid(), signal.SIGINT)  # noticed by the callback after its first batch
         return real(*args)
 
-    monkeypatch.setattr(loop.evaluation, 'validate', signalled)
+    monkeypatch.setattr(loop.network, 'validate', signalled)
     with pytest.raises(SystemExit) as stopped:
         train(config(), tmp_path)
     assert stopped.value.code == 128 + signal.SIGINT
@@ -196,18 +196,18 @@ def test_a_signal_during_validation_repeats_it(finished, tmp_path, monkeypatch):
 def test_the_summary_is_of_the_best_network(tmp_path, monkeypatch):
     """Told that the first of two epochs was the better one, the run must measure that network."""
     scores = iter([0.9, 0.1])
-    real = loop.evaluation.validate
+    real = loop.network.validate
     monkeypatch.setattr(
-        loop.evaluation, 'validate', lambda *a: {**real(*a), 'robust_accuracy': next(scores)}
+        loop.network, 'validate', lambda *a: {**real(*a), 'robust_accuracy': next(scores)}
     )
     seen = {}
-    real_test = loop.evaluation.test
+    real_test = loop.network.test
 
     def spy(measures, variables, *rest):
         seen['variables'] = jax.device_get(variables)
         return real_test(measures, variables, *rest)
 
-    monkeypatch.setattr(loop.evaluation, 'test', spy)
+    monkeypatch.setattr(loop.network, 'test', spy)
     summary = train(config(**{'checkpoint.keep': 4, 'log.tensorboard': False}), tmp_path)
     assert (summary['best_step'], summary['best_epoch']) == (3, 1.0)
     with ocp.StandardCheckpointer() as reader:

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.war_jax.evaluation import linear
+from tests.war_jax.robustness import linear
 from war_jax.measures.operators import certified_bound, fold, wide_resnet_layers
 from war_jax.measures.operators.layers import places
 from war_jax.measures.operators.spectra import padded_norm_bound

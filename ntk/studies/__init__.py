@@ -1,0 +1,1 @@
+"""Experiments on the theory of wide networks, each on the frame of war_jax.lab."""

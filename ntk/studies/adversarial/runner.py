@@ -1,0 +1,190 @@
+"""Makes what is not yet there of a study of Adv-NTK: one file per predictor, then the report.
+
+    run_adversarial(settings, Path('runs/adv-ntk'), command='python -m ntk.main ...')
+
+A cell is a width (or infinite width), a way to train and a seed; an interruption loses no more than
+one. The grid may grow from call to call, by widths and seeds.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntk.infinite import fully_connected
+from ntk.networks import Architecture, make_network, plain_weights
+from ntk.networks.parametrization import PARAMETRIZATIONS
+from ntk.studies.adversarial.attack import Images, accuracies
+from ntk.studies.adversarial.kernel import coefficients, predictor, train_times
+from ntk.studies.adversarial.networks import make_programs
+from ntk.studies.adversarial.report import write_report
+from ntk.studies.adversarial.settings import INFINITE, Cell, Settings
+from ntk.studies.width.runner import chosen
+from ntk.studies.width.training import centred_targets
+from war_jax.data.sources import Splits, checksum, load
+from war_jax.records.console import progress_bar
+from war_jax.records.files import write_json
+from war_jax.records.interrupt import Stop, signals
+from war_jax.records.provenance import claim_workdir, lock_workdir
+
+# Folded into a seed's key, so that no two uses share their random numbers.
+_WEIGHTS, _TRAIN, _VALIDATE, _TEST = range(4)
+_FULLY_LEARNED = 1e6  # times of a kernel that interpolates, in units of 1 / (mean diagonal)
+
+
+def run_adversarial(settings: Settings, workdir: Path, command: str) -> Path:
+    """Returns the path of the report.
+
+    Raises ConfigError for a workdir that is in use or of another study, DataError, and
+    SystemExit(128 + signal number) after SIGINT or SIGTERM.
+    """
+    splits = load(settings.data_config)
+    config = asdict(settings)
+    grid = config.pop('grid')
+    with lock_workdir(workdir), signals() as stop, jax.enable_x64(True):
+        about = claim_workdir(
+            workdir, config, splits.provenance, checksum(splits), command, jax.devices()
+        )
+        write_json(workdir / 'study.json', {'config': config, 'grid': grid, 'provenance': about})
+        Runner(settings, splits, workdir, stop)()
+        return write_report(workdir, command)
+
+
+class Runner:
+    """Calling it makes all cells that are not there."""
+
+    def __init__(self, settings: Settings, splits: Splits, workdir: Path, stop: Stop):
+        self.settings, self.workdir, self.stop = settings, workdir, stop
+        data, network = settings.data, settings.network
+        self.num_outputs = splits.num_classes
+        self.pool = chosen(splits.train, data.num_train + data.num_validation)
+        self.test = chosen(splits.test, data.num_test)
+        self.kernel = fully_connected(
+            network.num_layers, network.activation, network.weight_variance, network.output_variance
+        )
+        self.programs: tuple[Any, Any] | None = None
+        kernel, ball = self.kernel, settings.ball
+        budget = settings.budget(settings.attack.measure_steps)
+        self.kernel_correct = jax.jit(
+            lambda x, alpha, keys, images: accuracies(
+                predictor(kernel, x, alpha), keys, images, ball, budget
+            )
+        )
+
+    def __call__(self) -> None:
+        cells = self.settings.cells
+        left = [cell for cell in cells if not self.path(cell).exists()]
+        with progress_bar('predictors', len(cells), len(cells) - len(left)) as bar:
+            for cell in left:
+                bar.set_postfix_str(cell.name)
+                make = self.make_kernel if cell.width == INFINITE else self.make_network
+                found = make(cell)
+                write_json(self.path(cell), {**asdict(cell), **found})
+                self.leave_if_told()
+                bar.update()
+
+    def path(self, cell: Cell) -> Path:
+        return self.workdir / 'cells' / f'{cell.name}.json'
+
+    def images(self, seed: int) -> tuple[Images, Images]:
+        """Training and validation images: which is which is a matter of the seed."""
+        order = np.random.default_rng(seed).permutation(len(self.pool[1]))
+        first, second = np.split(order, [self.settings.data.num_train])
+        return tuple((self.pool[0][part], self.pool[1][part]) for part in (first, second))  # type: ignore[return-value]
+
+    def make_kernel(self, cell: Cell) -> dict[str, Any]:
+        settings, key = self.settings, jax.random.key(cell.seed)
+        (x, labels), validation = self.images(cell.seed)
+        targets = centred_targets(labels, self.num_outputs).astype(float)
+        matrix = self.kernel(x.astype(float), None, 'ntk')
+        unit = 1.0 / float(jnp.diag(matrix).mean())
+        times = np.full(len(x), _FULLY_LEARNED * unit)
+        if cell.method == 'adversarial':
+            times = train_times(
+                self.kernel,
+                matrix,
+                x,
+                targets,
+                validation,
+                jax.random.fold_in(key, _TRAIN),
+                settings.ball,
+                settings.budget(settings.attack.num_steps),
+                settings.kernel.num_steps,
+                settings.kernel.learning_rate,
+                settings.kernel.initial_time,
+                self.leave_if_told,
+            )
+        alpha = coefficients(matrix, jnp.asarray(times), targets)
+        quartiles = np.percentile(times / unit, [25, 50, 75]).tolist()
+        return {
+            **self.scores(lambda keys, images: self.kernel_correct(x, alpha, keys, images), key),
+            'times': quartiles,
+            'best_step': settings.kernel.num_steps if cell.method == 'adversarial' else None,
+        }
+
+    def make_network(self, cell: Cell) -> dict[str, Any]:
+        settings, key = self.settings, jax.random.key(cell.seed)
+        network, training = settings.network, settings.training
+        images, validation = self.images(cell.seed)
+        adversarial = cell.method == 'adversarial'
+        shape = self.pool[0].shape[1:]
+        model = make_network(
+            Architecture('fcn', network.num_layers, activation=network.activation),
+            cell.width,
+            self.num_outputs,
+        )
+        scales = PARAMETRIZATIONS['ntk'].scales(
+            model, shape, network.weight_variance, network.output_variance
+        )
+        if self.programs is None or self.programs[0] != (cell.width, adversarial):
+            made = make_programs(
+                model,
+                scales.multipliers,
+                adversarial,
+                settings.ball,
+                settings.budget(settings.attack.num_steps),
+                settings.budget(settings.attack.measure_steps),
+            )
+            self.programs = ((cell.width, adversarial), made)
+        programs = self.programs[1]
+        drawn = scales.draw(plain_weights(model, jax.random.fold_in(key, _WEIGHTS), shape))
+        start = weights = jax.tree.map(lambda w: w.astype(jnp.float32), drawn)
+        velocity = jax.tree.map(jnp.zeros_like, weights)
+        rate, momentum = jnp.float32(self.learning_rate(images[0])), jnp.float32(training.momentum)
+        best, kept, best_step = -1.0, weights, 0
+        which = int(adversarial)  # natural or robust accuracy decides
+        for number in range(1, training.num_steps + 1):
+            keys = self.keys(key, _TRAIN, number, len(images[1]))
+            weights, velocity = programs.step(
+                weights, velocity, start, keys, images, rate, momentum
+            )
+            if number % training.every == 0 or number == training.num_steps:
+                keys = self.keys(key, _VALIDATE, number, len(validation[1]))
+                score = float(programs.correct(weights, start, keys, validation)[which].mean())
+                if score > best:
+                    best, kept, best_step = score, weights, number
+            self.leave_if_told()
+        found = self.scores(lambda keys, images: programs.correct(kept, start, keys, images), key)
+        return {**found, 'times': None, 'best_step': best_step}
+
+    def learning_rate(self, x: Array) -> float:
+        """`training.speed` n / (largest eigenvalue of the infinite network's NTK)."""
+        matrix = np.asarray(self.kernel(x, None, 'ntk'), np.float64)
+        return self.settings.training.speed * len(x) / float(np.linalg.eigvalsh(matrix)[-1])
+
+    def scores(self, correct: Any, key: Array) -> dict[str, float]:
+        keys = self.keys(key, _TEST, 0, len(self.test[1]))
+        natural, robust = np.asarray(correct(keys, self.test)).mean(1)
+        return {'natural_accuracy': float(natural), 'robust_accuracy': float(robust)}
+
+    def keys(self, key: Array, use: int, number: int, count: int) -> Array:
+        return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, use), number), count)
+
+    def leave_if_told(self) -> None:
+        if self.stop.signum:
+            print('Stopped; the same command again goes on from the last finished predictor.')
+            raise SystemExit(128 + self.stop.signum)

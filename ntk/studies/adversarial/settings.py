@@ -1,0 +1,130 @@
+"""What is trained: the kernel predictor and finite networks, naturally and adversarially.
+
+settings = resolve_adversarial(adv_ntk.get_config())
+for cell in settings.cells: ...               # a width (0: infinite), a way to train, a seed
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from ntk.studies.cells import study_settings
+from war_jax.attacks.pgd import Budget
+from war_jax.attacks.threat import ThreatModel
+from war_jax.config import (
+    DATA_NAME,
+    NOT_EMPTY,
+    AboveZero,
+    DataConfig,
+    Fraction,
+    Positive,
+    ThreatConfig,
+)
+from war_jax.config_rules import at_least, at_most, increasing, refusal
+
+Seed = Annotated[int, at_least(0), at_most(2**32 - 1)]
+Method = Literal['natural', 'adversarial']
+METHODS: tuple[Method, ...] = ('natural', 'adversarial')
+INFINITE = 0  # as a width
+
+
+@dataclass(frozen=True)
+class AdvData:
+    name: Annotated[str, DATA_NAME]
+    data_dir: str
+    num_train: Annotated[int, at_least(2)]
+    num_validation: Positive
+    num_test: Positive
+
+
+@dataclass(frozen=True)
+class AdvNetwork:
+    num_layers: Annotated[int, at_least(2)]
+    activation: Literal['relu', 'erf', 'gelu']
+    weight_variance: AboveZero
+    output_variance: AboveZero
+
+
+@dataclass(frozen=True)
+class AdvGrid:
+    widths: Annotated[tuple[Positive, ...], NOT_EMPTY, increasing()]
+    seeds: Annotated[tuple[Seed, ...], NOT_EMPTY, increasing()]
+
+
+@dataclass(frozen=True)
+class AdvKernel:
+    num_steps: Positive
+    learning_rate: AboveZero
+    initial_time: AboveZero
+
+
+@dataclass(frozen=True)
+class AdvTraining:
+    num_steps: Positive
+    speed: Annotated[float, at_least(0), at_most(2)]
+    momentum: Fraction
+    every: Positive
+
+
+@dataclass(frozen=True)
+class AdvAttack:
+    num_steps: Positive
+    measure_steps: Positive
+
+
+@dataclass(frozen=True)
+class Cell:
+    width: int  # INFINITE: the kernel
+    method: Method
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its file: 'm256-adversarial-seed0'."""
+        return f'm{self.width or "inf"}-{self.method}-seed{self.seed}'
+
+
+@dataclass(frozen=True)
+class Settings:
+    data: AdvData
+    network: AdvNetwork
+    grid: AdvGrid
+    kernel: AdvKernel
+    training: AdvTraining
+    threat: ThreatConfig
+    attack: AdvAttack
+
+    @property
+    def ball(self) -> ThreatModel:
+        return ThreatModel(self.threat.norm, self.threat.epsilon)
+
+    def budget(self, num_steps: int) -> Budget:
+        """Steps that together are 2.5 radii long, from a uniform start."""
+        return Budget(num_steps, 2.5 * self.threat.epsilon / num_steps, 'uniform', 1.0)
+
+    @property
+    def data_config(self) -> DataConfig:
+        return DataConfig(self.data.name, self.data.data_dir, 0, 0, 0, False, '', 0.0)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Infinite width first; then the widest down, as networks of a width share programs."""
+        return [
+            Cell(width, method, seed)
+            for width in (INFINITE, *reversed(self.grid.widths))
+            for method in METHODS
+            for seed in self.grid.seeds
+        ]
+
+
+def resolve_adversarial(config: Any) -> Settings:
+    """Returns the settings of a ConfigDict or mapping with exactly their keys.
+
+    Raises ConfigError, one line, for a key or value that cannot be.
+    """
+    settings = study_settings(Settings, config)
+    if not settings.threat.epsilon:
+        raise refusal('threat.epsilon', 0.0, 'must be above 0: it is what is defended', '0.1')
+    if settings.threat.norm == 'linf' and settings.threat.epsilon > 1:
+        rule = "must be at most 1 with threat.norm = 'linf', as pixels are in [0, 1]"
+        raise refusal('threat.epsilon', settings.threat.epsilon, rule, '1')
+    return settings

@@ -1,0 +1,89 @@
+"""Each doubt is raised by a network made for it, and none by an honest one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.war_jax.robustness import linear
+from war_jax.attacks.square import Square
+from war_jax.attacks.threat import ThreatModel
+from war_jax.mesh import make_mesh
+from war_jax.robustness.curve import stability_curve
+from war_jax.robustness.doubts import doubts
+from war_jax.robustness.ensemble import Ensemble, make_attacks
+
+COUNT = 24
+THREAT = ThreatModel('linf', 0.05)
+
+
+def ensemble(classify, names: str = 'pgd5', attacks=None) -> Ensemble:
+    x = linear.images(COUNT)
+    attacks = attacks or make_attacks(names, THREAT, linear.SHAPE)
+    labels = linear.predictions(5, x)
+    one = Ensemble(classify, linear.params(), x, labels, attacks, 0.05, make_mesh(), 8)
+    one.run()
+    return one
+
+
+def found(classify, *arguments) -> str:
+    return ' | '.join(doubts(ensemble(classify, *arguments), None))
+
+
+def quantised(params, x):
+    return linear.classify(params, jnp.round(x * 20) / 20)
+
+
+def test_an_honest_network_raises_none():
+    one = ensemble(linear.classify)
+    curve = stability_curve(one, THREAT, (0.5, 1, 2, 4), COUNT)
+    assert doubts(one, curve) == []
+
+
+def test_probabilities():
+    assert 'probabilities' in found(lambda p, x: jax.nn.softmax(linear.classify(p, x)))
+    assert 'probabilities' not in found(linear.classify)
+
+
+def test_batches():
+    def classify(params, x):
+        return linear.classify(params, x) * (1 + x[0].sum())
+
+    assert 'batch' in found(classify)
+
+
+def test_chance():
+    draws = np.random.default_rng(0)
+
+    def classify(params, x):
+        shape = jax.ShapeDtypeStruct((len(x), 5), jnp.float32)
+        noise = jax.pure_callback(lambda: draws.normal(size=shape.shape).astype('f'), shape)
+        return linear.classify(params, x) + jax.lax.stop_gradient(noise)
+
+    assert 'not deterministic' in found(classify)
+
+
+def test_gradients_of_zero():
+    assert 'gradient of exactly 0' in found(quantised)
+
+
+def test_logits_that_are_not_finite():
+    def classify(params, x):
+        logits = linear.classify(params, x)
+        return jnp.where(x.mean((1, 2, 3))[:, None] > 0.5, logits, jnp.nan)
+
+    assert 'not finite' in found(classify)
+
+
+def test_square_breaks_what_gradients_cannot():
+    square = Square(THREAT, linear.SHAPE, num_queries=200)
+    sentences = found(quantised, '', (*make_attacks('pgd5', THREAT, linear.SHAPE), square))
+    assert 'square broke' in sentences and 'masked' in sentences
+
+
+@pytest.mark.parametrize(('scales', 'doubted'), [((0.1, 0.2), True), ((0.1, 20.0), False)])
+def test_a_curve_that_does_not_fall(scales, doubted):
+    one = ensemble(linear.classify)
+    curve = stability_curve(one, THREAT, scales, COUNT)
+    assert curve.robust[0] == 1.0 and list(curve.robust) == sorted(curve.robust, reverse=True)
+    assert any('should fall to 0' in sentence for sentence in doubts(one, curve)) == doubted

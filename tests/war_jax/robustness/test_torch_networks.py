@@ -1,0 +1,137 @@
+"""Networks of other code bases, from their state dicts to logits. Oracle: logits recorded from
+PyTorch, in float64, for weights that are drawn here as there (tests/fixtures/README.md)."""
+
+import json
+import zlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from war_jax.config import ConfigError
+from war_jax.models.torch_io import from_torch, to_torch
+from war_jax.models.variants import read_variant
+from war_jax.records.files import write_npz
+from war_jax.robustness.network import Untold, read_network
+
+FIXTURE = Path(__file__).parents[2] / 'fixtures' / 'torch_logits.npz'
+IMAGES = np.random.RandomState(0).uniform(size=(4, 32, 32, 3)).astype(np.float32)
+NETWORKS = ('28-10', '34-1', 'normalised-10-1', 'deepmind-16-2')
+
+
+def drawn(name: str, shape: list[int]) -> np.ndarray:
+    """RandomState's numbers are the same in every release of NumPy."""
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    leaf = name.rsplit('.', 1)[-1]
+    if leaf == 'num_batches_tracked':
+        return np.zeros(shape, np.int64)
+    if name == 'mu':
+        values = rng.uniform(0.4, 0.6, shape)
+    elif name == 'sigma':
+        values = rng.uniform(0.2, 0.3, shape)
+    elif len(shape) > 1:
+        values = rng.standard_normal(shape) * np.sqrt(1.2 / np.prod(shape[1:]))
+    elif leaf in ('running_var', 'weight'):
+        values = rng.uniform(0.5, 1.5, shape)
+    else:
+        values = rng.standard_normal(shape) * 0.2
+    return values.astype(np.float32)
+
+
+def state_of(network: str) -> dict[str, np.ndarray]:
+    with np.load(FIXTURE) as file:
+        shapes = json.loads(str(file[f'{network}/shapes']))
+    return {name: drawn(name, shape) for name, shape in shapes.items()}
+
+
+def recorded(network: str) -> np.ndarray:
+    with np.load(FIXTURE) as file:
+        return file[f'{network}/logits']
+
+
+@pytest.fixture(scope='module', params=NETWORKS)
+def saved(request, tmp_path_factory) -> tuple[str, Path]:
+    path = tmp_path_factory.mktemp('networks') / f'{request.param}.npz'
+    np.savez(path, allow_pickle=False, **state_of(request.param))
+    return request.param, path
+
+
+def test_logits_are_those_of_pytorch(saved):
+    name, path = saved
+    network = read_network(str(path))
+    logits = jax.jit(network.classify)(network.params, jnp.asarray(IMAGES))
+    assert np.abs(recorded(name)).max() > 0.5
+    np.testing.assert_allclose(logits, recorded(name), rtol=0, atol=1e-4)
+
+
+def test_export_of_an_import_is_the_identity():
+    state = state_of('34-1')
+    back = to_torch(from_torch(state))
+    assert back.keys() == state.keys()
+    for name, array in state.items():
+        np.testing.assert_array_equal(back[name], array, err_msg=name)
+
+
+def write(folder: Path, state: dict[str, np.ndarray]) -> str:
+    write_npz(folder / 'network.npz', state)
+    return str(folder / 'network.npz')
+
+
+def test_normalisation_can_be_given(tmp_path):
+    """As RobustBench's code does for a network whose file does not hold it."""
+    state = state_of('normalised-10-1')
+    untold = Untold(mean=tuple(state.pop('mu').ravel()), std=tuple(state.pop('sigma').ravel()))
+    network = read_network(write(tmp_path, state), untold)
+    logits = network.classify(network.params, jnp.asarray(IMAGES))
+    np.testing.assert_allclose(logits, recorded('normalised-10-1'), rtol=0, atol=1e-4)
+
+
+def test_a_normalisation_that_cannot_be_known_is_asked_for(tmp_path):
+    state = state_of('deepmind-16-2')
+    for name in ('logits.weight', 'logits.bias'):
+        state[name] = state[name][:7]
+    path = write(tmp_path, state)
+    with pytest.raises(ConfigError, match='not known for 7 classes: give --input_mean'):
+        read_network(path)
+    network = read_network(path, Untold(mean=(0.5,), std=(0.25,)))
+    assert network.num_classes == 7
+    with pytest.raises(ConfigError, match='--input_mean must be as many numbers, or one, not 2'):
+        read_network(path, Untold(mean=(0.5, 0.5), std=(0.25,)))
+
+
+@pytest.mark.parametrize(
+    ('classes', 'buffers', 'mean', 'std'),
+    [
+        # As in DeepMind's code: CIFAR-100's numbers; what is in the file goes first.
+        (100, {}, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+        (10, {'mean': np.full((3, 1, 1), 0.5), 'std': np.ones(1)}, (0.5, 0.5, 0.5), (1.0,)),
+    ],
+)
+def test_normalisation_of_deepminds_networks(classes, buffers, mean, std):
+    state = {'module.init_conv.weight': 1, 'module.logits.bias': np.zeros(classes)}
+    variant = read_variant(state | {f'module.{name}': value for name, value in buffers.items()})
+    assert (variant.mean, variant.std) == (mean, std)
+    assert variant.state.keys() == {'conv1.weight', 'fc.bias'}
+
+
+def test_what_a_network_is_given_is_part_of_its_description(saved):
+    """So it is in the report, and an evaluation is not continued under another normalisation."""
+    name, path = saved
+    expected = {
+        '28-10': f'WRN-28-10, {path.name}',
+        '34-1': f'WRN-34-1, {path.name}',
+        'normalised-10-1': 'images normalised by 0.',
+        'deepmind-16-2': 'swish and the padding of tensorflow, images normalised by '
+        '0.4914, 0.4822, 0.4465 and 0.2471, 0.2435, 0.2616',
+    }
+    description = read_network(str(path)).description
+    assert expected[name] in description
+    if name in ('28-10', '34-1'):
+        assert description == expected[name]
+
+
+def test_a_run_is_not_told_what_it_is(tmp_path):
+    with pytest.raises(ConfigError, match='a run says what its network is; --strides'):
+        read_network(str(tmp_path), Untold(mean=(0.5,)))

@@ -1,0 +1,130 @@
+"""Claims on WAR against the sweep, where the truth is planted: verdicts in all directions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.war_jax.studies.width.planted import make_study
+from tests.war_jax.studies.width.test_claims import TARGETS, evaluate
+from war_jax.studies.width import claims
+from war_jax.studies.width.claims import CONTRADICTED, SUPPORTED, UNDECIDED, Claim
+from war_jax.studies.width.results import collect
+
+
+def war_study(tmp_path: Path, *robust: float, **changes: Any) -> dict[str, Claim]:
+    """The sweep at width 4: lambda = 9 is best on validation, with 50, 51, 52 % of the test; the
+    thin network's lambda = 3 has 5 points less. WAR: `robust`, by seed."""
+    swept = {1.0: 0.9, 3.0: 0.45, 9.0: 0.50}  # lambda = 1 would be best on test images
+    given = {
+        'targets': ('trajectory',),
+        'robust_accuracy': lambda k, lam, seed: swept[lam] + 0.01 * seed,
+        'validation_robust_accuracy': lambda k, lam, seed: 0.1 * lam,
+        'war_robust_accuracy': lambda k, lam, seed: robust[seed],
+        **changes,
+    }
+    return evaluate(tmp_path, **given)
+
+
+@pytest.mark.parametrize(
+    ('robust', 'effect', 'verdict'),
+    [
+        ((0.50, 0.51, 0.52), 0.0, SUPPORTED),  # the same, seed by seed
+        ((0.60, 0.60, 0.61), 28 / 3, SUPPORTED),
+        ((0.48, 0.53, 0.52), 0.0, UNDECIDED),  # -2, 2, 0: half an interval is 4.97
+        ((0.485, 0.515, 0.500), -1.0, UNDECIDED),  # -1.5, .5, -2: half an interval is 3.29
+        ((0.55, 0.45, 0.44), -3.0, UNDECIDED),
+        ((0.494, 0.505, 0.516), -0.5, SUPPORTED),  # lower for every seed, but by less than 2 points
+        ((0.48, 0.49, 0.50), -2.0, CONTRADICTED),  # exactly the margin
+        ((0.481, 0.491, 0.501), -1.9, SUPPORTED),
+        ((0.30, 0.31, 0.32), -20.0, CONTRADICTED),
+    ],
+)
+def test_war_reaches_the_best(
+    tmp_path: Path, robust: tuple[float, ...], effect: float, verdict: str
+) -> None:
+    claim = war_study(tmp_path, *robust)['war_trajectory_reaches_the_best']
+    assert claim.effect == pytest.approx(effect, abs=1e-9)
+    assert (claim.verdict, claim.unit, claim.num_seeds) == (verdict, claims.POINTS, 3)
+    assert 'λ = 9' in claim.how and 'above −2 points' in claim.how
+    assert claim.statement.endswith('the best λ of the sweep, within 2 points')
+
+
+@pytest.mark.parametrize(
+    ('robust', 'place'),  # the best lambda's own interval is 51 +- 2.48
+    [(0.484, 'WAR’s mean, 48.4\u00a0%, lies below'), (0.486, 'lies within'), (0.534, 'lies within'),
+     (0.536, 'lies above')],
+)  # fmt: skip
+def test_where_war_stands_to_the_best_lambdas_own_seeds(
+    tmp_path: Path, robust: float, place: str
+) -> None:
+    how = war_study(tmp_path, *[robust] * 3)['war_trajectory_reaches_the_best'].how
+    assert place in how and how.endswith('48.5 to 53.5\u00a0%.')
+
+
+@pytest.mark.parametrize(
+    ('robust', 'effect', 'verdict'),
+    [
+        ((0.50, 0.51, 0.53), 16 / 3, SUPPORTED),
+        ((0.40, 0.41, 0.43), -14 / 3, CONTRADICTED),
+        ((0.50, 0.41, 0.46), 1 / 3 - 2 / 3, UNDECIDED),
+    ],
+)
+def test_war_beats_the_thin_lambda(
+    tmp_path: Path, robust: tuple[float, ...], effect: float, verdict: str
+) -> None:
+    claim = war_study(tmp_path, *robust)['war_trajectory_beats_the_thin_lambda']
+    assert claim.effect == pytest.approx(effect, abs=1e-9)
+    assert claim.verdict == verdict
+    assert 'WAR started (3)' in claim.how
+
+
+def test_a_lambda_that_has_been_through_float32_is_still_the_thin_networks(tmp_path: Path) -> None:
+    workdir = make_study(
+        tmp_path, widths=(1.0, 2.0), lams=(0.1, 0.3), targets=('constant',), thin_lambda=0.3,
+        robust_accuracy=lambda *_: 0.5, war_robust_accuracy=lambda *_: 0.6,
+    )  # fmt: skip
+    for path in (workdir / 'runs').glob('k2-constant-*/summary.json'):
+        summary = json.loads(path.read_text())
+        path.write_text(json.dumps({**summary, 'lambda_start': float(np.float32(0.3))}))
+    rows, _ = collect(workdir / 'runs')
+    claim = claims.evaluate(rows, ['constant'])[-2]
+    assert claim.name == 'war_constant_beats_the_thin_lambda'
+    assert claim.effect == pytest.approx(10.0) and claim.num_seeds == 3
+
+
+@pytest.mark.parametrize(
+    ('wide', 'ratio', 'verdict'),
+    # seconds of a run, with 3 lambdas: 3 wide / (3 x 60 + wide)
+    [(240.0, 720 / 420, SUPPORTED), (60.0, 0.75, CONTRADICTED), (90.0, 1.0, UNDECIDED),
+     (105.0, 315 / 285, SUPPORTED), (104.0, 312 / 284, UNDECIDED), (78.0, 234 / 258, CONTRADICTED),
+     (79.0, 237 / 259, UNDECIDED)],
+)  # fmt: skip
+def test_war_costs_less(tmp_path: Path, wide: float, ratio: float, verdict: str) -> None:
+    def seconds(k: float, lam: float, seed: int) -> float:
+        slow = 20.0 if (lam, seed) == (9.0, 0) else 1.0  # compiles
+        return slow * (wide if k == 4.0 else 60.0)
+
+    found = evaluate(tmp_path, targets=TARGETS, seconds=seconds)
+    assert [name for name in found if 'cost' in name] == ['war_costs_less']
+    claim = found['war_costs_less']
+    assert claim.effect == pytest.approx(ratio)
+    assert (claim.verdict, claim.unit) == (verdict, claims.TIMES)
+    assert (claim.interval, claim.num_seeds) == (None, 0)
+    for told in ('median', 'Compilation', '(15 and 9 here)', 'above 1.1', 'can be at most 3.'):
+        assert told in claim.how
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [({'widths': (1.0,)}, 'fewer than two widths'),
+     ({'skip': lambda method, k, lam, seed: method != 'fixed'}, 'no WAR run')],
+)  # fmt: skip
+def test_costs_need_two_widths_and_a_war_run(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    claim = evaluate(tmp_path, targets=TARGETS, **changes)['war_costs_less']
+    assert (claim.effect, claim.verdict) == (None, UNDECIDED)
+    assert claim.how.startswith('Not evaluated') and reason in claim.how

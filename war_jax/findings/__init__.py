@@ -1,1 +1,0 @@
-"""What a study found: a table of its runs, tuned lambdas, claims with verdicts, a report."""

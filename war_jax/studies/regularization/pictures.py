@@ -1,0 +1,199 @@
+"""The figures of the report: quantities against epsilon (or width, or lambda), and distributions.
+
+    for picture in draw(networks, 'epsilon', Path('runs/epsilon/figures')): print(picture.caption)
+
+Lines are means over seeds, bands their 95 % intervals (Student's t); where a second thing besides
+the seed differs between networks, over that as well.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from war_jax.lab import plots
+from war_jax.lab.plots import BLUE, GREEN, GREY, INK, STYLE, VERMILION
+from war_jax.measures.statistics import mean_interval
+from war_jax.studies.regularization.claims import AXES, WHEN, Axis, common_layers
+from war_jax.studies.regularization.measure import OF_LAYERS
+from war_jax.studies.regularization.work import Network
+from war_jax.studies.width.pictures import Picture
+
+_LINES = 'Lines: means over seeds; bands: their 95 % intervals.'
+Of = Callable[[Network], float | None]
+
+
+def draw(networks: Sequence[Network], axis: Axis, folder: Path) -> list[Picture]:
+    label = AXES[axis]
+    pictures = [
+        Picture(
+            f'{axis}_fit.png', f'Accuracy, loss and gaps against {label}',
+            f'At the end of training. {_LINES}',
+        ),
+        Picture(
+            f'{axis}_distributions.png', f'Margins, confidence and distances by {label}',
+            'Shares of the test images at or below a value, all seeds together.',
+        ),
+        Picture(
+            f'{axis}_sandwich.png', 'Distance to the boundary against its lower bound',
+            'A test image each: margin / (√2 · product of spectral norms) bounds every distance '
+            'from below, so no point may lie under the line.',
+        ),
+        Picture(
+            f'{axis}_spectra.png', f'Singular values of the layers against {label}',
+            f'BatchNorm’s scales folded in; circular operators. {_LINES}',
+        ),
+        Picture(
+            f'{axis}_gains.png', f'Gains of the layers against {label}',
+            'Gain: ‖change of a layer’s output‖ / ‖change of its input‖; variation: its standard '
+            f'deviation over its mean, over test images and directions. {_LINES}',
+        ),
+    ]  # fmt: skip
+    with matplotlib.rc_context(STYLE):
+        for picture, figure in zip(
+            pictures,
+            (_fit(networks, axis), _distributions(networks, axis), _sandwich(networks, axis),
+             _layers(networks, axis, ('std', 'spread')),
+             _layers(networks, axis, ('random_gain', 'random_cv', 'adversarial_gain',
+                                      'adversarial_cv'))),
+            strict=True,
+        ):  # fmt: skip
+            plots.save(figure, folder / picture.file)
+    return pictures
+
+
+def _fit(networks: Sequence[Network], axis: Axis) -> Figure:
+    figure = Figure(figsize=(9.6, 3.3), layout='constrained')
+    panels = (
+        ('Accuracy', (('accuracy_train', 'training', INK), ('accuracy_test', 'test', BLUE),
+                      ('robust_accuracy_test', 'robust', VERMILION))),
+        ('Loss', (('loss_train', 'training', INK), ('loss_test', 'test', BLUE))),
+        ('Gap', (('accuracy_gap', 'accuracy', GREEN), ('loss_gap', 'loss', VERMILION))),
+    )  # fmt: skip
+    for axes, (title, lines) in zip(figure.subplots(1, 3), panels, strict=True):
+        for key, name, colour in lines:
+            _line(axes, networks, axis, lambda n, key=key: n.final[key], colour, name)
+        axes.set_title(title)
+        _x_axis(axes, networks, axis)
+        plots.legend(axes)
+        if title == 'Accuracy':
+            plots.percent_axis(axes)
+    return figure
+
+
+def _distributions(networks: Sequence[Network], axis: Axis) -> Figure:
+    figure = Figure(figsize=(9.6, 3.4), layout='constrained')
+    groups = _groups(networks, axis)
+    colours = _colours(len(groups))
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, (key, title) in zip(
+        panels,
+        (('margins', 'margin of the logits'), ('confidences', 'confidence'),
+         ('distances', 'L2 distance to the boundary')),
+        strict=True,
+    ):  # fmt: skip
+        for colour, (value, members) in zip(colours, groups.items(), strict=True):
+            found = [v for network in members for v in network.final[key] if v is not None]
+            if found:
+                axes.ecdf(found, color=colour, label=f'{value:g}', lw=1.4)
+        axes.set_xlabel(title)
+        axes.set_xlim(left=0)
+    panels[0].set_ylabel('share of the test images')
+    plots.percent_axis(panels[0])
+    handles, names = panels[1].get_legend_handles_labels()
+    figure.legend(handles, names, title=AXES[axis], loc='outside right center', handlelength=1.2)
+    return figure
+
+
+def _sandwich(networks: Sequence[Network], axis: Axis) -> Figure:
+    figure = Figure(figsize=(5.4, 4.2), layout='constrained')
+    axes = figure.subplots()
+    groups = _groups(networks, axis)
+    for colour, (value, members) in zip(_colours(len(groups)), groups.items(), strict=True):
+        pairs = [
+            (low, distance)
+            for network in members
+            for low, distance in zip(
+                network.final['lower_bounds'], network.final['distances'], strict=True
+            )
+            if distance and low
+        ]
+        if pairs:
+            axes.plot(*zip(*pairs, strict=True), '.', color=colour, ms=3, label=f'{value:g}')
+    axes.set_xscale('log')
+    axes.set_yscale('log')
+    x, y = axes.get_xlim(), axes.get_ylim()
+    axes.axline((x[0], x[0]), (x[1], x[1]), color=GREY, lw=1.0, ls='--')
+    axes.set_xlim(x)
+    axes.set_ylim(min(x[0], y[0]), y[1])
+    axes.set_xlabel('lower bound')
+    axes.set_ylabel('L2 distance found')
+    figure.legend(title=AXES[axis], loc='outside right center', markerscale=2.5, handlelength=1.0)
+    return figure
+
+
+def _layers(networks: Sequence[Network], axis: Axis, keys: Sequence[str]) -> Figure:
+    """A row at the end and one at the same training loss; a line per layer."""
+    figure = Figure(figsize=(1.2 + 2.7 * max(len(keys), 3), 6.0), layout='constrained')
+    names = common_layers(networks)
+    colours = _colours(len(names))
+    for row, (line, when) in enumerate(
+        zip(figure.subplots(2, len(keys), squeeze=False), WHEN, strict=True)
+    ):
+        for axes, key in zip(line, keys, strict=True):
+            for colour, name in zip(colours, names, strict=True):
+                _line(
+                    axes, networks, axis,
+                    lambda n, name=name, key=key, when=when: getattr(n, when)['layers'][name][key],
+                    colour, name,
+                )  # fmt: skip
+            title = OF_LAYERS[key]
+            axes.set_title(f'{title[0].upper()}{title[1:]}', fontsize=8.5)
+            _x_axis(axes, networks, axis)
+            if row == 0:
+                axes.set_xlabel('')
+        line[0].set_ylabel(WHEN[when])
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside right center', fontsize=7.5, handlelength=1.2)
+    return figure
+
+
+def _line(
+    axes: Axes, networks: Sequence[Network], axis: Axis, of: Of, colour: Any, name: str
+) -> None:
+    points = []
+    for value, members in _groups(networks, axis).items():
+        found = [v for v in map(of, members) if v is not None]
+        if found:
+            points.append((value, *mean_interval(found)))
+    if not points:
+        return
+    x, mean, lower, upper = map(np.asarray, zip(*points, strict=True))
+    if np.isfinite(upper).all():
+        axes.fill_between(x, lower, upper, color=colour, alpha=0.08, lw=0)
+    axes.plot(x, mean, color=colour, marker='o', ms=3, label=name)
+
+
+def _groups(networks: Sequence[Network], axis: Axis) -> dict[float, list[Network]]:
+    groups: dict[float, list[Network]] = {}
+    for network in sorted(networks, key=lambda n: getattr(n.conditions, axis)):
+        groups.setdefault(getattr(network.conditions, axis), []).append(network)
+    return groups
+
+
+def _x_axis(axes: Axes, networks: Sequence[Network], axis: Axis) -> None:
+    axes.set_xlabel(AXES[axis])
+    if axis != 'epsilon':
+        axes.set_xscale('log')
+        values = list(_groups(networks, axis))
+        axes.set_xticks(values, [f'{value:g}' for value in values])
+        axes.minorticks_off()
+
+
+def _colours(count: int) -> list[Any]:
+    """From dark to light, in order; the lightest end would not show on white."""
+    return list(matplotlib.colormaps['viridis'](np.linspace(0.0, 0.92, count)))

@@ -1,0 +1,151 @@
+"""The finished runs of a study as rows of one table, and their curves.
+
+    rows, curves = collect(Path('runs/study/runs'))
+    write_text(Path('runs/study/study.csv'), csv_text(COLUMNS, rows))
+    rows[0]['robust_accuracy'], curves[rows[0]['run']]['validation'][-1]['epoch']
+
+A row is a dictionary with the keys of COLUMNS; what a run could not measure is None.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from war_jax.records.files import ReportError, read_file, read_json, read_json_lines, require
+
+FIXED = 'fixed'
+COLUMNS = (
+    'run',
+    'method',  # 'fixed' lambda, or by what WAR moves it: towards a 'trajectory' or a 'constant'
+    'depth',
+    'widen_factor',
+    'seed',
+    'lambda',  # at the start of training; WAR starts at the thin network's
+    'final_lambda',
+    'reference_width',  # of the thin network to which WAR holds
+    'natural_accuracy',  # of test images, under the headline attack, as the next two
+    'robust_accuracy',
+    'perturbation_stability',
+    'robust_accuracy_all',  # under all attacks together, as the next one
+    'perturbation_stability_all',
+    'local_lipschitz',
+    'local_lipschitz_kl_gradient',
+    'natural_risk',  # moving averages at the end of training, as the next two
+    'robust_regularization',
+    'risk_ratio',
+    'validation_robust_accuracy',  # of the checkpoint that the other columns are about
+    'best_epoch',
+    'epochs',
+    'num_examples',
+    'epsilon',
+    'norm',
+    'device_seconds',  # wall time x devices, for training, validation, test and compilation
+    'device',  # with how many of them, e.g. '1 × cpu'
+    'commit',
+)
+# Taken from summary.json as they are.
+_MEASURED = (
+    'natural_accuracy', 'robust_accuracy', 'perturbation_stability', 'local_lipschitz',
+    'local_lipschitz_kl_gradient', 'natural_risk', 'robust_regularization', 'risk_ratio',
+    'best_epoch', 'num_examples', 'epsilon', 'norm',
+)  # fmt: skip
+_SUMMARY = (*_MEASURED, 'lambda', 'attacks', 'best_step', 'seconds')
+_CONFIG = ('model', 'objective', 'optimizer', 'seed', 'war')
+
+Row = dict[str, Any]
+Cell = tuple[float, float, int]  # widen factor, lambda, seed
+
+
+def collect(runs_dir: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
+    """Rows in the order of width, method, lambda and seed; and, by the name of the run, its curves.
+
+    A folder without summary.json holds no finished run and is left out. The curves of a run are the
+    rows of its metrics.jsonl of kind 'train' and 'validation' and, for WAR, the 'target' of its
+    risk ratio: values at equal steps of training, the last one at its end; empty otherwise.
+
+    Raises ReportError, one line, for a finished run whose files cannot be read.
+    """
+    rows, curves = [], {}
+    for workdir in sorted(path.parent for path in runs_dir.glob('*/summary.json')):
+        about = read_file(workdir / 'config.json', read_json)
+        require(workdir / 'config.json', about, ('config', 'provenance'))
+        require(workdir / 'config.json: config', about['config'], _CONFIG)
+        summary = read_file(workdir / 'summary.json', read_json)
+        require(workdir / 'summary.json', summary, _SUMMARY)
+        require(workdir / 'summary.json: attacks', summary['attacks'], ('all',))
+        metrics = read_file(workdir / 'metrics.jsonl', read_json_lines)
+        found = {
+            kind: [row for row in metrics if row['kind'] == kind]
+            for kind in ('train', 'validation')
+        }
+        rows.append(_row(workdir, about, summary, found['validation']))
+        curves[workdir.name] = {**found, 'target': _target(rows[-1]['method'], about)}
+    rows.sort(
+        key=lambda row: tuple(row[key] for key in ('widen_factor', 'method', 'lambda', 'seed'))
+    )
+    return rows, curves
+
+
+def fixed(rows: Iterable[Row]) -> dict[Cell, Row]:
+    """The runs of constant lambda: (widen factor, lambda, seed) -> row."""
+    return {
+        (row['widen_factor'], row['lambda'], row['seed']): row
+        for row in rows
+        if row['method'] == FIXED
+    }
+
+
+def war(rows: Iterable[Row], target: str, widen_factor: float) -> dict[int, Row]:
+    """The WAR runs of one width that were held to this target: seed -> row."""
+    return {
+        row['seed']: row
+        for row in rows
+        if row['method'] == target and row['widen_factor'] == widen_factor
+    }
+
+
+def widths(rows: Iterable[Row]) -> list[float]:
+    """The widths at which lambda was swept, the thinnest first."""
+    return sorted({width for width, _, _ in fixed(rows)})
+
+
+def _row(
+    workdir: Path,
+    about: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    validation: Iterable[Mapping[str, Any]],
+) -> Row:
+    config, provenance = about['config'], about['provenance']
+    is_fixed = not config['war']['reference']
+    selected = [row for row in validation if row['step'] == summary['best_step']]
+    if not selected:
+        raise ReportError(f'{workdir}/metrics.jsonl: no validation at step {summary["best_step"]}')
+    together = summary['attacks']['all']
+    row = {
+        'run': workdir.name,
+        'method': FIXED if is_fixed else config['war']['target'],
+        'depth': config['model']['depth'],
+        'widen_factor': config['model']['widen_factor'],
+        'seed': config['seed'],
+        # Of WAR the reference's, not the summary's: that has been through float32.
+        'lambda': config['objective']['lam'] if is_fixed else about['reference']['lam'],
+        'final_lambda': summary['lambda'],
+        'reference_width': None if is_fixed else about['reference']['widen_factor'],
+        'robust_accuracy_all': together['robust_accuracy'],
+        'perturbation_stability_all': together['perturbation_stability'],
+        'validation_robust_accuracy': selected[-1]['robust_accuracy'],
+        'epochs': config['optimizer']['epochs'],
+        'device_seconds': summary['seconds'] * provenance['num_devices'],
+        'device': f'{provenance["num_devices"]} × {provenance["device"]}',
+        'commit': provenance['commit'],
+        **{key: summary[key] for key in _MEASURED},
+    }
+    return {key: row[key] for key in COLUMNS}
+
+
+def _target(method: str, about: Mapping[str, Any]) -> list[float]:
+    """The thin network's risk ratios, to which config.json says that a WAR run was held."""
+    reference = about.get('reference')
+    if not reference:
+        return []
+    return reference['trajectory'] if method == 'trajectory' else [reference['zeta']]
