@@ -224,7 +224,7 @@ def test_train_and_test_share_their_scale(tmp_path: Path, monkeypatch) -> None:
     def keep(figure, path):
         seen[path.name] = {axes.get_title(loc='left'): axes for axes in figure.axes}
 
-    monkeypatch.setattr(figures.drawing, 'save', keep)
+    monkeypatch.setattr(figures.plots, 'save', keep)
     truths = {
         'local_lipschitz_train': lambda k, lam, seed: 1.0 + 0.1 * seed,
         'local_lipschitz_test': lambda k, lam, seed: 100.0 + seed,
