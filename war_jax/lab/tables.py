@@ -215,6 +215,23 @@ def decimal_interval(value: tuple[float, float]) -> str:
     return f'{decimal(lower)} to {decimal(upper)}' if math.isfinite(upper - lower) else '—'
 
 
+def small(value: float) -> str:
+    """Two decimals, and for small numbers two digits: '0.0012'."""
+    return decimal(value) if abs(value) >= 0.1 or value == 0 else f'{value:.2g}'.replace('-', '−')
+
+
+def small_interval(value: tuple[float, float]) -> str:
+    """'0.0012 to 0.31'; a dash for the infinite one of a single value."""
+    lower, upper = value
+    return f'{small(lower)} to {small(upper)}' if math.isfinite(upper - lower) else '—'
+
+
+def estimated(value: tuple[float, float, float]) -> str:
+    """(-0.93, -0.96, -0.9) -> '−0.93 (−0.96 to −0.90)'."""
+    interval = f' ({small_interval(value[1:])})' if math.isfinite(value[2]) else ''
+    return small(value[0]) + interval
+
+
 def _printed(
     columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[str], list[list[str]], str]:

@@ -42,6 +42,12 @@ class Stop:
             self._agreed = max(self._agreed, int(self._asked.popleft()))
         return self._agreed
 
+    def leave_if_told(self) -> None:
+        """Raises SystemExit(128 + signal number) once there was one; what is finished is kept."""
+        if self.signum:
+            print('Stopped; the same command again goes on from the last finished piece of work.')
+            raise SystemExit(128 + self.signum)
+
     @property
     def name(self) -> str:
         return signal.Signals(self.signum).name
