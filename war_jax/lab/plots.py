@@ -14,20 +14,32 @@ the plots of a program that calls these. Each file is written whole or not at al
 The named colours are Okabe and Ito's, which readers with any common colour blindness tell apart.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+    PercentFormatter,
+)
 
+from war_jax.lab.quantities import Band
 from war_jax.records.files import replacing
 
 INK, GREY = '#222222', '#767676'
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = '#0072B2', '#D55E00', '#009E73', '#AA4499', '#E69F00'
 
+MARKERS = 'os^Dv<>ph'
 _DPI = 160
 
 STYLE: dict[Any, Any] = {
@@ -83,6 +95,54 @@ def log_axis(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def ticks(axes: Axes, values: Sequence[float], base: int | None = None) -> None:
+    """At these x and nowhere else, as plain numbers; base: of a logarithmic axis."""
+    if base is not None:
+        axes.set_xscale('log', base=base)
+    axes.xaxis.set_major_locator(FixedLocator(list(values)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+
+
+def ordered_styles(
+    members: Sequence[float], colours: Literal['viridis', 'plasma']
+) -> dict[float, dict[str, Any]]:
+    """Of lines whose members are ordered: colours from dark to light; markers, for print in grey."""
+    # The end of the colour maps is too light for a line on white.
+    shades = matplotlib.colormaps[colours](np.linspace(0.0, 0.85, len(members)))
+    return {
+        member: {'color': colour, 'marker': MARKERS[index % len(MARKERS)], 'linestyle': '-'}
+        for index, (member, colour) in enumerate(zip(members, shades, strict=True))
+    }
+
+
+def area(axes: Axes, band: Band, style: Mapping[str, Any]) -> None:
+    """A line, and what lies around it as an area."""
+    x, mean, lower, upper = (np.asarray(values, float) for values in band)
+    axes.fill_between(x, lower, upper, color=style['color'], alpha=0.15, lw=0)
+    axes.plot(x, mean, markevery=every(x), **style)
+
+
+def bars(axes: Axes, band: Band, style: Mapping[str, Any], shift: float = 1.0) -> None:
+    """A line with error bars; shift: a factor of x, that bars do not hide each other."""
+    x, mean, lower, upper = (np.asarray(values, float) for values in band)
+    reach = np.array([mean - lower, upper - mean])
+    reach[~np.isfinite(reach)] = np.nan  # of a single seed
+    axes.errorbar(x * shift, mean, reach, capsize=2.5, elinewidth=1.0, **style)
+
+
+def legend_below(
+    figure: Figure, styles: Mapping[float, Mapping[str, Any]], name: str, more: Sequence[Any] = ()
+) -> None:
+    """Below all panels, which share it: 'λ = 3' for a name 'λ = '."""
+    handles: list[Any] = [
+        Line2D([], [], label=f'{name}{member:g}', **style) for member, style in styles.items()
+    ]
+    handles += more
+    columns = min(len(handles), int(figure.get_figwidth() / 1.5))  # as many as find room
+    figure.legend(handles=handles, loc='outside lower center', ncols=columns, labelcolor=INK)
 
 
 def legend(axes: Axes) -> None:

@@ -3,7 +3,7 @@
     found = find(sorted(path.parent for path in folder.glob('runs/*/config.json')))
     for run in found.runs:
         run.config.model.widen_factor, run.lam, run.probes           # {step: file}
-    found.missing                                                    # name of a run -> what it lacks
+    found.missing                                        # name of a run -> what it lacks
 
 Everything comes out of config.json and the folder probes/ of each run: see the key ntk.every of a
 run's configuration, and war_jax/records/probes.py.

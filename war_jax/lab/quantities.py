@@ -12,7 +12,9 @@ and changes by so much per doubling.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from war_jax.lab.estimates import BySeed, Estimate, Samples, change, power
 from war_jax.measures.statistics import geometric_interval, mean_interval
@@ -152,14 +154,29 @@ def band(samples: Mapping[float, BySeed], of: Quantity) -> Band | None:
     return Band(list(shown), *map(list, zip(*shown.values(), strict=True))) if shown else None
 
 
+def envelope(
+    runs: Sequence[Sequence[Mapping[str, Any]]], key: str, geometric: bool = False
+) -> Band:
+    """Mean, lowest and highest run over the epochs that all runs have; a null is a gap.
+
+    runs: of each its rows, with 'epoch' and perhaps `key`.
+    """
+    by_run = [{row['epoch']: row.get(key) for row in run} for run in runs]
+    epochs = sorted(set.intersection(*map(set, by_run)))
+    values = np.array(
+        [[math.nan if run[e] is None else run[e] for e in epochs] for run in by_run], float
+    ).reshape(len(by_run), len(epochs))
+    if geometric:
+        values = np.where(values > 0, values, math.nan)
+        mean = np.exp(np.log(values).mean(axis=0))
+    else:
+        mean = values.mean(axis=0)
+    return Band(epochs, mean.tolist(), values.min(axis=0).tolist(), values.max(axis=0).tolist())
+
+
 def with_width(samples: Samples, of: Quantity) -> Estimate | None:
     """How it changes with x: the power of what differs by factors, else the change per doubling, of
     rates in points."""
     if of.by_factors:
         return power(samples)
     return change(samples, 100.0 if of.is_rate else 1.0)
-
-
-def finite(value: float | None) -> float | None:
-    """None for what is no number."""
-    return value if value is not None and math.isfinite(value) else None

@@ -99,7 +99,7 @@ def test_most_layers():
 
 
 def test_layers_without_a_trend_are_hardly_ever_decided():
-    """Eleven layers of noise, 200 studies: a share-of-layers rule must not find what is not there."""
+    """Eleven layers of noise, 200 studies: the rule must not find what is not there."""
     rng = np.random.default_rng(3)
     decided = 0
     for _ in range(200):
