@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test faults lint ntk bench bench-accelerator clean
+.PHONY: demo test faults lint ntk findings bench bench-accelerator clean
 
 demo: $(VENV)/.stamp-run
 	$(BIN)/python -m war_jax.main --config=configs/digits.py --workdir=runs/demo
@@ -33,6 +33,9 @@ lint: $(VENV)/.stamp-test
 
 ntk: $(VENV)/.stamp-ntk
 	$(BIN)/python -m ntk.main --config=configs/ntk_width.py --workdir=runs/ntk
+
+findings: $(VENV)/.stamp-ntk
+	$(BIN)/python -m war_jax.studies.catalogue --run
 
 bench: $(VENV)/.stamp-bench
 	$(BIN)/python -m benchmarks.train_step --networks=10-1,16-2,34-1

@@ -109,7 +109,7 @@ def ticks(axes: Axes, values: Sequence[float], base: int | None = None) -> None:
 def ordered_styles(
     members: Sequence[float], colours: Literal['viridis', 'plasma']
 ) -> dict[float, dict[str, Any]]:
-    """Of lines whose members are ordered: colours from dark to light; markers, for print in grey."""
+    """Of lines with an order: colours from dark to light; markers as well, for print in grey."""
     # The end of the colour maps is too light for a line on white.
     shades = matplotlib.colormaps[colours](np.linspace(0.0, 0.85, len(members)))
     return {

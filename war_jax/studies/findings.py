@@ -1,30 +1,44 @@
-"""Which paper holds where: docs/findings.md, from the verdicts of the studies.
+"""Which paper holds where: docs/findings.md, decided anew from the rows that the studies left.
 
-    python -m war_jax.studies.findings                                   # from docs/verdicts/*.json
+    python -m war_jax.studies.findings                                    # from docs/studies/*
     python -m war_jax.studies.findings epsilon=runs/epsilon adv_ntk=runs/adv-ntk
 
-NAME=WORKDIR first copies WORKDIR/verdicts.json to docs/verdicts/NAME.json, where the page's inputs
-stand in the repository. What a study is about is decided by the first word of its name: see
-QUESTIONS. Exit codes: 0 done, 2 refused (one line on stderr says why).
+NAME=WORKDIR first copies a study's study.json and rows to docs/studies/NAME. From these its own
+experiment decides the claims again (so that a mended rule needs no training), which are written to
+verdicts.json there. What a study is about is decided by the first word of its name: see QUESTIONS.
+Exit codes: 0 done, 2 refused (one line on stderr says why).
 """
 
+import importlib
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from war_jax.lab.tables import Column, as_markdown, decimal, decimal_interval
-from war_jax.lab.verdicts import Verdict, read_verdicts
-from war_jax.records.files import ReportError, write_json, write_text
-from war_jax.studies.width.claims import CONTRADICTED, SUPPORTED
+from war_jax.lab.page import join
+from war_jax.lab.tables import Column, as_markdown, small, small_interval
+from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, WORDS, Record, after_holm, records
+from war_jax.records.files import (
+    ReportError,
+    read_file,
+    read_json,
+    replacing,
+    require,
+    write_json,
+    write_text,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-Studies = Mapping[str, Sequence[Verdict]]  # name of the study -> what it found
+# As the experiments call what they measured; here it is rows.csv.
+_ROWS = ('rows.csv', 'study.csv', 'ntk_run.csv')
+Studies = Mapping[str, Sequence[Record]]  # name of the study -> what it found
 
 
 class Question(NamedTuple):
     title: str
+    paper: str  # 'A', 'B', 'C', or 'T' for the theory of infinite width: a family of claims
     prefixes: tuple[str, ...]  # of the studies that speak of it
     claims: tuple[str, ...]  # beginnings of the names of their claims; (): all
 
@@ -40,14 +54,14 @@ class Paper(NamedTuple):
 _CURVES = ('natural_accuracy_with', 'perturbation_stability', 'robust_accuracy_with',
            'local_lipschitz', 'risk_ratio')  # fmt: skip
 QUESTIONS = (
-    Question('At equal λ, what does width do? (Wu et al. 2021)', ('width',), _CURVES),
-    Question('Does the best λ grow with width, and does WAR find it?', ('width',),
+    Question('At equal λ, what does width do? (Wu et al. 2021)', 'A', ('width',), _CURVES),
+    Question('Does the best λ grow with width, and does WAR find it?', 'A', ('width',),
              ('best_lambda', 'war_')),
-    Question('Does adversarial training converge near its start? (Gao et al. 2019)',
+    Question('Does adversarial training converge near its start? (Gao et al. 2019)', 'B',
              ('convergence',), ()),
-    Question('Which width fits robustly? (Gao et al. 2019)', ('capacity',), ()),
-    Question('Is robustness a regularization? (Wen et al. 2020)', ('epsilon',), ()),
-    Question('What does infinite width say?', ('ntk', 'adv'), ()),
+    Question('Which width fits robustly? (Gao et al. 2019)', 'B', ('capacity',), ()),
+    Question('Is robustness a regularization? (Wen et al. 2020)', 'C', ('epsilon',), ()),
+    Question('What does infinite width say?', 'T', ('ntk', 'adv'), ()),
 )  # fmt: skip
 PAPERS = (
     Paper('A. Wider networks are less stable, and need a larger λ (Wu et al. 2021)', ('width',),
@@ -60,8 +74,31 @@ PAPERS = (
 )  # fmt: skip
 
 
+def keep(name: str, workdir: Path, root: Path = ROOT) -> None:
+    """Copies what a study's claims rest on to docs/studies/NAME. Raises ReportError."""
+    folder = root / 'docs' / 'studies' / name
+    rows = next((workdir / file for file in _ROWS if (workdir / file).is_file()), None)
+    if rows is None or not (workdir / 'study.json').is_file():
+        raise ReportError(f'{name}={workdir}: must be the folder of a study that has its report')
+    for source, target in ((workdir / 'study.json', 'study.json'), (rows, 'rows.csv')):
+        with replacing(folder / target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def decide_again(folder: Path) -> list[Record]:
+    """By the experiment that study.json names. Raises ReportError, one line."""
+    study = read_file(folder / 'study.json', read_json)
+    require(folder / 'study.json', study, ('experiment',))
+    try:
+        experiment = importlib.import_module(study['experiment'])
+    except ImportError as error:
+        raise ReportError(f'{folder}: its experiment is not there: {error}') from error
+    claims, provenance = experiment.decide(folder)
+    return records(claims, provenance, provenance['command'] or '')
+
+
 def decide(verdicts: Mapping[str, str], needed: Sequence[str]) -> str:
-    """verdicts: of a study, by the name of the claim."""
+    """Of a paper; verdicts: of a study, by the name of the claim."""
     found = [verdicts.get(name, 'not measured') for name in needed]
     if 'not measured' in found:
         return 'not measured'
@@ -72,31 +109,71 @@ def decide(verdicts: Mapping[str, str], needed: Sequence[str]) -> str:
 
 def page(studies: Studies) -> str:
     """docs/findings.md as text."""
+    corrected = _corrected(studies)
     blocks = [
         '# Findings',
         'Three papers, held against what this program measured, at the scales measured: small '
-        'networks on few images. Made by `python -m war_jax.studies.findings` from '
-        '`docs/verdicts/`; how each number came about stands in [results.md](results.md).',
+        'networks on few images. Made by `python -m war_jax.studies.findings` from the rows in '
+        '`docs/studies/`; how each number came about stands in [results.md](results.md), how a '
+        'claim is decided in [verdicts.md](verdicts.md).',
         '## Which paper holds where',
         as_markdown(*_papers(studies)),
         'A paper is *supported* by a study if every claim that it rests on is, *contradicted* if '
-        'every one is contradicted, and else *not reproduced* at that scale. A claim is supported '
-        'if its 95 % interval over seeds lies wholly on the claimed side of no effect, '
-        'contradicted if wholly on the other, undecided otherwise; no interval is widened for the '
-        'number of claims.',
+        'every one is contradicted, and else *not reproduced* at that scale.',
+        'Every claim below was decided by its own rule, which `docs/studies/NAME/verdicts.json` '
+        'has as a sentence. The second verdict is the one that is left when all claims on its '
+        f'paper together are to err in 5 % at most (Holm): {_families(studies)}.',
     ]
     for question in QUESTIONS:
         rows = [
-            _row(name, verdict)
-            for name, verdicts in sorted(studies.items())
-            if name.split('_')[0] in question.prefixes
-            for verdict in verdicts
-            if not question.claims or verdict.name.startswith(question.claims)
+            _row(name, record, corrected[name, record.name])
+            for name, record in _of(question, studies)
         ]
         if rows:
             blocks += [f'## {question.title}', as_markdown(_columns(), rows)]
     blocks += ['## The studies', *(_study(name, studies[name]) for name in sorted(studies))]
-    return '\n\n'.join(block.rstrip('\n') for block in blocks) + '\n'
+    return join(blocks)
+
+
+def _of(question: Question, studies: Studies) -> list[tuple[str, Record]]:
+    """(study, record) of the claims that answer it."""
+    return [
+        (name, record)
+        for name, found in sorted(studies.items())
+        if name.split('_')[0] in question.prefixes
+        for record in found
+        if not question.claims or record.name.startswith(question.claims)
+    ]
+
+
+def _family(paper: str, studies: Studies) -> list[tuple[str, Record]]:
+    return [
+        pair for question in QUESTIONS if question.paper == paper for pair in _of(question, studies)
+    ]
+
+
+def _corrected(studies: Studies) -> dict[tuple[str, str], str]:
+    """(study, claim) -> its verdict after the correction for the claims of its paper."""
+    found = {}
+    for paper in dict.fromkeys(question.paper for question in QUESTIONS):
+        family = _family(paper, studies)
+        words = after_holm([(record.verdict, record.p_value) for _, record in family])
+        for (name, record), word in zip(family, words, strict=True):
+            found[name, record.name] = word
+    return found
+
+
+def _families(studies: Studies) -> str:
+    """'A 24 claims, B 40 claims'."""
+    sizes = {
+        paper: sum(record.p_value is not None for _, record in _family(paper, studies))
+        for paper in dict.fromkeys(question.paper for question in QUESTIONS)
+    }
+    listed = [f'{size} tested claims on {_CALLED[paper]}' for paper, size in sizes.items() if size]
+    return ', '.join(listed)
+
+
+_CALLED = {'A': 'paper A', 'B': 'paper B', 'C': 'paper C', 'T': 'infinite width'}
 
 
 def _papers(studies: Studies) -> tuple[list[Column], list[dict[str, str]]]:
@@ -110,8 +187,8 @@ def _papers(studies: Studies) -> tuple[list[Column], list[dict[str, str]]]:
     for paper in PAPERS:
         named = [name for name in sorted(studies) if name.split('_')[0] in paper.prefixes]
         for name in named or ['—']:
-            found = {v.name: v for v in studies.get(name, ())}
-            verdicts = {key: v.verdict for key, v in found.items()}
+            found = {record.name: record for record in studies.get(name, ())}
+            verdicts = {key: record.verdict for key, record in found.items()}
             listed = [
                 f'{found[key].claim}: {verdicts[key]}' for key in paper.needed if key in found
             ]
@@ -125,26 +202,34 @@ def _papers(studies: Studies) -> tuple[list[Column], list[dict[str, str]]]:
 def _columns() -> list[Column]:
     return [
         Column('verdict', 'Verdict', align='l'),
+        Column('corrected', 'With Holm', align='l'),
         Column('claim', 'Claim', align='l'),
-        Column('effect', 'Effect', decimal),
-        Column('interval', '95 % interval', decimal_interval),
+        Column('effect', 'Effect', small),
+        Column('interval', '95 % interval', small_interval),
         Column('unit', 'Unit', align='l'),
         Column('seeds', 'Seeds'),
         Column('study', 'Study', align='l'),
     ]
 
 
-def _row(study: str, verdict: Verdict) -> dict[str, object]:
-    bounds = (verdict.low, verdict.high)
-    interval = None if None in bounds else bounds
-    return {**vars(verdict), 'interval': interval, 'seeds': verdict.seeds or None, 'study': study}
+def _row(study: str, record: Record, corrected: str) -> dict[str, object]:
+    bounds = (record.low, record.high)
+    where = f' ({record.where})' if record.where else ''
+    return {
+        **vars(record),
+        'verdict': record.verdict + where,
+        'corrected': corrected if record.p_value is not None else None,
+        'interval': None if None in bounds else bounds,
+        'seeds': record.seeds or None,
+        'study': study,
+    }
 
 
-def _study(name: str, verdicts: Sequence[Verdict]) -> str:
-    """Data, commit and command, from its first verdict: they have them in common."""
-    first = verdicts[0]
-    counts = [v.verdict for v in verdicts]
-    kinds = ', '.join(f'{counts.count(kind)} {kind}' for kind in dict.fromkeys(counts))
+def _study(name: str, found: Sequence[Record]) -> str:
+    """Data, commit and command, from its first claim: they have them in common."""
+    first = found[0]
+    words = [record.verdict for record in found]
+    kinds = ', '.join(f'{words.count(word)} {word}' for word in WORDS if word in words)
     return (
         f'**{name}**: {kinds}. {first.data.rstrip(".")}. Commit {first.commit}.\n\n'
         f'    {first.command}'
@@ -152,20 +237,21 @@ def _study(name: str, verdicts: Sequence[Verdict]) -> str:
 
 
 def main(argv: Sequence[str], root: Path = ROOT) -> int:
-    folder = root / 'docs' / 'verdicts'
+    folder = root / 'docs' / 'studies'
+    known = {prefix for question in QUESTIONS for prefix in question.prefixes}
+    studies: dict[str, list[Record]] = {}
     try:
         for argument in argv:
             name, equals, workdir = argument.partition('=')
-            source = Path(workdir) / 'verdicts.json'
-            if not (equals and name.isidentifier()) or not source.is_file():
-                raise ReportError(f'{argument}: must be NAME=WORKDIR, with a verdicts.json in it')
-            write_json(folder / f'{name}.json', [asdict(v) for v in read_verdicts(source)])
-        studies = {path.stem: read_verdicts(path) for path in sorted(folder.glob('*.json'))}
-        known = {prefix for question in QUESTIONS for prefix in question.prefixes}
-        for name, verdicts in studies.items():
-            if name.split('_')[0] not in known or not verdicts:
+            if not (equals and name.isidentifier()) or name.split('_')[0] not in known:
                 first = ', '.join(sorted(known))
-                raise ReportError(f'{name}: must hold verdicts, and begin with one of {first}')
+                raise ReportError(
+                    f'{argument}: must be NAME=WORKDIR, with a NAME that begins with one of {first}'
+                )
+            keep(name, Path(workdir), root)
+        for kept in sorted(path.parent for path in folder.glob('*/study.json')):
+            studies[kept.name] = decide_again(kept)
+            write_json(kept / 'verdicts.json', [asdict(record) for record in studies[kept.name]])
     except ReportError as error:
         print(f'war_jax.studies.findings: error: {error}', file=sys.stderr)
         return 2

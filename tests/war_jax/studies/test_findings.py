@@ -1,85 +1,112 @@
-"""The page of findings, from planted verdicts; and from those that are in the repository."""
+"""The page of findings, from planted verdicts and from a toy study; and the one in the repository.
 
-import json
+Oracles: what was planted; the toy's known answer; a verdict decided anew from the committed rows.
+"""
+
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from war_jax.lab.verdicts import read_verdicts
-from war_jax.records.files import ReportError
-from war_jax.studies import findings
-from war_jax.studies.findings import ROOT, decide, main, page
+from tests.war_jax.lab.toy_settings import Settings
+from tests.war_jax.lab.toy_study import TOY
+from war_jax.lab.experiment import run
+from war_jax.lab.settings import read
+from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, Record, read_verdicts
+from war_jax.records.files import read_json, write_json
+from war_jax.studies import catalogue, findings
+from war_jax.studies.findings import ROOT, decide, decide_again, main, page
+
+KEPT = sorted(path.parent for path in (ROOT / 'docs' / 'studies').glob('*/study.json'))
 
 
-def planted(name: str, verdict: str, **changes):
-    return {
-        'name': name, 'claim': f'{name} holds', 'verdict': verdict, 'effect': -1.25, 'low': -2.0,
-        'high': -0.5, 'unit': 'points', 'seeds': 3, 'command': 'python -m x', 'commit': 'abc',
-        'data': 'Eight images', **changes,
-    }  # fmt: skip
+def planted(name: str, verdict: str, p_value: float | None = 0.001) -> Record:
+    return Record(
+        name, f'Claim {name}', verdict, 1.0, 0.5, 1.5, 'points', 5, 'a rule', 'how', '', p_value,
+        'python -m x', 'abc', 'digits',
+    )  # fmt: skip
 
 
-def write(folder: Path, *rows: object) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'verdicts.json').write_text(json.dumps(rows))
-    return folder
+def toy(workdir: Path) -> Path:
+    settings = {'power': 2.0, 'grid': {'sizes': (2, 4, 8), 'seeds': (0, 1, 2)}}
+    run(TOY, read(Settings, settings), workdir, 'python -m toy')
+    return workdir
 
 
-def test_decisions():
-    """All, none, some, and too few."""
-    assert decide({'a': 'supported', 'b': 'supported', 'c': 'undecided'}, ('a', 'b')) == 'supported'
-    assert decide({'a': 'contradicted', 'b': 'contradicted'}, ('a', 'b')) == 'contradicted'
-    assert decide({'a': 'supported', 'b': 'contradicted'}, ('a', 'b')) == 'not reproduced'
-    assert decide({'a': 'supported', 'b': 'undecided'}, ('a', 'b')) == 'not reproduced'
-    assert decide({'a': 'supported'}, ('a', 'b')) == 'not measured'
+def test_a_paper_needs_all_its_claims():
+    needed = ('a', 'b')
+    assert decide({'a': SUPPORTED, 'b': SUPPORTED}, needed) == 'supported'
+    assert decide({'a': SUPPORTED, 'b': UNDECIDED}, needed) == 'not reproduced'
+    assert decide({'a': CONTRADICTED, 'b': CONTRADICTED}, needed) == 'contradicted'
+    assert decide({'a': SUPPORTED}, needed) == 'not measured'
 
 
-def test_a_page_from_planted_verdicts(tmp_path: Path):
-    stability = planted('perturbation_stability_with_width', 'supported')
-    tuned = planted('best_lambda_grows', 'supported', low=None, high=None, effect=None, seeds=0)
-    runs = write(tmp_path / 'runs', stability, tuned)
-    other = planted('margin_with_epsilon', 'contradicted', extra='is not read')
-    swept = write(tmp_path / 'swept', other)
-    assert main([f'width_digits={runs}', f'epsilon={swept}'], tmp_path) == 0
-    text = (tmp_path / 'docs' / 'findings.md').read_text()
-    lines = text.replace('\\_', '_').splitlines()
-    a, b, c = (next(line for line in lines if line.startswith(f'| {p}.')) for p in 'ABC')
-    assert '| width_digits | supported |' in a
-    assert '| — | not measured |' in b
-    assert '| epsilon | not measured |' in c and 'margin_with_epsilon holds: contradicted' in c
-    row = next(line for line in lines if '| perturbation_stability_with_width holds |' in line)
-    assert '−1.25 | −2.00 to −0.50 | points | 3 | width_digits |' in row
-    row = next(line for line in lines if '| best_lambda_grows holds |' in line)
-    assert '| — | — | points | — |' in row
-    assert '    python -m x' in text and 'Eight images. Commit abc.' in text
-    (tmp_path / 'docs' / 'findings.md').unlink()
-    assert main([], tmp_path) == 0  # from its copies
-    assert (tmp_path / 'docs' / 'findings.md').read_text() == text
+def test_page_shows_both_verdicts_and_the_size_of_the_family():
+    claims = [planted(f'margin_{i}', SUPPORTED, 0.02) for i in range(4)]
+    text = page({'epsilon_a': claims, 'capacity': [planted('width_ratio', CONTRADICTED, None)]})
+    # 4 x 0.02 is above 5 %: none survives the correction; what has no test is not corrected.
+    assert text.count('| supported | undecided | Claim margin') == 4
+    assert '| contradicted | — | Claim width' in text
+    assert '4 tested claims on paper C' in text and 'paper B' not in text.split('## Which')[1][:900]
+    single = page({'epsilon_a': [replace(claims[0])]})
+    assert '| supported | supported | Claim margin' in single
+
+
+def test_a_study_is_kept_and_decided_again(tmp_path: Path, capsys):
+    workdir = toy(tmp_path / 'work')
+    assert main([f'ntk_toy={workdir}'], tmp_path) == 0
+    kept = tmp_path / 'docs' / 'studies' / 'ntk_toy'
+    assert {path.name for path in kept.iterdir()} == {'study.json', 'rows.csv', 'verdicts.json'}
+    assert read_verdicts(kept / 'verdicts.json') == read_verdicts(workdir / 'verdicts.json')
+    assert 'The value grows' in (tmp_path / 'docs' / 'findings.md').read_text('utf-8')
+    # Rows that say something else are decided otherwise, without training.
+    text = (kept / 'rows.csv').read_text().replace(',16.0', ',1.0').replace(',64.0', ',0.5')
+    (kept / 'rows.csv').write_text(text)
+    (record,) = decide_again(kept)
+    assert record.verdict != SUPPORTED
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path, capsys):
-    incomplete = planted('x', 'supported')
-    del incomplete['effect']
-    for arguments in (
-        ['runs'],
-        [f'epsilon={tmp_path}'],
-        [f'other={write(tmp_path / "a", planted("x", "supported"))}'],
-        [f'epsilon={write(tmp_path / "b", incomplete)}'],
-    ):
-        assert main(arguments, tmp_path / 'root') == 2
+    workdir = toy(tmp_path / 'work')
+    (tmp_path / 'empty').mkdir()
+    for argument in ('runs', f'epsilon={tmp_path / "empty"}', f'other={workdir}'):
+        assert main([argument], tmp_path / 'root') == 2
         assert capsys.readouterr().err.count('\n') == 1
-        for path in (tmp_path / 'root').rglob('*.json'):
-            path.unlink()
-    with pytest.raises(ReportError, match='must be a list'):
-        (tmp_path / 'c.json').write_text('{}')
-        read_verdicts(tmp_path / 'c.json')
+    study = read_json(workdir / 'study.json')
+    write_json(workdir / 'study.json', {**study, 'experiment': 'nowhere.to_be_found'})
+    assert main([f'ntk_toy={workdir}'], tmp_path / 'root') == 2
+    assert 'its experiment is not there' in capsys.readouterr().err
+
+
+def test_catalogue(tmp_path: Path, capsys, monkeypatch):
+    assert catalogue.main(['capacty']) == 2
+    assert 'nearest: capacity' in capsys.readouterr().err
+    assert catalogue.main([]) == 0
+    assert capsys.readouterr().out.count('python -m ') == len(catalogue.STUDIES)
+    # A command that fails ends it with its code, and nothing is kept.
+    monkeypatch.chdir(tmp_path)
+    broken = catalogue.Study('ntk_toy', 'war_jax.main --no_such_flag', 1)
+    assert catalogue.run([broken], tmp_path) == 2
+    assert not catalogue.is_finished(broken)
+
+
+@pytest.mark.parametrize('folder', KEPT, ids=lambda folder: folder.name)
+def test_committed_verdicts_are_what_the_committed_rows_give(folder: Path):
+    assert [asdict(r) for r in decide_again(folder)] == [
+        asdict(r) for r in read_verdicts(folder / 'verdicts.json')
+    ]
 
 
 def test_the_page_in_the_repository_is_that_of_its_verdicts():
-    folder = ROOT / 'docs' / 'verdicts'
-    studies = {path.stem: read_verdicts(path) for path in folder.glob('*.json')}
+    studies = {folder.name: read_verdicts(folder / 'verdicts.json') for folder in KEPT}
     assert (ROOT / 'docs' / 'findings.md').read_text('utf-8') == page(studies)
-    names = {verdict.name for verdicts in studies.values() for verdict in verdicts}
+    names = {record.name for found in studies.values() for record in found}
     for paper in findings.PAPERS:
         if any(name.split('_')[0] in paper.prefixes for name in studies):
             assert set(paper.needed) <= names, paper.title
+
+
+def test_every_kept_study_is_in_the_catalogue():
+    assert {folder.name for folder in KEPT} <= {study.name for study in catalogue.STUDIES}
+
+
