@@ -69,6 +69,7 @@ def test_a_study_is_kept_and_decided_again(tmp_path: Path, capsys):
 def test_what_is_no_study_is_refused(tmp_path: Path, capsys):
     workdir = toy(tmp_path / 'work')
     (tmp_path / 'empty').mkdir()
+    capsys.readouterr()
     for argument in ('runs', f'epsilon={tmp_path / "empty"}', f'other={workdir}'):
         assert main([argument], tmp_path / 'root') == 2
         assert capsys.readouterr().err.count('\n') == 1
@@ -108,5 +109,3 @@ def test_the_page_in_the_repository_is_that_of_its_verdicts():
 
 def test_every_kept_study_is_in_the_catalogue():
     assert {folder.name for folder in KEPT} <= {study.name for study in catalogue.STUDIES}
-
-
