@@ -52,7 +52,7 @@ class Recorded:
         state = {key[4:]: value for key, value in arrays.items() if key.startswith('net/')}
         self.variables = from_torch(state)
         self.classify = partial(forward.evaluate, WideResNet(10, 0.5, 10, strides=(1, 2, 1)))
-        splits = load(DataConfig('digits', '', 0, 0, 0, False, '', 0.0))
+        splits = load(DataConfig.whole('digits', ''))
         self.images = np.concatenate([splits.test.images, splits.train.images])
         self.labels = np.concatenate([splits.test.labels, splits.train.labels])
         self._arrays = arrays

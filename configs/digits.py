@@ -40,11 +40,12 @@ def get_config(argument: str = '') -> Tree:
     config.optimizer.schedule = 'cosine'
     config.log.every_steps = 10
 
-    return apply(argument, config, {**COMMON, 'smoke': _smoke})
+    return apply(argument, config, {**COMMON, 'smoke': smoke})
 
 
-def _smoke(config: Tree) -> None:
+def smoke(config: Tree) -> None:
     """Every part of the path, as little as possible of each; the accuracies mean nothing."""
+    config.smoke = True
     config.data.num_validation = 32
     config.data.max_train_examples = 192
     config.model.widen_factor = 0.25

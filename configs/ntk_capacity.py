@@ -3,7 +3,7 @@
     python -m ntk.main --config=configs/ntk_capacity.py --workdir=runs/capacity
     python -m ntk.main --config=configs/ntk_capacity.py:smoke --workdir=runs/capacity-smoke
 
-Argument, one of:
+Argument:
     (nothing)   two-layer ReLU networks, 8 to 32 pairs in dimension 4 to 16, three seeds
     smoke       every part, as little as possible of each
 
@@ -15,8 +15,7 @@ from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
-from war_jax.config_argument import Tree
-from war_jax.config_rules import ConfigError
+from war_jax.config_argument import Tree, apply
 
 DEFAULTS: dict[str, Any] = {
     # Which of ntk's programs this configures.
@@ -70,20 +69,19 @@ DEFAULTS: dict[str, Any] = {
 
 def get_config(argument: str = '') -> Tree:
     """Returns the config for '' or 'smoke'."""
-    config: Tree = ConfigDict(DEFAULTS)
-    if argument == 'smoke':
-        config.grid.num_pairs = (2, 4)
-        config.grid.dimensions = (4, 6)
-        config.grid.radii = (0.0, 0.5)
-        config.grid.seeds = (0, 1, 2)
-        config.base.num_pairs = 4
-        config.base.dimension = 4
-        config.base.radius = 0.5
-        config.search.widest = 64
-        config.search.num_steps = 300
-        config.search.restarts = 2
-        config.verify.num_steps = 10
-        config.verify.restarts = 1
-    elif argument:
-        raise ConfigError(f'config argument {argument!r}: must be nothing or smoke; nearest: smoke')
-    return config.lock()
+    return apply(argument, ConfigDict(DEFAULTS), {'smoke': _smoke}).lock()
+
+
+def _smoke(config: Tree) -> None:
+    config.grid.num_pairs = (2, 4)
+    config.grid.dimensions = (4, 6)
+    config.grid.radii = (0.0, 0.5)
+    config.grid.seeds = (0, 1, 2)
+    config.base.num_pairs = 4
+    config.base.dimension = 4
+    config.base.radius = 0.5
+    config.search.widest = 64
+    config.search.num_steps = 300
+    config.search.restarts = 2
+    config.verify.num_steps = 10
+    config.verify.restarts = 1

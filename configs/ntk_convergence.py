@@ -3,7 +3,7 @@
     python -m ntk.main --config=configs/ntk_convergence.py --workdir=runs/convergence
     python -m ntk.main --config=configs/ntk_convergence.py:smoke --workdir=runs/convergence-smoke
 
-Argument, one of:
+Argument:
     (nothing)   two-layer and deep networks, m = 64 ... 1024, three seeds
     smoke       every part, as little as possible of each
 
@@ -15,8 +15,7 @@ from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
-from war_jax.config_argument import Tree
-from war_jax.config_rules import ConfigError
+from war_jax.config_argument import Tree, apply
 
 DEFAULTS: dict[str, Any] = {
     # Which of ntk's programs this configures.
@@ -70,22 +69,21 @@ DEFAULTS: dict[str, Any] = {
 
 def get_config(argument: str = '') -> Tree:
     """Returns the config for '' or 'smoke'."""
-    config: Tree = ConfigDict(DEFAULTS)
-    if argument == 'smoke':
-        config.data.num_points = 8
-        config.data.dimension = 4
-        config.grid.designs = ('softplus', 'deep')
-        config.grid.widths = (16, 32)
-        config.grid.deep_widths = (8, 16)
-        config.grid.radii = (0.0, 4.0)
-        config.grid.epsilons = (0.1, 0.2)
-        config.grid.attacks = ('none', 'fgsm', 'pgd5')
-        config.grid.seeds = (0, 1, 2)
-        config.base.width = 32
-        config.base.radius = 4.0
-        config.training.num_steps = 64
-        config.strong.num_steps = 5
-        config.strong.restarts = 1
-    elif argument:
-        raise ConfigError(f'config argument {argument!r}: must be nothing or smoke; nearest: smoke')
-    return config.lock()
+    return apply(argument, ConfigDict(DEFAULTS), {'smoke': _smoke}).lock()
+
+
+def _smoke(config: Tree) -> None:
+    config.data.num_points = 8
+    config.data.dimension = 4
+    config.grid.designs = ('softplus', 'deep')
+    config.grid.widths = (16, 32)
+    config.grid.deep_widths = (8, 16)
+    config.grid.radii = (0.0, 4.0)
+    config.grid.epsilons = (0.1, 0.2)
+    config.grid.attacks = ('none', 'fgsm', 'pgd5')
+    config.grid.seeds = (0, 1, 2)
+    config.base.width = 32
+    config.base.radius = 4.0
+    config.training.num_steps = 64
+    config.strong.num_steps = 5
+    config.strong.restarts = 1

@@ -3,11 +3,11 @@
     python -m ntk.main --config=configs/ntk_width.py --workdir=runs/ntk-width
     python -m ntk.main --config=configs/ntk_width.py:smoke --workdir=runs/ntk-smoke
 
-Argument, one of:
+Argument, comma-separated:
     (nothing)   fully connected GELU networks on digits, five parametrizations, m = 16 ... 512
     relu        the same with ReLU
     wrn         norm-free WideResNets on digits
-    smoke       every part, as little as possible of each
+    smoke       every part, as little as possible of each; alone or beside the others
 
 At the start the exponents of the RMS input gradient are 0, 0, 0, 1/2 and -1/2, in the order of the
 parametrizations below; after TRADES, local Lipschitzness grows with width in the standard one and
@@ -18,14 +18,13 @@ from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
-from war_jax.config_argument import Tree
-from war_jax.config_rules import ConfigError, nearest
+from war_jax.config_argument import Tree, apply
 
 DEFAULTS: dict[str, Any] = {
     # Which of ntk's programs this configures.
     'experiment': 'width',
     'data': {
-        # As in configs/default.py: 'digits', 'cifar10', ..., 'npz:PATH'.
+        # As in war_jax/config_keys.py: 'digits', 'cifar10', ..., 'npz:PATH'.
         'name': 'digits',
         # The TFDS data_dir that holds the set; '': environment variable TFDS_DATA_DIR.
         'data_dir': '',
@@ -41,7 +40,7 @@ DEFAULTS: dict[str, Any] = {
         'kind': 'fcn',
         # Weight matrices of a fully connected network, the last one included.
         'num_layers': 3,
-        # Of a WideResNet, as in configs/default.py; so are its strides.
+        # Of a WideResNet, as in war_jax/config_keys.py; so are its strides.
         'depth': 10,
         'strides': (1, 2, 2),
         # 'relu', 'erf', 'gelu', 'relu2' (ReLU squared).
@@ -94,17 +93,9 @@ DEFAULTS: dict[str, Any] = {
 
 
 def get_config(argument: str = '') -> Tree:
-    """Returns the config for '' or one of the arguments above."""
-    config = ConfigDict(DEFAULTS)
-    choices = {'': lambda _: None, 'relu': _relu, 'wrn': _wrn, 'smoke': _smoke}
-    if argument not in choices:
-        known = ', '.join(filter(None, choices))
-        guess = nearest(argument, filter(None, choices))
-        raise ConfigError(
-            f'config argument {argument!r}: must be nothing or one of {known}; nearest: {guess}'
-        )
-    choices[argument](config)
-    return config.lock()
+    """Returns the config for an argument such as '' or 'wrn,smoke'."""
+    tokens = {'relu': _relu, 'wrn': _wrn, 'smoke': _smoke}
+    return apply(argument, ConfigDict(DEFAULTS), tokens).lock()
 
 
 def _relu(config: Tree) -> None:
@@ -127,11 +118,12 @@ def _smoke(config: Tree) -> None:
     config.data.num_train = 20
     config.data.num_test = 20
     config.data.num_kernel = 4
-    config.grid.widths = (8.0, 16.0)
+    widths = (8.0, 16.0) if config.network.kind == 'fcn' else (0.125, 0.25)
+    config.grid.widths = widths
     config.grid.parametrizations = ('ntk', 'mup')
     config.grid.seeds = (0, 1)
     config.training.num_steps = 4
-    config.training.tuned_width = 16.0
+    config.training.tuned_width = widths[-1]
     config.attack.num_steps = 2
     config.attack.step_size = 0.05
     config.attack.measure_steps = 3

@@ -6,7 +6,7 @@
     python -m war_jax.studies.regularization --config=configs/regularization.py:smoke \\
         --workdir=runs/smoke
 
-Argument, one of:
+Argument:
     (nothing)   256 handwritten digits, WRN-10-0.5, six epsilons, three seeds
     smoke       every part, as little as possible of each
 
@@ -20,7 +20,7 @@ layers, but do not come to vary less: docs/results.md. At epsilon = 0.3 training
 loss of chance; for a comparison at a training loss that means something, leave it out:
 --config.sweep.epsilons='(0.0, 0.05, 0.1, 0.15, 0.2)', in the same workdir.
 
-Every key of a single run is explained in configs/default.py, those of `study` in
+Every key of a single run is explained in war_jax/config_keys.py, those of `study` in
 configs/width_study.py; epsilon, the step sizes of attacks (in proportion to it), width, lambda and
 the seed are set by the sweep.
 """
@@ -30,8 +30,7 @@ from typing import Any
 from ml_collections.config_dict import ConfigDict
 
 from configs import digits
-from war_jax.config_argument import Tree
-from war_jax.config_rules import ConfigError, nearest
+from war_jax.config_argument import Tree, apply
 
 STUDY: dict[str, Any] = {
     'widths': (0.5,),
@@ -63,14 +62,7 @@ MEASURE: dict[str, Any] = {
 
 
 def get_config(argument: str = '') -> Tree:
-    """Returns the config for '' or one of the arguments above."""
-    choices = {'': lambda _: None, 'smoke': _smoke}
-    if argument not in choices:
-        known = ', '.join(filter(None, choices))
-        raise ConfigError(
-            f'config argument {argument!r}: must be nothing or one of {known}; nearest: '
-            f'{nearest(argument, filter(None, choices))}'
-        )
+    """Returns the config for '' or 'smoke'."""
     config: Tree = digits.get_config('madry').unlock()
     config.study, config.sweep, config.measure = map(ConfigDict, (STUDY, SWEEP, MEASURE))
     config.data.num_validation = 150
@@ -89,11 +81,11 @@ def get_config(argument: str = '') -> Tree:
     config.evaluation.curve_scales = (1.0,)
     config.evaluation.curve_examples = 50
     config.ntk.every = 8  # an epoch is two steps
-    choices[argument](config)
-    return config.lock()
+    return apply(argument, config, {'smoke': _smoke}).lock()
 
 
 def _smoke(config: Tree) -> None:
+    config.smoke = True
     config.data.max_train_examples = 128
     config.data.num_validation = 32
     config.model.stem_channels = 4

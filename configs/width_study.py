@@ -3,17 +3,17 @@
     python -m war_jax.studies.width --config=configs/width_study.py --workdir=runs/study
     python -m war_jax.studies.width --config=configs/width_study.py:smoke --workdir=runs/study-smoke
 
-Argument, one of:
+Argument, comma-separated:
     (nothing)   256 handwritten digits, WRN-10-{0.25 ... 2}: under an hour on two CPU cores
     cifar10     1,536 images of CIFAR-10, WRN-10-{0.25, 0.5, 1}
     paper       Wu et al. 2021: CIFAR-10, WRN-34-{1, 5, 10}, lambda 6 ... 21, 100 epochs each
-    smoke       every part, as little as possible of each
+    smoke       every part, as little as possible of each; alone or beside one of the others
 
 On digits the best lambda is 3, 3, 9 and 9, and robust accuracy 45, 56, 62 and 67 %, from the
 thinnest to the widest network; verdicts, intervals and the CIFAR-10 study: docs/results.md.
 
-Every key of a single run is explained in configs/default.py; the width, lambda, the seed and the
-reference are set by the study, whatever they are here.
+Every key of a single run is explained in war_jax/config_keys.py; the width, lambda, the seed and
+the reference are set by the study, whatever they are here.
 """
 
 from typing import Any
@@ -21,8 +21,7 @@ from typing import Any
 from ml_collections.config_dict import ConfigDict
 
 from configs import digits, wrn
-from war_jax.config_argument import Tree
-from war_jax.config_rules import ConfigError, nearest
+from war_jax.config_argument import Tree, apply
 
 STUDY: dict[str, Any] = {
     # The first is the thin network: lambda is tuned on it, its runs are WAR's references.
@@ -38,28 +37,15 @@ STUDY: dict[str, Any] = {
 
 
 def get_config(argument: str = '') -> Tree:
-    """Returns the config for '' or one of the arguments above."""
-    choices = {'': _digits, 'cifar10': _cifar10, 'paper': _paper, 'smoke': _smoke}
-    if argument not in choices:
-        known = ', '.join(filter(None, choices))
-        guess = nearest(argument, filter(None, choices))
-        raise ConfigError(
-            f'config argument {argument!r}: must be nothing or one of {known}; nearest: {guess}'
-        )
-    return choices[argument]().lock()
-
-
-def _study(config: Tree, **changes: Any) -> Tree:
-    config = ConfigDict(config).unlock()
-    config.study = ConfigDict({**STUDY, **changes})
-    config.log.tensorboard = False
-    config.checkpoint.keep = 1
-    return config
+    """Returns the config for an argument such as '' or 'cifar10,smoke'."""
+    tokens = {'cifar10': _cifar10, 'paper': _paper, 'smoke': _smoke}
+    return apply(argument, _digits(), tokens, ('cifar10', 'paper')).lock()
 
 
 def _digits() -> Tree:
+    config: Tree = ConfigDict({**digits.get_config().to_dict(), 'study': STUDY})
+    _trim(config)
     # Few images and many passes: the widest network comes to fit them, the thinnest does not.
-    config = _study(digits.get_config())
     config.data.num_validation = 297
     config.data.max_train_examples = 256
     config.model.strides = (2, 1, 1)
@@ -73,14 +59,16 @@ def _digits() -> Tree:
     return config
 
 
-def _cifar10() -> Tree:
-    config = _study(
-        wrn.get_config('10-1'),
-        widths=(0.25, 0.5, 1.0),
-        lams=(2.0, 6.0, 18.0),
-        seeds=(0, 1, 2),
-        war=('trajectory',),
-    )
+def _trim(config: Tree) -> None:
+    """A study has many runs."""
+    config.log.tensorboard = False
+    config.checkpoint.keep = 1
+
+
+def _cifar10(config: Tree) -> None:
+    config.update(wrn.get_config('10-1'))
+    _trim(config)
+    config.study.update(widths=(0.25, 0.5, 1.0), lams=(2.0, 6.0, 18.0), seeds=(0, 1, 2))
     config.data.max_train_examples = 1536
     # For the time's sake: half of the attack's steps, smaller feature maps.
     config.attack.num_steps = 5
@@ -97,25 +85,19 @@ def _cifar10() -> Tree:
     config.evaluation.curve_examples = 100
     config.checkpoint.every_epochs = 4  # an epoch is 24 steps
     config.log.every_steps = 24
-    return config
 
 
-def _paper() -> Tree:
-    return _study(
-        wrn.get_config('34-1,authors'),
-        widths=(1.0, 5.0, 10.0),
-        lams=(6.0, 9.0, 12.0, 15.0, 18.0, 21.0),
-        seeds=(0, 1, 2),
+def _paper(config: Tree) -> None:
+    config.update(wrn.get_config('34-1,authors'))
+    _trim(config)
+    config.study.update(
+        widths=(1.0, 5.0, 10.0), lams=(6.0, 9.0, 12.0, 15.0, 18.0, 21.0), seeds=(0, 1, 2)
     )
 
 
-def _smoke() -> Tree:
-    config = _study(
-        digits.get_config('smoke'),
-        widths=(0.125, 0.25),
-        lams=(1.0, 9.0),
-        seeds=(0, 1),
-        war=('trajectory',),
-    )
-    config.model.strides = (2, 1, 1)
-    return config
+def _smoke(config: Tree) -> None:
+    digits.smoke(config)
+    config.model.depth = 10
+    config.evaluation.num_examples = 0
+    config.checkpoint.every_epochs = 1
+    config.study.update(widths=(0.125, 0.25), lams=(1.0, 9.0), seeds=(0, 1))

@@ -31,12 +31,10 @@ def get_config(argument: str = '') -> Tree:
     tokens = {
         **COMMON,
         'authors': _authors,
-        'cifar10': _cifar10,
-        'cifar100': _cifar100,
-        'svhn_cropped': _svhn_cropped,
+        **DATA,
         'smoke': _smoke,
     }
-    config = apply(argument, default.get_config(), tokens)
+    config = apply(argument, default.get_config(), tokens, DATA)
     if 'authors' in argument.split(',') and config.objective.name == 'madry':
         config.batch_norm.updates = 'adversarial,natural'
     return config
@@ -64,8 +62,12 @@ def _svhn_cropped(config: Tree) -> None:
     config.data.flip = False  # a mirrored house number is another one, or none
 
 
+DATA = {'cifar10': _cifar10, 'cifar100': _cifar100, 'svhn_cropped': _svhn_cropped}
+
+
 def _smoke(config: Tree) -> None:
     """Every part of the path, as little as possible of each; the accuracies mean nothing."""
+    config.smoke = True
     config.data.num_validation = 32
     config.data.max_train_examples = 128
     config.model.depth = 10

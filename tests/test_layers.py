@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 # or for a package with all that is in it.
 FLOORS = (
     (
-        'config_rules', 'config', 'config_argument', 'processes', 'mesh', 'models', 'attacks',
-        'records',
+        'config_rules', 'config_keys', 'config', 'config_argument', 'config_help', 'processes',
+        'mesh', 'models', 'attacks', 'records',
     ),
     ('data', 'measures', 'lab', 'report'),
     ('training',),

@@ -19,10 +19,12 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_dict import ConfigDict
 
+from war_jax.config_help import describe
 from war_jax.config_rules import TYPE_RULES, ConfigError, nearest, nearest_key, number
 
 _HELP = 'FILE.py[:ARGUMENT]; --config.KEY=VALUE then sets any of its keys'
 _EXAMPLE = 'configs/digits.py'
+_KEYS = 'Keys, each with its default (a config file may set another) and what it may be:'
 # What a config file raises: absl turns its TypeErrors and ValueErrors into a flags.Error,
 # ml_collections keeps an OSError until the config is used, these pass through both.
 _FILE_ERRORS = (OSError, SyntaxError, ImportError, NameError, AttributeError, LookupError)
@@ -99,9 +101,10 @@ def usage_of_flags(doc: str, define_flags: DefineFlags) -> str:
     return '\n'.join([doc, *(f'  --{name}: {values[name].help}' for name in values)])
 
 
-def usage(doc: str, define_flags: DefineFlags) -> str:
-    """Returns the text of --help: the program's docstring and its flags."""
-    return usage_of_flags(f'{doc}\n  --config: {_HELP}', define_flags)
+def usage(doc: str, define_flags: DefineFlags, keys: type | None = None) -> str:
+    """Returns the text of --help: the program's docstring, its flags and the keys of `keys`."""
+    text = usage_of_flags(f'{doc}\n  --config: {_HELP}', define_flags)
+    return text if keys is None else '\n'.join([text, '', _KEYS, *describe(keys)])
 
 
 def check_workdir(path: str) -> str:

@@ -1,222 +1,55 @@
-"""The configuration: ConfigDict -> frozen dataclasses, validated once; only this sees a ConfigDict.
+"""The configuration of a run: ConfigDict -> frozen dataclasses, validated once.
 
     from configs import default
     config = resolve(default.get_config())     # Config, or ConfigError: one line, what is wrong
     config.threat.epsilon                      # 0.031
     json.dumps(to_dict(config))                # resolve(to_dict(config)) == config
 
-Types and rules stand here, beside the fields; values and what they mean in configs/default.py.
+The keys themselves stand in war_jax/config_keys.py, with type, rule, default and meaning; what
+others need of it is to be had from here. Only `resolve` sees a ConfigDict.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from war_jax.config_rules import (
-    ConfigError,
-    Rule,
-    above,
-    at_least,
-    at_most,
-    below,
-    build,
-    increasing,
-    nearest,
-    refusal,
+from war_jax.config_keys import (
+    DATA_NAME,
+    DEPTH,
+    NOT_EMPTY,
+    AboveZero,
+    Config,
+    Count,
+    DataConfig,
+    EvaluationConfig,
+    Fraction,
+    NonNegative,
+    OptimizerConfig,
+    Positive,
+    ThreatConfig,
+    Width,
 )
+from war_jax.config_rules import ConfigError, build, refusal
 
 __all__ = [
-    'AttackConfig',
-    'AwpConfig',
-    'BatchNormConfig',
-    'CheckpointConfig',
+    'DATA_NAME',
+    'DEPTH',
+    'NOT_EMPTY',
+    'AboveZero',
     'Config',
     'ConfigError',
+    'Count',
     'DataConfig',
     'EvaluationConfig',
-    'LogConfig',
-    'ModelConfig',
-    'NtkConfig',
-    'ObjectiveConfig',
+    'Fraction',
+    'NonNegative',
     'OptimizerConfig',
+    'Positive',
     'ThreatConfig',
-    'WarConfig',
+    'Width',
     'resolve',
     'to_dict',
 ]
-
-Count = Annotated[int, at_least(0)]
-Positive = Annotated[int, at_least(1)]
-NonNegative = Annotated[float, at_least(0)]
-AboveZero = Annotated[float, above(0)]
-Fraction = Annotated[float, at_least(0), below(1)]
-# The papers stop at 20; a thousand is a slip, as of a network's name for its width.
-Width = Annotated[float, above(0), at_most(1000)]
-
-DATA_NAMES = ('digits', 'cifar10', 'cifar100', 'svhn_cropped')
-
-
-def _nearest_data(name: str) -> str:
-    if name.endswith('.npz'):
-        return f'npz:{name}'
-    return 'npz:PATH' if name.startswith('npz') else nearest(name, DATA_NAMES)
-
-
-def _nearest_depth(depth: int) -> str:
-    if depth <= 10:
-        return '10'
-    above_lower = (depth - 4) % 6
-    if above_lower == 3:
-        return f'{depth - 3} or {depth + 3}'
-    return str(depth - above_lower if above_lower < 3 else depth - above_lower + 6)
-
-
-DATA_NAME = Rule(
-    f'must be one of {", ".join(DATA_NAMES)}, npz:PATH',
-    lambda name: name in DATA_NAMES or (name.startswith('npz:') and len(name) > len('npz:')),
-    _nearest_data,
-)
-DEPTH = Rule(
-    'must be 6 n + 4 with n = 1, 2, ... (three stages of n blocks of two convolutions)',
-    lambda depth: depth >= 10 and (depth - 4) % 6 == 0,
-    _nearest_depth,
-)
-NOT_EMPTY = Rule('must not be empty', lambda v: len(v) > 0, lambda v: '(1.0,)')
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    name: Annotated[str, DATA_NAME]
-    data_dir: str
-    num_validation: Count
-    max_train_examples: Count
-    pad: Count
-    flip: bool
-    extra_path: str
-    extra_fraction: Fraction
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    depth: Annotated[int, DEPTH]
-    widen_factor: Width
-    stem_channels: Positive
-    strides: tuple[Positive, Positive, Positive]
-    param_dtype: Literal['float32', 'float64']
-    compute_dtype: Literal['float32', 'bfloat16', 'float64']
-    remat: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchNormConfig:
-    momentum: Annotated[float, above(0), at_most(1)]
-    statistics: Literal['global', 'per_device']
-    updates: Literal['natural,adversarial', 'adversarial,natural', 'natural,adversarial,natural']
-
-
-@dataclasses.dataclass(frozen=True)
-class ThreatConfig:
-    norm: Literal['linf', 'l2']
-    epsilon: NonNegative
-
-
-@dataclasses.dataclass(frozen=True)
-class AttackConfig:
-    num_steps: Positive
-    step_size: AboveZero
-    init: Literal['gaussian', 'uniform', 'none']
-    init_scale: AboveZero
-
-
-@dataclasses.dataclass(frozen=True)
-class ObjectiveConfig:
-    name: Literal['natural', 'madry', 'trades', 'mart']
-    lam: NonNegative
-    label_smoothing: Fraction
-
-
-@dataclasses.dataclass(frozen=True)
-class WarConfig:
-    reference: str
-    target: Literal['trajectory', 'constant']
-    gain: NonNegative
-    averaging_epochs: AboveZero
-    max_factor: Annotated[float, at_least(1)]
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    epochs: Positive
-    batch_size: Positive
-    accumulation: Positive
-    learning_rate: AboveZero
-    momentum: Fraction
-    nesterov: bool
-    weight_decay: NonNegative
-    decay_norm_and_bias: bool
-    schedule: Literal['piecewise', 'halving', 'cosine']
-    boundaries: Annotated[tuple[Positive, ...], increasing()]
-    factor: Annotated[float, above(0), at_most(1)]
-    warmup_epochs: NonNegative
-
-
-@dataclasses.dataclass(frozen=True)
-class AwpConfig:
-    gamma: NonNegative
-    warmup_epochs: Count
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
-    every_epochs: Positive
-    num_examples: Count
-    batch_size: Positive
-    num_steps: Positive
-    step_size: AboveZero
-    init: Literal['gaussian', 'uniform']  # KL has no gradient at x, local Lipschitzness no value
-    init_scale: AboveZero
-    restarts: Positive
-    curve_scales: Annotated[tuple[NonNegative, ...], NOT_EMPTY, increasing()]
-    curve_examples: Count
-    select_on: Literal['validation', 'test']
-    test_examples: Count
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckpointConfig:
-    every_epochs: Positive
-    every_steps: Count
-    keep: Positive
-
-
-@dataclasses.dataclass(frozen=True)
-class LogConfig:
-    every_steps: Positive
-    tensorboard: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class NtkConfig:
-    every: Count
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    seed: Annotated[int, at_least(0), at_most(2**32 - 1)]
-    data: DataConfig
-    model: ModelConfig
-    batch_norm: BatchNormConfig
-    threat: ThreatConfig
-    attack: AttackConfig
-    objective: ObjectiveConfig
-    war: WarConfig
-    optimizer: OptimizerConfig
-    ema_decay: Fraction
-    awp: AwpConfig
-    evaluation: EvaluationConfig
-    checkpoint: CheckpointConfig
-    log: LogConfig
-    ntk: NtkConfig
 
 
 def resolve(config: Any) -> Config:

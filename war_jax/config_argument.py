@@ -3,18 +3,21 @@
     def get_config(argument: str = '') -> Tree:
         return apply(argument, default.get_config(), {**COMMON, 'smoke': smoke})
 
-Tokens are separated by commas: words ('smoke'), names with a value ('lambda=12') and the network's
-size ('34-5': depth and widening). Words are applied first, from left to right, then the values:
-what is said in numbers wins over what a word implies, in whatever order they are typed.
+Tokens are separated by commas: words ('cifar100'), names with a value ('lambda=12') and the
+network's size ('34-5': depth and widening). Words are applied first, from left to right, and of
+them 'smoke' last, which makes small what the others choose; then the values: what is said in
+numbers wins over what a word implies, in whatever order they are typed.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from war_jax.config_rules import ConfigError, nearest, number
 
 SIZE = 'DEPTH-WIDTH'
+SMOKE = 'smoke'
+OBJECTIVES = ('natural', 'madry', 'trades', 'mart')
 
 # A ConfigDict, whose keys are attributes that no type checker can know.
 Tree = Any
@@ -23,32 +26,59 @@ Tree = Any
 Tokens = Mapping[str, Callable[..., None]]
 
 
-def apply(argument: str, config: Tree, tokens: Tokens) -> Tree:
+def apply(argument: str, config: Tree, tokens: Tokens, choice: Collection[str] = ()) -> Tree:
     """Returns `config`, changed by each token of `argument` (may be empty) in turn.
 
+    Args:
+      choice: words of which an argument may have one; so may it of OBJECTIVES.
+
     Raises:
-      ConfigError: for a token not in `tokens` or a value that is not a number.
+      ConfigError: for a token not in `tokens`, a value that is not a number, and for two tokens
+        that contradict each other: two of a choice, a second value for the same name.
     """
-    values = []
-    for token in filter(None, argument.split(',')):
-        name, equals, value = token.partition('=')
-        if equals and f'{name}=' in tokens:
-            values.append((token, tokens[f'{name}='], value))
-        elif re.fullmatch(r'\d+-[\d.]+', token) and SIZE in tokens:
-            values.append((token, tokens[SIZE], token))
-        elif token in tokens and token != SIZE and not equals:
-            tokens[token](config)
-        else:
-            raise _unknown(token, argument, tokens)
-    for token, change, value in values:
+    given = list(filter(None, argument.split(',')))
+    names = [_name(token, argument, tokens) for token in given]
+    _check_contradictions(given, names, argument, (OBJECTIVES, choice))
+    words = [name for token, name in zip(given, names, strict=True) if name == token]
+    for word in sorted(words, key=SMOKE.__eq__):
+        tokens[word](config)
+    for token, name in zip(given, names, strict=True):
+        if name == token:
+            continue
         try:
-            change(config, value)
+            tokens[name](config, token.removeprefix(name))
         except ValueError as error:
-            guess = token.partition('=')[0] + '=1' if '=' in token else '34-10'
-            raise ConfigError(
-                f'config argument {token!r} in {argument!r}: {error}; nearest: {guess}'
-            ) from None
+            guess = f'{name}1' if name.endswith('=') else '34-10'
+            raise ConfigError(f'{_place(token, argument)}: {error}; nearest: {guess}') from None
     return config
+
+
+def _name(token: str, argument: str, tokens: Tokens) -> str:
+    """The key of `tokens` that it stands for: itself if it is a word."""
+    name, equals, _ = token.partition('=')
+    if f'{name}=' in tokens and equals:
+        return f'{name}='
+    if re.fullmatch(r'\d+-[\d.]+', token) and SIZE in tokens:
+        return SIZE
+    if token in tokens and token != SIZE and not equals:
+        return token
+    raise _unknown(token, argument, tokens)
+
+
+def _check_contradictions(
+    given: list[str], names: list[str], argument: str, choices: tuple[Collection[str], ...]
+) -> None:
+    taken: dict[str, str] = {}
+    for token, name in zip(given, names, strict=True):
+        slot = next((min(choice) for choice in choices if name in choice), name)
+        earlier = taken.setdefault(slot, token)
+        if earlier != token:
+            rule = f'must not stand beside {earlier!r}, which it contradicts'
+            raise ConfigError(f'{_place(token, argument)}: {rule}; nearest: {earlier}')
+
+
+def _place(token: str, argument: str) -> str:
+    return f'config argument {token!r} in {argument!r}'
 
 
 def _unknown(token: str, argument: str, tokens: Tokens) -> ConfigError:
@@ -60,9 +90,7 @@ def _unknown(token: str, argument: str, tokens: Tokens) -> ConfigError:
         guess = nearest(token.partition('=')[0], [name.rstrip('=') for name in tokens])
         guess = f'{guess}=NUMBER' if f'{guess}=' in tokens else guess
     known = ', '.join(f'{name}NUMBER' if name.endswith('=') else name for name in tokens)
-    return ConfigError(
-        f'config argument {token!r} in {argument!r}: must be one of {known}; nearest: {guess}'
-    )
+    return ConfigError(f'{_place(token, argument)}: must be one of {known}; nearest: {guess}')
 
 
 def _read_float(text: str) -> float:

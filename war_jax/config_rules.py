@@ -5,8 +5,12 @@
     # threat.epsilon = -1: must be at least 0; nearest: 0
     nearest('trade', ('madry', 'trades'))                               # 'trades'
 
-A rule is written where the field is declared, as `Annotated` metadata: reading a dataclass tells
-what a key may hold.
+A rule is written where the field is declared, as `Annotated` metadata, beside the key's default and
+meaning: reading a dataclass tells what a key may hold.
+
+    @dataclass(frozen=True, kw_only=True)
+    class ThreatConfig:
+        epsilon: Annotated[float, at_least(0)] = key(0.031, 'Radius of the ball.')
 """
 
 import dataclasses
@@ -15,6 +19,18 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+# What is often typed, and the last part of the key that it means here.
+SYNONYMS = {
+    'alpha': 'step_size',
+    'beta': 'lam',
+    'bs': 'batch_size',
+    'eps': 'epsilon',
+    'lambda': 'lam',
+    'lr': 'learning_rate',
+    'wd': 'weight_decay',
+    'width': 'widen_factor',
+}
 
 
 class ConfigError(ValueError):
@@ -36,6 +52,17 @@ def refusal(key: str, value: object, rule: str, nearest: str | None = None) -> C
     """Returns the error to raise; `nearest` is shown as it would be typed."""
     line = f'{key} = {value!r}: {rule}'
     return ConfigError(line if nearest is None else f'{line}; nearest: {nearest}')
+
+
+def key(default: Any, meaning: str, absent: Any = dataclasses.MISSING) -> Any:
+    """Returns the field of a configuration's dataclass that stands for one key.
+
+    Args:
+      default: its value, unless a config file or the command line says otherwise.
+      meaning: one sentence or more, for --help and for whoever reads the dataclass.
+      absent: its value where the key is not there at all; by default that is refused by `build`.
+    """
+    return dataclasses.field(default=default, metadata={'meaning': meaning, 'absent': absent})
 
 
 def at_least(low: float) -> Rule:
@@ -71,9 +98,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 def nearest_key(key: str, known: Sequence[str]) -> str:
     """Like `nearest` for dotted keys, whose last part alone may be what was meant.
 
-    'stepsize' is then near 'attack.step_size', and 'model.epsilon' near 'threat.epsilon'.
+    'stepsize' is then near 'attack.step_size', and 'model.epsilon' near 'threat.epsilon'; for
+    `SYNONYMS`, 'lr' is near 'optimizer.learning_rate'.
     """
-    last = key.rpartition('.')[2]
+    groups, dot, last = key.rpartition('.')
+    last = SYNONYMS.get(last.lower(), last)
+    key = f'{groups}{dot}{last}'
     return max(
         known,
         key=lambda k: (_likeness(key, k) + 2 * _likeness(last, k.rpartition('.')[2]), -len(k)),
@@ -181,13 +211,15 @@ def build(kind: type, values: Mapping[str, Any], path: str = '') -> Any:
     hints = get_type_hints(kind, include_extras=True)
     for name, value in values.items():
         if name not in hints:
-            rule = 'no such key'
-            raise refusal(f'{path}{name}', value, rule, f'{path}{nearest(str(name), hints)}')
+            choice = nearest_key(str(name), list(hints))
+            raise refusal(f'{path}{name}', value, 'no such key', f'{path}{choice}')
+    fields = {field.name: field for field in dataclasses.fields(kind)}
     result = {}
     for name, hint in hints.items():
         key = f'{path}{name}'
         if name not in values:
-            raise ConfigError(f'{key}: absent; must be set (configs/default.py has every key)')
+            result[name] = _absent(key, fields[name])
+            continue
         if dataclasses.is_dataclass(hint):
             if not isinstance(values[name], Mapping):
                 fields = ', '.join(field.name for field in dataclasses.fields(hint))
@@ -196,3 +228,12 @@ def build(kind: type, values: Mapping[str, Any], path: str = '') -> Any:
         else:
             result[name] = convert(key, values[name], hint)
     return kind(**result)
+
+
+def _absent(key: str, field: dataclasses.Field[Any]) -> Any:
+    value = field.metadata.get('absent', dataclasses.MISSING)
+    if value is not dataclasses.MISSING:
+        return value
+    has_default = field.default is not dataclasses.MISSING
+    default = f'; nearest: {field.default!r}, the default' if has_default else ''
+    raise ConfigError(f'{key}: absent; must be set{default}')

@@ -20,8 +20,11 @@ from typing import Any
 from absl import flags
 
 from war_jax import command_line
-from war_jax.config_rules import ConfigError, number
+from war_jax.config_keys import DATA_NAMES
+from war_jax.config_rules import ConfigError, nearest, number
 from war_jax.program import Program
+
+NORMS = ('linf', 'l2')
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -33,10 +36,11 @@ def define_flags(values: flags.FlagValues) -> None:
         'attack', 'autoattack', 'one or several, separated by commas: autoattack (apgd-ce, apgd-t, '
         'fab-t, square), apgd-dlr, multitargeted, pgdN, cwN', **of,
     )  # fmt: skip
-    flags.DEFINE_enum('norm', '', ['', 'linf', 'l2'], 'of the ball; as in training', **of)
+    text('norm', '', 'of the ball, linf or l2; as in training unless given', **of)
     text('epsilon', '', 'radius of the ball, as 0.031 or 8/255; as in training unless given', **of)
-    text('data', '', 'name of the data set, as in configs/default.py; as in training', **of)
-    text('data_dir', '', 'where it lies, as in configs/default.py', **of)
+    names = f'{", ".join(DATA_NAMES)} or npz:PATH'
+    text('data', '', f'the data set, {names}; as in training unless given', **of)
+    text('data_dir', '', 'the TFDS data_dir that holds it; as in training unless given', **of)
     text('strides', '', 'of the three stages of a network in a file; 1,2,2 unless given', **of)
     text('input_mean', '', 'of each channel, where a network in a file normalises its input', **of)
     text('input_std', '', 'of each channel; as the file says unless given', **of)
@@ -52,7 +56,7 @@ def read(values: flags.FlagValues) -> tuple[dict[str, Any], str]:
     settings = {
         'checkpoint': values.checkpoint,
         'attack': values.attack,
-        'norm': values.norm,
+        'norm': _norm(values.norm),
         'epsilon': _epsilon(values.epsilon),
         'data': values.data,
         'data_dir': values.data_dir,
@@ -84,6 +88,14 @@ def work(settings: tuple[dict[str, Any], str], command: str) -> int:
         print(f'warning: {doubt}')
     print(f'{attacks_table(result)}\n{sentence(result)}\nreport: {workdir}/evaluation.md')
     return 0
+
+
+def _norm(text: str) -> str:
+    """Empty if it is not given. Raises ConfigError."""
+    if text not in ('', *NORMS):
+        rule = f'must be one of {", ".join(NORMS)}'
+        raise ConfigError(f'--norm={text}: {rule}; nearest: --norm={nearest(text, NORMS)}')
+    return text
 
 
 def _epsilon(text: str) -> float:

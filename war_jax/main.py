@@ -4,12 +4,13 @@
     python -m war_jax.main --config=configs/wrn.py:34-5,lambda=12 --workdir=runs/x \\
         --config.attack.step_size=0.01
 
-The same command again continues a run that was stopped. Every key of the configuration is explained
-in configs/default.py. Exit codes: 0 done, 1 training or writing failed, 2 refused (one line on
-stderr says why), 75 another process of the job was lost, 130 and 143 stopped by SIGINT and SIGTERM,
-with a checkpoint if there was anything to keep: after these three, start it again. On CPU, the
-cores become as many JAX devices as divide the batch sizes. Several processes, on one machine or
-many, train one network together: see launch/ and docs/scaling.md.
+The same command again continues a run that was stopped. --help explains every key of the
+configuration, as does war_jax/config_keys.py; what may stand behind the colon, the config file says
+at its top. Exit codes: 0 done, 1 training or writing failed, 2 refused (one line on stderr says
+why), 75 another process of the job was lost, 130 and 143 stopped by SIGINT and SIGTERM, with a
+checkpoint if there was anything to keep: after these three, start it again. On CPU, the cores
+become as many JAX devices as divide the batch sizes. Several processes, on one machine or many,
+train one network together: see launch/ and docs/scaling.md.
 """
 
 import sys
@@ -47,7 +48,7 @@ def work(settings: tuple[Config, str], command: str) -> int:
     return 0
 
 
-main = Program('war_jax.main', __doc__ or '', define_flags, read, work)
+main = Program('war_jax.main', __doc__ or '', define_flags, read, work, keys=Config)
 
 if __name__ == '__main__':
     sys.exit(main(sys.argv))

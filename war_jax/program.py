@@ -34,6 +34,7 @@ class Program:
     read: parsed flags -> anything; raises ConfigError. Nothing of JAX yet.
     work: what `read` returned, and the command that was typed -> exit code.
     has_config: there is a flag --config, whose file `read` finds as `.config`.
+    keys: the dataclass of that file's keys, for --help.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Program:
     read: Callable[[flags.FlagValues], Any]
     work: Callable[[Any, str], int]
     has_config: bool = True
+    keys: type | None = None
 
     def __call__(self, argv: list[str]) -> int:
         try:
@@ -51,8 +53,10 @@ class Program:
 
     def _run(self, argv: list[str]) -> int:
         if {'-h', '--help', '--helpfull'} & set(argv):
-            usage = command_line.usage if self.has_config else command_line.usage_of_flags
-            print(usage(self.doc, self._define))
+            if self.has_config:
+                print(command_line.usage(self.doc, self._define, self.keys))
+            else:
+                print(command_line.usage_of_flags(self.doc, self._define))
             return 0
         parse = command_line.parse if self.has_config else command_line.parse_flags
         command = shlex.join(['python', '-m', self.name, *argv[1:]])

@@ -18,7 +18,7 @@ from war_jax.config import Config, to_dict
 from war_jax.data.sources import Splits, checksum, load
 from war_jax.mesh import check_divisible, make_mesh
 from war_jax.processes import on_first
-from war_jax.records.console import Display, describe_accuracies
+from war_jax.records.console import Display, describe_accuracies, smoke_sentence
 from war_jax.records.files import plain, read_json_lines, write_json
 from war_jax.records.interrupt import Stop, signals
 from war_jax.records.provenance import claim_workdir, lock_workdir
@@ -58,7 +58,8 @@ def train(config: Config, workdir: str | Path, command: str | None = None) -> di
         parts = build(config, splits, mesh, reference)
         summary = finish(parts, splits, workdir, stop, display, command)
         report = on_first(lambda: str(write_report(workdir)))
-    print(f'test: {describe_accuracies(summary)}\nreport: {report}')
+    lines = [f'test: {describe_accuracies(summary)}', smoke_sentence(to_dict(config))]
+    print('\n'.join([*filter(None, lines), f'report: {report}']))
     return summary
 
 

@@ -5,13 +5,12 @@ Each refusal is compared with key, value, rule and nearest choice worked out by 
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 from ml_collections.config_dict import ConfigDict
 
 from configs import default, digits, wrn
-from war_jax.config import ConfigError, resolve, to_dict
+from war_jax.config import Config, ConfigError, DataConfig, resolve, to_dict
 from war_jax.config_rules import nearest, nearest_key, number
 
 
@@ -45,11 +44,10 @@ def test_default_is_trades_wrn_34_10():
     assert config.batch_norm.updates == 'natural,adversarial'
 
 
-def test_every_default_has_a_comment():
-    lines = [line.strip() for line in Path(default.__file__).read_text().splitlines()]
-    keys = [i for i, line in enumerate(lines) if line.startswith("'") and not line.endswith('{')]
-    assert len(keys) > 50, 'the pattern no longer finds the keys'
-    assert not [lines[i] for i in keys if not lines[i - 1].startswith('#')]
+def test_every_default_keeps_its_own_rule():
+    config = Config()
+    assert resolve(default.get_config()) == config
+    assert repr(resolve(to_dict(config))) == repr(config), 'an int where a float is meant'
 
 
 @pytest.mark.parametrize(
@@ -115,6 +113,7 @@ def test_numbers_are_converted():
         ('attack', 3, 'attack = 3: must be a group of the keys num_steps, step_size, init, init_s'),
         ('attack__stepsize', 1, 'attack.stepsize = 1: no such key; nearest: attack.step_size'),
         ('sede', 1, 'sede = 1: no such key; nearest: seed'),
+        ('optimizer__lr', 1, 'optimizer.lr = 1: no such key; nearest: optimizer.learning_rate'),
     ],
 )
 def test_refusals(path: str, value: object, line: str):
@@ -172,8 +171,21 @@ def test_large_radii_are_possible_in_l2():
 def test_absent_key():
     config = values()
     del config['threat']['norm']
-    with pytest.raises(ConfigError, match=r'^threat\.norm: absent'):
+    with pytest.raises(
+        ConfigError, match=r"^threat\.norm: absent; .*; nearest: 'linf', the default"
+    ):
         resolve(config)
+
+
+def test_a_config_json_from_before_there_were_smoke_runs():
+    config = values()
+    del config['smoke']
+    assert resolve(config) == Config()
+
+
+def test_a_whole_data_set_is_neither_split_nor_changed():
+    data = DataConfig.whole('svhn_cropped', '/data')
+    assert dataclasses.astuple(data) == ('svhn_cropped', '/data', 0, 0, 0, False, '', 0.0)
 
 
 def test_nearest():
@@ -184,47 +196,27 @@ def test_nearest():
     assert nearest_key('model.epsilon', keys) == 'threat.epsilon'
 
 
-def test_config_arguments():
-    config = resolve(wrn.get_config('34-5,lambda=12'))
-    assert (config.model.depth, config.model.widen_factor, config.objective.lam) == (34, 5.0, 12.0)
-    config = resolve(wrn.get_config('lambda=1/2,10-0.5,seed=3,madry,smoke'))
-    assert (config.model.widen_factor, config.seed) == (0.5, 3), 'values win over words'
-    assert (config.objective.name, config.objective.lam) == ('madry', 0.5)
-    natural = resolve(digits.get_config('natural'))
-    robust = resolve(digits.get_config())
-    assert (natural.objective.name, natural.objective.lam) == ('natural', 0.0)
-    assert dataclasses.replace(natural, objective=robust.objective) == robust, 'a twin'
-
-
-def test_authors_plan_is_that_of_their_code():
-    config = resolve(wrn.get_config('authors'))
-    optimizer = config.optimizer
-    assert (optimizer.batch_size, optimizer.epochs) == (64, 100)
-    assert (optimizer.schedule, optimizer.boundaries) == ('halving', (75,))
-    assert config.evaluation.step_size == 0.007
-    assert config.batch_norm.updates == 'natural,adversarial'
-    for argument in ('authors,madry', 'madry,10-1,authors'):
-        assert resolve(wrn.get_config(argument)).batch_norm.updates == 'adversarial,natural'
-    assert resolve(wrn.get_config('madry')).batch_norm.updates == 'natural,adversarial'
-
-
 @pytest.mark.parametrize(
-    ('argument', 'token', 'suggestion'),
+    ('word', 'meant'),
     [
-        ('34-5,lamda=12', 'lamda=12', 'lambda=NUMBER'),
-        ('lambda', 'lambda', 'lambda=NUMBER'),
-        ('lambda=x', 'lambda=x', 'lambda=1'),
-        ('seed=1.5', 'seed=1.5', 'seed=1'),
-        ('34x5', '34x5', '34-5'),
-        ('wrn-28-10', 'wrn-28-10', '28-10'),
-        ('34-5.5.5', '34-5.5.5', '34-10'),
-        ('smok', 'smok', 'smoke'),
-        ('madry=3', 'madry=3', 'madry'),
+        ('lr', 'optimizer.learning_rate'),
+        ('optimizer.lr', 'optimizer.learning_rate'),
+        ('wd', 'optimizer.weight_decay'),
+        ('bs', 'optimizer.batch_size'),
+        ('evaluation.bs', 'evaluation.batch_size'),
+        ('eps', 'threat.epsilon'),
+        ('attack.eps', 'threat.epsilon'),
+        ('attack.alpha', 'attack.step_size'),
+        ('beta', 'objective.lam'),
+        ('Lambda', 'objective.lam'),
+        ('model.width', 'model.widen_factor'),
     ],
 )
-def test_unknown_config_arguments(argument: str, token: str, suggestion: str):
-    with pytest.raises(ConfigError) as caught:
-        wrn.get_config(argument)
-    line = str(caught.value)
-    assert line.startswith(f'config argument {token!r} in {argument!r}: ')
-    assert line.endswith(f'; nearest: {suggestion}')
+def test_synonyms(word: str, meant: str):
+    keys = [
+        f'{group}.{key}'
+        for group, found in values().items()
+        if isinstance(found, dict)
+        for key in found
+    ]
+    assert nearest_key(word, keys) == meant

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from war_jax.processes import is_first
 
 SECONDS_BETWEEN_LINES = 30.0
+SMOKE_SENTENCE = 'This was a smoke run: it shows that every part works; its numbers mean nothing.'
 
 
 class LogBar:
@@ -90,6 +91,14 @@ def describe_accuracies(values: Mapping[str, Any]) -> str:
         f'natural {values["natural_accuracy"]:.2%}  robust {values["robust_accuracy"]:.2%}  '
         f'stability {values["perturbation_stability"]:.2%}'
     )
+
+
+def smoke_sentence(config: Mapping[str, Any]) -> str:
+    """What is to be said of the numbers of a smoke run; '' of any other.
+
+    `config`: as `war_jax.config.to_dict` gives it or a config.json has it; old ones lack the key.
+    """
+    return SMOKE_SENTENCE if config.get('smoke') else ''
 
 
 class Display:

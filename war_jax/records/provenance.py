@@ -28,8 +28,9 @@ from war_jax.config import ConfigError
 from war_jax.processes import check_same, on_first
 from war_jax.records.files import plain, write_json
 
-# Keys that change no result: a run may go on with others. A reference counts by what it holds.
-_FREE = ('data.data_dir', 'log.', 'checkpoint.', 'ntk.', 'war.reference')
+# Keys that change no result: a run may go on with others. A reference counts by what it holds;
+# `smoke`, which a study may have in `base`, is absent from an old config.json.
+_FREE = ('smoke', 'base.smoke', 'data.data_dir', 'log.', 'checkpoint.', 'ntk.', 'war.reference')
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint', 'scikit-learn')
 # What flock says on a file system that has no locks, as some of clusters have none.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from war_jax.lab import tables
+from war_jax.records.console import smoke_sentence
 from war_jax.report import figures
 from war_jax.report.run_files import RATES, Run
 
@@ -158,6 +159,12 @@ def sessions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f'The run was stopped and continued; it had {len(rows)} sessions:',
         tables.markdown(header, cells, 'rlll'),
     ]
+
+
+def smoke_warning(config: Mapping[str, Any]) -> list[str]:
+    """One sentence if the run was a smoke run; else nothing."""
+    sentence = smoke_sentence(config)
+    return [f'> **Warning.** {sentence}'] if sentence else []
 
 
 def session_warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -63,6 +63,7 @@ def page(run: Run) -> str:
     title = f'{objective} training of {conditions.network(config)} on {data}'
     blocks = [
         f'# {tables.markdown_text(title)}',
+        *conditions.smoke_warning(config),
         *_warnings(run.summary),
         *conditions.session_warnings(run.sessions),
         *_headline(run),

@@ -189,7 +189,7 @@ def completed(settings: Settings, config: Config | None) -> tuple[Settings, Data
                     f'--{name}: must be given, since a file does not say how its network was '
                     f'trained; for example --{name}={example}'
                 )
-        return settings, DataConfig(settings.data, settings.data_dir, 0, 0, 0, False, '', 0.0)
+        return settings, DataConfig.whole(settings.data, settings.data_dir)
     norm: Any = settings.norm or config.threat.norm
     epsilon = settings.epsilon or config.threat.epsilon
     if not epsilon > 0:
@@ -197,7 +197,7 @@ def completed(settings: Settings, config: Config | None) -> tuple[Settings, Data
     data = settings.data or config.data.name
     data_dir = settings.data_dir or config.data.data_dir
     settings = replace(settings, norm=norm, epsilon=epsilon, data=data)
-    return settings, DataConfig(data, data_dir, 0, 0, 0, False, '', 0.0)
+    return settings, DataConfig.whole(data, data_dir)
 
 
 def chosen(test: Dataset, num_examples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

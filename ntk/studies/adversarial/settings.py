@@ -103,7 +103,7 @@ class Settings:
 
     @property
     def data_config(self) -> DataConfig:
-        return DataConfig(self.data.name, self.data.data_dir, 0, 0, 0, False, '', 0.0)
+        return DataConfig.whole(self.data.name, self.data.data_dir)
 
     @property
     def cells(self) -> list[Cell]:

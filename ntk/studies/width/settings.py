@@ -136,7 +136,7 @@ class Settings:
     @property
     def data_config(self) -> DataConfig:
         """All training images; the study takes a balanced subset of them and of the test images."""
-        return DataConfig(self.data.name, self.data.data_dir, 0, 0, 0, False, '', 0.0)
+        return DataConfig.whole(self.data.name, self.data.data_dir)
 
     @property
     def phases(self) -> list[Phase]:

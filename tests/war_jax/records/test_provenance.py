@@ -65,6 +65,15 @@ def test_a_reference_counts_by_its_contents_not_by_its_path(tmp_path: Path, conf
         assert 'another war.reference' in line and 'use a new workdir' in line
 
 
+def test_a_run_from_before_there_was_the_key_smoke_goes_on(tmp_path: Path, config) -> None:
+    old = copy.deepcopy(config)
+    del old['smoke']
+    pairs = {'run': (old, config), 'sweep': ({'base': old}, {'base': config})}
+    for name, (before, now) in pairs.items():
+        claim_workdir(tmp_path / name, before, 'digits.', 'abc', COMMAND, DEVICES)
+        claim_workdir(tmp_path / name, now, 'digits.', 'abc', COMMAND, DEVICES)
+
+
 def test_a_second_claim_may_differ_in_what_changes_no_result(tmp_path: Path, config) -> None:
     claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
     before = (tmp_path / 'config.json').read_bytes()

@@ -173,6 +173,15 @@ def test_a_run_started_from_python_has_no_command_line(tmp_path: Path) -> None:
     assert 'started from Python' in text and 'python -m war_jax.main ' not in text
 
 
+@pytest.mark.parametrize(('smoke', 'warnings'), [(None, 0), (False, 0), (True, 1)])
+def test_a_smoke_run_is_called_one(tmp_path: Path, smoke: bool | None, warnings: int) -> None:
+    workdir = make_run(tmp_path / 'run')
+    if smoke is not None:  # as in an old config.json
+        change(workdir, 'config.json', lambda found: found['config'].update(smoke=smoke))
+    text = write_report(workdir).read_text()
+    assert text.count('its numbers mean nothing') == text.count('**Warning.**') == warnings
+
+
 @pytest.mark.parametrize(('selected_on', 'warnings'), [('validation', 0), ('test', 1)])
 def test_selection_on_test_images_is_called_what_it_is(
     tmp_path: Path, selected_on: str, warnings: int

@@ -131,7 +131,9 @@ def test_a_finished_run_is_not_repeated_and_keeps_its_configuration(finished, ca
     workdir, summary = finished
     before = (workdir / 'metrics.jsonl').read_bytes()
     assert train(config(), workdir) == summary
-    assert 'finished' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'finished' in said
+    assert said.count('smoke run: it shows that every part works; its numbers mean nothing') == 1
     assert (workdir / 'metrics.jsonl').read_bytes() == before
     with pytest.raises(ConfigError, match=r'objective\.lam = 5\.0 \(there 3\.0\)'):
         train(config(**{'objective.lam': 5.0}), workdir)

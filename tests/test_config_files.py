@@ -1,0 +1,161 @@
+"""What may stand behind the colon of --config=FILE.py:ARGUMENT, in every file of configs/.
+
+Oracles: values worked out by hand, and the programs' own checks of their configurations.
+"""
+
+import dataclasses
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from configs import (
+    adv_ntk,
+    digits,
+    ntk_capacity,
+    ntk_convergence,
+    ntk_run,
+    ntk_width,
+    regularization,
+    width_study,
+    wrn,
+)
+from ntk.studies.adversarial.settings import resolve_adversarial
+from ntk.studies.capacity.settings import resolve_capacity
+from ntk.studies.convergence.settings import resolve_convergence
+from ntk.studies.dynamics.settings import resolve_along
+from ntk.studies.width.settings import resolve_width
+from war_jax.config import ConfigError, resolve
+from war_jax.studies.regularization.settings import resolve_regularization
+from war_jax.studies.width.settings import resolve_study
+
+FILES = {
+    adv_ntk: resolve_adversarial,
+    digits: resolve,
+    ntk_capacity: resolve_capacity,
+    ntk_convergence: resolve_convergence,
+    ntk_run: resolve_along,
+    ntk_width: resolve_width,
+    regularization: resolve_regularization,
+    width_study: resolve_study,
+    wrn: resolve,
+}
+
+
+def test_config_arguments():
+    config = resolve(wrn.get_config('34-5,lambda=12'))
+    assert (config.model.depth, config.model.widen_factor, config.objective.lam) == (34, 5.0, 12.0)
+    config = resolve(wrn.get_config('lambda=1/2,10-0.5,seed=3,madry,smoke'))
+    assert (config.model.widen_factor, config.seed) == (0.5, 3), 'values win over words'
+    assert (config.objective.name, config.objective.lam) == ('madry', 0.5)
+    natural = resolve(digits.get_config('natural'))
+    robust = resolve(digits.get_config())
+    assert (natural.objective.name, natural.objective.lam) == ('natural', 0.0)
+    assert dataclasses.replace(natural, objective=robust.objective) == robust, 'a twin'
+
+
+def test_authors_plan_is_that_of_their_code():
+    config = resolve(wrn.get_config('authors'))
+    optimizer = config.optimizer
+    assert (optimizer.batch_size, optimizer.epochs) == (64, 100)
+    assert (optimizer.schedule, optimizer.boundaries) == ('halving', (75,))
+    assert config.evaluation.step_size == 0.007
+    assert config.batch_norm.updates == 'natural,adversarial'
+    for argument in ('authors,madry', 'madry,10-1,authors'):
+        assert resolve(wrn.get_config(argument)).batch_norm.updates == 'adversarial,natural'
+    assert resolve(wrn.get_config('madry')).batch_norm.updates == 'natural,adversarial'
+
+
+@pytest.mark.parametrize(
+    ('argument', 'token', 'suggestion'),
+    [
+        ('34-5,lamda=12', 'lamda=12', 'lambda=NUMBER'),
+        ('lambda', 'lambda', 'lambda=NUMBER'),
+        ('lambda=x', 'lambda=x', 'lambda=1'),
+        ('seed=1.5', 'seed=1.5', 'seed=1'),
+        ('34x5', '34x5', '34-5'),
+        ('wrn-28-10', 'wrn-28-10', '28-10'),
+        ('34-5.5.5', '34-5.5.5', '34-10'),
+        ('smok', 'smok', 'smoke'),
+        ('madry=3', 'madry=3', 'madry'),
+    ],
+)
+def test_unknown_config_arguments(argument: str, token: str, suggestion: str):
+    with pytest.raises(ConfigError) as caught:
+        wrn.get_config(argument)
+    line = str(caught.value)
+    assert line.startswith(f'config argument {token!r} in {argument!r}: ')
+    assert line.endswith(f'; nearest: {suggestion}')
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.__name__)
+def test_every_file_has_a_smoke_run_and_is_locked(file: ModuleType):
+    small, config = file.get_config('smoke'), file.get_config()
+    assert FILES[file](small) != FILES[file](config)
+    assert small.is_locked and config.is_locked
+    with pytest.raises(
+        ConfigError, match=r"^config argument 'smok' in 'smok': .*; nearest: smoke$"
+    ):
+        file.get_config('smok')
+
+
+@pytest.mark.parametrize(
+    ('file', 'argument', 'smaller', 'chosen'),
+    [
+        (wrn, 'cifar100,smoke', 'optimizer.epochs', {'data.name': 'cifar100'}),
+        (wrn, 'smoke,authors', 'optimizer.epochs', {'evaluation.step_size': 0.007}),
+        (width_study, 'cifar10,smoke', 'study.widths', {'data.name': 'cifar10', 'smoke': True}),
+        (width_study, 'smoke,paper', 'study.lams', {'data.name': 'cifar10', 'model.depth': 10}),
+        (adv_ntk, 'cifar10,smoke', 'data.num_train', {'data.name': 'cifar10'}),
+        (ntk_width, 'wrn,smoke', 'grid.widths', {'network.kind': 'wrn'}),
+        (ntk_width, 'relu,smoke', 'grid.widths', {'network.activation': 'relu'}),
+    ],
+)
+def test_smoke_makes_small_what_other_words_choose(
+    file: ModuleType, argument: str, smaller: str, chosen: dict[str, Any]
+):
+    without = ','.join(word for word in argument.split(',') if word != 'smoke')
+    small, whole = (flat(file.get_config(each)) for each in (argument, without))
+    size = len if isinstance(small[smaller], tuple) else int
+    assert size(small[smaller]) < size(whole[smaller])
+    assert {key: small[key] for key in chosen} == chosen
+    reordered = ','.join(reversed(argument.split(',')))
+    assert flat(file.get_config(reordered)) == small
+    FILES[file](file.get_config(argument))
+
+
+def flat(config: Any, path: str = '') -> dict[str, Any]:
+    result = {}
+    for key, value in config.items():
+        nested = hasattr(value, 'items')
+        result |= flat(value, f'{path}{key}.') if nested else {f'{path}{key}': value}
+    return result
+
+
+def test_words_of_different_keys_combine():
+    both = resolve_width(ntk_width.get_config('wrn,relu'))
+    assert (both.network.kind, both.network.activation) == ('wrn', 'relu')
+    assert (both.training.lazy_scale, both.training.tuned_width) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ('file', 'argument', 'first', 'second'),
+    [
+        (digits, 'natural,smoke,mart', 'natural', 'mart'),
+        (wrn, 'cifar10,34-5,cifar100', 'cifar10', 'cifar100'),
+        (wrn, '34-5,34-10', '34-5', '34-10'),
+        (wrn, 'seed=1,smoke,seed=2', 'seed=1', 'seed=2'),
+        (width_study, 'paper,cifar10', 'paper', 'cifar10'),
+    ],
+)
+def test_contradictions_are_refused(file: ModuleType, argument: str, first: str, second: str):
+    with pytest.raises(ConfigError) as caught:
+        file.get_config(argument)
+    assert str(caught.value) == (
+        f'config argument {second!r} in {argument!r}: must not stand beside {first!r}, '
+        f'which it contradicts; nearest: {first}'
+    )
+
+
+def test_the_same_word_twice_is_no_contradiction():
+    assert wrn.get_config('mart,smoke,mart,smoke') == wrn.get_config('mart,smoke')
