@@ -78,10 +78,12 @@ def work(settings: tuple[str, Any, Path, Path], command: str) -> int:
 
         report = run_capacity(config, workdir, command)
     elif experiment == 'adv_ntk':
-        from ntk.studies.adversarial.runner import run_adversarial
-        from ntk.studies.adversarial.settings import resolve_adversarial
+        from ntk.studies.adversarial.findings import EXPERIMENT
+        from ntk.studies.adversarial.settings import Settings
+        from war_jax.lab import experiment as frame
+        from war_jax.lab.settings import read as read_settings
 
-        report = run_adversarial(resolve_adversarial(config), workdir, command)
+        report = frame.run(EXPERIMENT, read_settings(Settings, config), workdir, command)
     else:
         from ntk.studies import dynamics
         from war_jax.mesh import spread_over_cores

@@ -177,9 +177,7 @@ def claim(
 ) -> Claim:
     """Decided by `judge`. unless: a reason why nothing can be decided, whatever the number."""
     verdict = judge(effect, supported)
-    rule = (
-        f'Supported if the whole interval lies {supported}, contradicted if it lies wholly outside.'
-    )
+    rule = f'The whole interval lies {supported}.'
     if unless:
         verdict, rule = Verdict(UNDECIDED, None), f'Undecided: {unless}'
     return _made(name, statement, effect, unit, verdict, rule, how)
@@ -283,8 +281,6 @@ def _made(
 ) -> Claim:
     if effect is None:
         return Claim(name, statement, None, None, unit, 0, UNDECIDED, rule, how)
-    if effect.num_seeds < MIN_SEEDS:
-        rule = f'{rule} Undecided, as there are fewer than {MIN_SEEDS} seeds.'
     return Claim(
         name, statement, effect.value, effect.interval, unit, effect.num_seeds, verdict.word, rule,
         how, verdict.where, verdict.p_value,

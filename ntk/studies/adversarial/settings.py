@@ -1,13 +1,12 @@
 """What is trained: the kernel predictor and finite networks, naturally and adversarially.
 
-settings = resolve_adversarial(adv_ntk.get_config())
+settings = read(Settings, adv_ntk.get_config())          # war_jax.lab.settings
 for cell in settings.cells: ...               # a width (0: infinite), a way to train, a seed
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
-from ntk.studies.cells import study_settings
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config import (
@@ -20,8 +19,8 @@ from war_jax.config import (
     ThreatConfig,
 )
 from war_jax.config_rules import at_least, at_most, increasing, refusal
+from war_jax.lab.settings import Seeds, check_ball
 
-Seed = Annotated[int, at_least(0), at_most(2**32 - 1)]
 Method = Literal['natural', 'adversarial']
 METHODS: tuple[Method, ...] = ('natural', 'adversarial')
 INFINITE = 0  # as a width
@@ -47,7 +46,7 @@ class AdvNetwork:
 @dataclass(frozen=True)
 class AdvGrid:
     widths: Annotated[tuple[Positive, ...], NOT_EMPTY, increasing()]
-    seeds: Annotated[tuple[Seed, ...], NOT_EMPTY, increasing()]
+    seeds: Seeds
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,16 @@ class AdvAttack:
 
 @dataclass(frozen=True)
 class Cell:
+    """One predictor."""
+
+    folder: ClassVar[str] = 'cells'
     width: int  # INFINITE: the kernel
     method: Method
     seed: int
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return asdict(self)
 
     @property
     def name(self) -> str:
@@ -115,16 +121,8 @@ class Settings:
             for seed in self.grid.seeds
         ]
 
-
-def resolve_adversarial(config: Any) -> Settings:
-    """Returns the settings of a ConfigDict or mapping with exactly their keys.
-
-    Raises ConfigError, one line, for a key or value that cannot be.
-    """
-    settings = study_settings(Settings, config)
-    if not settings.threat.epsilon:
-        raise refusal('threat.epsilon', 0.0, 'must be above 0: it is what is defended', '0.1')
-    if settings.threat.norm == 'linf' and settings.threat.epsilon > 1:
-        rule = "must be at most 1 with threat.norm = 'linf', as pixels are in [0, 1]"
-        raise refusal('threat.epsilon', settings.threat.epsilon, rule, '1')
-    return settings
+    def check(self) -> None:
+        """Raises ConfigError for a ball that is none, or that no image has room for."""
+        if not self.threat.epsilon:
+            raise refusal('threat.epsilon', 0.0, 'must be above 0: it is what is defended', '0.1')
+        check_ball(self.threat)

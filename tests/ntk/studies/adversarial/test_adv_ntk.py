@@ -13,13 +13,15 @@ from scipy.linalg import expm
 
 from configs import adv_ntk
 from ntk.infinite import fully_connected
-from ntk.studies.adversarial.claims import evaluate
+from ntk.studies.adversarial.bench import Bench
+from ntk.studies.adversarial.findings import EXPERIMENT, claims, decide
 from ntk.studies.adversarial.kernel import coefficients, predictor, train_times
-from ntk.studies.adversarial.runner import Runner, run_adversarial
-from ntk.studies.adversarial.settings import INFINITE, resolve_adversarial
+from ntk.studies.adversarial.settings import INFINITE, Cell, Settings
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config_rules import ConfigError
+from war_jax.lab.experiment import Results, run
+from war_jax.lab.settings import read
 
 
 @pytest.fixture(scope='module')
@@ -102,14 +104,14 @@ def test_training_learns_to_leave_out_a_mislabelled_image():
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp('adv')
-    run_adversarial(small(), workdir, 'python -m ntk.main ...')
+    run(EXPERIMENT, small(), workdir, 'python -m ntk.main ...')
     return workdir
 
 
-def small():
+def small() -> Settings:
     config = adv_ntk.get_config('smoke')
     config.grid.widths = (8,)
-    return resolve_adversarial(config)
+    return read(Settings, config)
 
 
 def test_a_study_has_all_its_cells_and_a_report(finished: Path, monkeypatch):
@@ -123,42 +125,44 @@ def test_a_study_has_all_its_cells_and_a_report(finished: Path, monkeypatch):
     assert [v['name'] for v in verdicts] == [
         'adv_ntk_is_more_robust', 'adv_ntk_costs_accuracy', 'adv_ntk_reaches_finite_width',
     ]  # fmt: skip
-    before = (finished / 'report.md').read_text()
-    monkeypatch.setattr(Runner, 'make_kernel', None)  # nothing is made twice
-    monkeypatch.setattr(Runner, 'make_network', None)
-    run_adversarial(small(), finished, 'python -m ntk.main ...')
-    assert (finished / 'report.md').read_text() == before
+    assert [claim.verdict for claim in decide(finished)[0]] == [v['verdict'] for v in verdicts]
+    monkeypatch.setattr(Bench, 'make', None)  # nothing is made twice
+    run(EXPERIMENT, small(), finished, 'python -m ntk.main ...')
+    assert (finished / 'report.md').read_text() == report
 
 
 def test_claims_on_planted_rows():
     """Accuracies in percent: adversarial training at infinite width gains 20 +- 1 points."""
+    rows = {}
 
-    def row(width, method, seed, natural, robust):
-        return {
-            'width': width, 'method': method, 'seed': seed,
+    def plant(width, method, seed, natural, robust):
+        rows[Cell(width, method, seed)] = {
             'natural_accuracy': natural / 100, 'robust_accuracy': robust / 100,
         }  # fmt: skip
 
-    rows = []
     for seed, noise in enumerate((-1, 0, 1)):
-        rows += [
-            row(INFINITE, 'natural', seed, 90, 30),
-            row(INFINITE, 'adversarial', seed, 85, 50 + noise),
-            row(8, 'adversarial', seed, 80, 44), row(32, 'adversarial', seed, 84, 48 + noise / 2),
-        ]  # fmt: skip
-    claims = {claim.name: claim for claim in evaluate(rows)}
-    gain = claims['adv_ntk_is_more_robust']
+        plant(INFINITE, 'natural', seed, 90, 30)
+        plant(INFINITE, 'adversarial', seed, 85, 50 + noise)
+        plant(8, 'adversarial', seed, 80, 44)
+        plant(32, 'adversarial', seed, 84, 48 + noise / 2)
+    config = adv_ntk.get_config('smoke')
+    config.grid.widths = (8, 32)
+    settings = read(Settings, config)
+    found = {claim.name: claim for claim in claims(Results(settings, {}, {}, rows, []))}
+    gain = found['adv_ntk_is_more_robust']
     assert gain.effect == pytest.approx(20) and gain.verdict == 'supported'
     assert gain.interval == pytest.approx((20 - 2.484, 20 + 2.484), abs=1e-3)  # t_2 / sqrt(3)
-    assert claims['adv_ntk_costs_accuracy'].effect == pytest.approx(-5)
-    assert claims['adv_ntk_reaches_finite_width'].verdict == 'supported'
-    growth = claims['robust_accuracy_grows_with_width_lazy']
+    assert found['adv_ntk_costs_accuracy'].effect == pytest.approx(-5)
+    # 2 +- 1.2 points: wholly above a loss of 2.
+    assert found['adv_ntk_reaches_finite_width'].verdict == 'supported'
+    growth = found['robust_accuracy_grows_with_width_lazy']
     assert growth.effect == pytest.approx(2) and growth.num_seeds == 3
-    assert evaluate(rows[:1])[0].verdict == 'undecided'
+    few = Results(settings, {}, {}, dict(list(rows.items())[:1]), [])
+    assert {claim.verdict for claim in claims(few)} == {'undecided'}
 
 
 def test_bad_values_are_refused():
     config = adv_ntk.get_config()
     config.threat.epsilon = 0.0
     with pytest.raises(ConfigError, match=r'threat\.epsilon = 0\.0: must be above 0'):
-        resolve_adversarial(config)
+        read(Settings, config)

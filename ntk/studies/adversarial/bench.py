@@ -1,12 +1,12 @@
-"""Makes what is not yet there of a study of Adv-NTK: one file per predictor, then the report.
+"""Makes the cells of a study of Adv-NTK: one predictor each, a kernel's or a network's.
 
-    run_adversarial(settings, Path('runs/adv-ntk'), command='python -m ntk.main ...')
+    bench = Bench(settings, Path('runs/adv-ntk'))
+    row = bench.make(settings.cells[0], stop)
 
-A cell is a width (or infinite width), a way to train and a seed; an interruption loses no more than
-one. The grid may grow from call to call, by widths and seeds.
+A cell is a width (or infinite width), a way to train and a seed, which draws the weights and which
+images are trained on and which validate.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,48 +21,32 @@ from ntk.networks.parametrization import PARAMETRIZATIONS
 from ntk.studies.adversarial.attack import Images, accuracies
 from ntk.studies.adversarial.kernel import coefficients, predictor, train_times
 from ntk.studies.adversarial.networks import make_programs
-from ntk.studies.adversarial.report import write_report
 from ntk.studies.adversarial.settings import INFINITE, Cell, Settings
-from ntk.studies.width.runner import chosen
-from ntk.studies.width.training import centred_targets
-from war_jax.data.sources import Splits, checksum, load
-from war_jax.records.console import progress_bar
-from war_jax.records.files import write_json
-from war_jax.records.interrupt import Stop, signals
-from war_jax.records.provenance import claim_workdir, lock_workdir
+from ntk.studies.images import balanced, centred_targets
+from war_jax.data.sources import checksum, load
+from war_jax.lab.experiment import Row
+from war_jax.records.interrupt import Stop
 
 # Folded into a seed's key, so that no two uses share their random numbers.
 _WEIGHTS, _TRAIN, _VALIDATE, _TEST = range(4)
 _FULLY_LEARNED = 1e6  # times of a kernel that interpolates, in units of 1 / (mean diagonal)
 
 
-def run_adversarial(settings: Settings, workdir: Path, command: str) -> Path:
-    """Returns the path of the report.
+class Bench:
+    """Kernels on training images are solved in float64, all else is float32.
 
-    Raises ConfigError for a workdir that is in use or of another study, DataError, and
-    SystemExit(128 + signal number) after SIGINT or SIGTERM.
+    Raises ConfigError if there are fewer images than the settings ask for, and DataError.
     """
-    splits = load(settings.data_config)
-    config = asdict(settings)
-    grid = config.pop('grid')
-    with lock_workdir(workdir), signals() as stop, jax.enable_x64(True):
-        about = claim_workdir(
-            workdir, config, splits.provenance, checksum(splits), command, jax.devices()
-        )
-        write_json(workdir / 'study.json', {'config': config, 'grid': grid, 'provenance': about})
-        Runner(settings, splits, workdir, stop)()
-        return write_report(workdir, command)
 
-
-class Runner:
-    """Calling it makes all cells that are not there."""
-
-    def __init__(self, settings: Settings, splits: Splits, workdir: Path, stop: Stop):
-        self.settings, self.workdir, self.stop = settings, workdir, stop
-        data, network = settings.data, settings.network
+    def __init__(self, settings: Settings, workdir: Path):
+        del workdir
+        self.settings, self.about = settings, {}
+        splits = load(settings.data_config)
+        self.data, self.checksum = splits.provenance, checksum(splits)
+        sizes, network = settings.data, settings.network
         self.num_outputs = splits.num_classes
-        self.pool = chosen(splits.train, data.num_train + data.num_validation)
-        self.test = chosen(splits.test, data.num_test)
+        self.pool = balanced(splits.train, sizes.num_train + sizes.num_validation)
+        self.test = balanced(splits.test, sizes.num_test)
         self.kernel = fully_connected(
             network.num_layers, network.activation, network.weight_variance, network.output_variance
         )
@@ -75,20 +59,15 @@ class Runner:
             )
         )
 
-    def __call__(self) -> None:
-        cells = self.settings.cells
-        left = [cell for cell in cells if not self.path(cell).exists()]
-        with progress_bar('predictors', len(cells), len(cells) - len(left)) as bar:
-            for cell in left:
-                bar.set_postfix_str(cell.name)
-                make = self.make_kernel if cell.width == INFINITE else self.make_network
-                found = make(cell)
-                write_json(self.path(cell), {**asdict(cell), **found})
-                self.leave_if_told()
-                bar.update()
+    def work(self, cell: Cell) -> int:
+        """A rough guess: a kernel's predictor costs about as much as a network's."""
+        del cell
+        return 1
 
-    def path(self, cell: Cell) -> Path:
-        return self.workdir / 'cells' / f'{cell.name}.json'
+    def make(self, cell: Cell, stop: Stop) -> Row:
+        make = self.make_kernel if cell.width == INFINITE else self.make_network
+        with jax.enable_x64(True):
+            return {**cell.values, **make(cell, stop)}
 
     def images(self, seed: int) -> tuple[Images, Images]:
         """Training and validation images: which is which is a matter of the seed."""
@@ -96,7 +75,7 @@ class Runner:
         first, second = np.split(order, [self.settings.data.num_train])
         return tuple((self.pool[0][part], self.pool[1][part]) for part in (first, second))  # type: ignore[return-value]
 
-    def make_kernel(self, cell: Cell) -> dict[str, Any]:
+    def make_kernel(self, cell: Cell, stop: Stop) -> Row:
         settings, key = self.settings, jax.random.key(cell.seed)
         (x, labels), validation = self.images(cell.seed)
         targets = centred_targets(labels, self.num_outputs).astype(float)
@@ -116,7 +95,7 @@ class Runner:
                 settings.kernel.num_steps,
                 settings.kernel.learning_rate,
                 settings.kernel.initial_time,
-                self.leave_if_told,
+                stop.leave_if_told,
             )
         alpha = coefficients(matrix, jnp.asarray(times), targets)
         quartiles = np.percentile(times / unit, [25, 50, 75]).tolist()
@@ -126,7 +105,7 @@ class Runner:
             'best_step': settings.kernel.num_steps if cell.method == 'adversarial' else None,
         }
 
-    def make_network(self, cell: Cell) -> dict[str, Any]:
+    def make_network(self, cell: Cell, stop: Stop) -> Row:
         settings, key = self.settings, jax.random.key(cell.seed)
         network, training = settings.network, settings.training
         images, validation = self.images(cell.seed)
@@ -167,7 +146,7 @@ class Runner:
                 score = float(programs.correct(weights, start, keys, validation)[which].mean())
                 if score > best:
                     best, kept, best_step = score, weights, number
-            self.leave_if_told()
+            stop.leave_if_told()
         found = self.scores(lambda keys, images: programs.correct(kept, start, keys, images), key)
         return {**found, 'times': None, 'best_step': best_step}
 
@@ -183,8 +162,3 @@ class Runner:
 
     def keys(self, key: Array, use: int, number: int, count: int) -> Array:
         return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, use), number), count)
-
-    def leave_if_told(self) -> None:
-        if self.stop.signum:
-            print('Stopped; the same command again goes on from the last finished predictor.')
-            raise SystemExit(128 + self.stop.signum)

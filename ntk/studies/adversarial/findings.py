@@ -1,0 +1,227 @@
+"""What a study of Adv-NTK finds: its claims, its table, its figure and its page.
+
+    report = run(EXPERIMENT, settings, Path('runs/adv-ntk'), command)    # war_jax.lab.experiment
+    accuracy(results, INFINITE, 'adversarial', 'robust_accuracy')        # seed -> points
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from ntk.studies.adversarial.bench import Bench
+from ntk.studies.adversarial.settings import INFINITE, METHODS, Method, Settings
+from war_jax.lab import experiment, page, plots
+from war_jax.lab.estimates import BySeed, change, paired
+from war_jax.lab.experiment import Experiment, Results
+from war_jax.lab.page import Picture, Section
+from war_jax.lab.plots import BLUE, STYLE, VERMILION
+from war_jax.lab.quantities import Interval, centre, quantity
+from war_jax.lab.tables import Column, percent_mean, write_table
+from war_jax.lab.verdicts import ABOVE, BELOW, Claim, claim, no_worse
+from war_jax.report import conditions
+
+Found = Results[Settings]
+RATES = ('natural_accuracy', 'robust_accuracy')
+# Points: with some hundred test images, what a seed cannot tell from no difference.
+MARGIN = 2.0
+_LOOKS = {'natural': (BLUE, 'o'), 'adversarial': (VERMILION, 's')}
+
+
+def accuracy(results: Found, width: int, method: Method, key: str) -> BySeed:
+    """seed -> accuracy in points."""
+    found = results.samples(
+        lambda cell: 100.0 * results.rows[cell][key], over='width', width=width, method=method
+    )
+    return found.get(width, {})
+
+
+def claims(results: Found) -> Iterator[Claim]:
+    """What the adversary changes at infinite width, beside networks, and what their width does."""
+    widths = results.settings.grid.widths
+
+    def infinite(method: Method, key: str) -> BySeed:
+        return accuracy(results, INFINITE, method, key)
+
+    how = 'Accuracies on test images, paired by seed.'
+    for name, key, text, wanted in (
+        ('adv_ntk_is_more_robust', 'robust_accuracy',
+         'Adv-NTK is more robust than the NTK without an adversary', ABOVE),
+        ('adv_ntk_costs_accuracy', 'natural_accuracy', 'It costs natural accuracy', BELOW),
+    ):  # fmt: skip
+        effect = paired(infinite('adversarial', key), infinite('natural', key))
+        yield claim(name, text, effect, wanted, 'points', how)
+    networks = accuracy(results, widths[-1], 'adversarial', 'robust_accuracy')
+    yield claim(
+        'adv_ntk_reaches_finite_width',
+        f'Adv-NTK is as robust as the adversarially trained network of width {widths[-1]}, within '
+        f'{MARGIN:g} points',
+        paired(infinite('adversarial', 'robust_accuracy'), networks),
+        no_worse(MARGIN),
+        'points',
+        f'{how} {MARGIN:g} points are what a few hundred test images cannot tell from none.',
+    )
+    for key in reversed(RATES) if len(widths) > 1 else ():
+        samples = {float(m): accuracy(results, m, 'adversarial', key) for m in widths}
+        yield claim(
+            f'{key}_grows_with_width_lazy',
+            f'In the NTK parametrization, {quantity(key).title.lower()} of adversarially trained '
+            'networks grows with width',
+            change(samples),
+            ABOVE,
+            'points per doubling of the width',
+            f'Slope against log2 of the width, m = {", ".join(map(str, widths))}.',
+        )
+
+
+def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterator[Section]:
+    yield Section('', [answer(results, found)])
+    yield page.claims_section(found, workdir / 'tables')
+    draw(results, workdir / 'figures' / 'accuracy.png')
+    yield from page.picture_sections([
+        Picture(
+            'accuracy.png', 'Accuracy against width',
+            'Test images. Lines: means over seeds; bars: their 95 % intervals (Student’s t). On '
+            'the right, infinite width: the NTK without an adversary, and Adv-NTK.',
+        )
+    ])  # fmt: skip
+    yield Section('Accuracies', [
+        write_table(workdir / 'tables', 'accuracy', *accuracies_table(results)),
+        'In percent, ± half of the 95 % interval over seeds. Times: at which rate Adv-NTK lets its '
+        'training examples be learned, median over examples and seeds, in units of 1 / (mean '
+        'diagonal of the NTK).',
+    ])  # fmt: skip
+    yield page.how_section(how(results))
+
+
+def answer(results: Found, found: Sequence[Claim]) -> str:
+    """What was asked, and what came out."""
+    robust = {
+        method: interval(results, INFINITE, method, 'robust_accuracy') for method in METHODS
+    }
+    if any(value is None for value in robust.values()):
+        return 'The predictors of infinite width are not finished.'
+    plain, adversarial = (100.0 * value[0] for value in robust.values() if value)
+    return (
+        f'Training the infinitely wide network adversarially (Adv-NTK) gives {adversarial:.1f} % '
+        f'robust accuracy, the same kernel without an adversary {plain:.1f} %. '
+        f'Claims: {page.verdict_counts(found)}.'
+    )
+
+
+def interval(results: Found, width: int, method: Method, key: str) -> Interval | None:
+    """Mean over seeds and its interval, in [0, 1]."""
+    values = [value / 100.0 for value in accuracy(results, width, method, key).values()]
+    return centre(values, quantity(key))
+
+
+def draw(results: Found, path: Path) -> None:
+    widths = list(results.settings.grid.widths)
+    beyond = widths[-1] * 4.0  # where infinite width is drawn
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 3.5), layout='constrained')
+        for axes, key in zip(figure.subplots(1, 2), RATES, strict=True):
+            for method in METHODS:
+                colour, marker = _LOOKS[method]
+                for group in (widths, [INFINITE]):
+                    shown = {
+                        width or beyond: value
+                        for width in group
+                        if (value := interval(results, width, method, key))
+                    }
+                    if not shown:
+                        continue
+                    mean, lower, upper = map(np.array, zip(*shown.values(), strict=True))
+                    reach = np.where(np.isfinite([mean - lower, upper - mean]),
+                                     [mean - lower, upper - mean], 0)  # fmt: skip
+                    axes.errorbar(
+                        list(shown), mean, reach, color=colour, marker=marker, capsize=2,
+                        label=method if group is widths else None,
+                    )  # fmt: skip
+            axes.set_title(quantity(key).title)
+            axes.set_xscale('log', base=2)
+            axes.set_xticks([*widths, beyond], [*map(str, widths), '∞'])
+            axes.minorticks_off()
+            axes.set_xlabel('width')
+            plots.percent_axis(axes)
+            plots.legend(axes)
+        plots.save(figure, path)
+
+
+def accuracies_table(results: Found) -> tuple[list[Column], list[dict[str, Any]]]:
+    columns = [
+        Column('width', 'Width', align='l'),
+        Column('method', 'Training', align='l'),
+        Column('natural_accuracy', 'Natural', percent_mean),
+        Column('robust_accuracy', 'Robust', percent_mean),
+        Column('times', 'Times', '{:.3g}'.format),
+    ]
+    lines = []
+    for width in (*results.settings.grid.widths, INFINITE):
+        for method in METHODS:
+            rows = [
+                row for cell, row in results.rows.items()
+                if (cell.width, cell.method) == (width, method)
+            ]  # fmt: skip
+            if not rows:
+                continue
+            times = [row['times'][1] for row in rows if row['times']]
+            adv_ntk = (width, method) == (INFINITE, 'adversarial')
+            lines.append({
+                'width': width or '∞', 'method': method,
+                **{key: interval(results, width, method, key) for key in RATES},
+                'times': float(np.median(times)) if adv_ntk else None,
+            })  # fmt: skip
+    return columns, lines
+
+
+def how(results: Found) -> list[tuple[str, object]]:
+    """What the numbers depend on."""
+    settings, about = results.settings, results.provenance
+    data, network, training = settings.data, settings.network, settings.training
+    budget = settings.budget(settings.attack.num_steps)
+    return [
+        ('Data', about['data']),
+        ('Images', f'{data.num_train} to train on and {data.num_validation} to validate on, which '
+                   f'is which by seed; {data.num_test} test images'),
+        ('Networks', f'fully connected, {network.num_layers} layers, {network.activation}, NTK '
+                     'parametrization, f − f₀; squared loss, centred one-hot targets'),
+        ('Finite width', f'{training.num_steps} steps of gradient descent, learning rate '
+                         f'{training.speed:g} × n / (largest eigenvalue of the NTK), momentum '
+                         f'{training.momentum:g}; the best of every {training.every} steps on '
+                         'validation images'),
+        ('Infinite width', 'natural: fully learned; adversarial: Adv-NTK (Fu & Wang 2024), '
+                           f'{settings.kernel.num_steps} steps of Adam '
+                           f'({settings.kernel.learning_rate:g}) on log rates, from '
+                           f'{settings.kernel.initial_time:g}, on attacked validation images'),
+        ('Attack', f'{conditions.ball(vars(settings.threat))}, PGD-{settings.attack.num_steps} on '
+                   f'the margin in training, step {budget.step_size:.3g}; PGD-'
+                   f'{settings.attack.measure_steps} for the numbers here: upper bounds'),
+        ('Seeds', ', '.join(map(str, settings.grid.seeds))),
+        ('Precision', 'float32; the kernel on training images in float64'),
+        *page.provenance_cells(about),
+    ]  # fmt: skip
+
+
+def title(results: Found) -> str:
+    return f'Adv-NTK: adversarial training at infinite width, on {results.settings.data.name}'
+
+
+EXPERIMENT = Experiment(
+    name=__name__,
+    settings=Settings,
+    cells=lambda settings: settings.cells,
+    bench=Bench,
+    claims=claims,
+    title=title,
+    sections=sections,
+    folders={'cells': 'predictors'},
+)
+
+
+def decide(folder: Path) -> tuple[list[Claim], Mapping[str, Any]]:
+    """The claims of the rows in a folder, and their provenance."""
+    return experiment.decide(EXPERIMENT, folder)
