@@ -1,12 +1,15 @@
 """The floors of the design: a file imports from lower floors, or from its left on its own.
 
+A library never imports an experiment, and no experiment imports another: what two of them need
+stands in war_jax/lab, or beside them in ntk/studies. war_jax stands without ntk.
+
 Read off the sources with `ast`, so that imports inside functions count too. The checker itself is
 tried on small made-up sources with planted violations.
 """
 
 import ast
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,10 +30,16 @@ FLOORS = (
         'studies',
     ),
 )
-PLACES = {
-    name: (floor, column) for floor, names in enumerate(FLOORS) for column, name in enumerate(names)
-}
-FORBIDDEN = ('ntk', 'neural_tangents')
+NTK_FLOORS = (
+    ('compat', 'functional', 'networks', 'spectral', 'gradients', 'infinite', 'empirical'),
+    ('studies',),
+    ('main',),
+)
+# What is seen from outside of each experiment: packages, below these parents.
+STUDIES = ('war_jax.studies', 'ntk.studies')
+# The sweep of epsilon trains its networks as the study of width does.
+ALLOWED = {('war_jax.studies.regularization', 'war_jax.studies.width')}
+FORBIDDEN = ('ntk', 'neural_tangents')  # in war_jax
 
 
 def sources(package: str) -> dict[str, str]:
@@ -57,27 +66,52 @@ def imported(name: str, source: str, is_package: bool) -> set[str]:
     return result
 
 
-def violations(modules: Mapping[str, str]) -> list[str]:
-    """What is wrong with the imports of {module of war_jax: source}, one sentence each."""
+def places(floors: Sequence[Sequence[str]]) -> dict[str, tuple[int, int]]:
+    """Name -> (floor, column)."""
+    return {
+        name: (floor, column)
+        for floor, names in enumerate(floors)
+        for column, name in enumerate(names)
+    }
+
+
+def experiment_of(module: str) -> str | None:
+    """'ntk.studies.width.bench' -> 'ntk.studies.width'; None for what is no package there."""
+    parts = module.split('.')
+    is_one = '.'.join(parts[:2]) in STUDIES and (ROOT / Path(*parts[:3])).is_dir()
+    return '.'.join(parts[:3]) if len(parts) > 2 and is_one else None
+
+
+def violations(
+    modules: Mapping[str, str],
+    floors: Sequence[Sequence[str]] = FLOORS,
+    forbidden: Sequence[str] = FORBIDDEN,
+) -> list[str]:
+    """What is wrong with the imports of {module of a package: source}, one sentence each."""
     graph = {}
     found = []
+    place = places(floors)
     for name, source in modules.items():
         is_package = any(other.startswith(f'{name}.') for other in modules)
         targets = imported(name, source, is_package)
         graph[name] = {target for target in targets if target in modules and target != name}
         for target in sorted(targets):
-            if target.split('.')[0] in FORBIDDEN:
+            if target.split('.')[0] in forbidden:
                 found.append(f'{name} imports {target}: war_jax must stand without it')
+            ours, theirs = experiment_of(name), experiment_of(target)
+            if theirs and ours != theirs and (ours, theirs) not in ALLOWED:
+                if ours or not name.endswith('.main'):
+                    found.append(f'{name} imports {target}: of another experiment')
         parts = name.split('.')
         if len(parts) == 1:
             continue  # the package's own __init__ is below everything; the graph shows its circles
-        if parts[1] not in PLACES:
+        if parts[1] not in place:
             found.append(f'{name} has no floor: add {parts[1]} to FLOORS')
             continue
         for target in sorted(graph[name]):
             other = target.split('.')[1:2]
-            if other and other[0] in PLACES and other[0] != parts[1]:
-                here, there = PLACES[parts[1]], PLACES[other[0]]
+            if other and other[0] in place and other[0] != parts[1]:
+                here, there = place[parts[1]], place[other[0]]
                 if there > here:
                     found.append(f'{name} imports {target}, which is above or to the right of it')
     found += [f'circular import: {" -> ".join(circle)}' for circle in circles(graph)]
@@ -107,6 +141,12 @@ def test_war_jax_keeps_its_floors():
     assert violations(modules) == []
 
 
+def test_ntk_keeps_its_floors():
+    modules = sources('ntk')
+    assert {'ntk.gradients', 'ntk.studies.width.findings', 'ntk.main'} <= modules.keys()
+    assert violations(modules, NTK_FLOORS, ()) == []
+
+
 @pytest.mark.parametrize(
     ('module', 'source'),
     [
@@ -115,6 +155,8 @@ def test_war_jax_keeps_its_floors():
         ('war_jax.data.sources', 'from war_jax.config import DataConfig'),
         ('war_jax.training.loop', 'from ..lab import tables'),
         ('war_jax.main', 'def main():\n  from war_jax.training.loop import train'),
+        ('war_jax.studies.regularization.work', 'from war_jax.studies.width import settings'),
+        ('war_jax.studies.width.runner', 'from war_jax.studies.width.settings import Settings'),
     ],
 )
 def test_checker_accepts(module: str, source: str):
@@ -134,6 +176,9 @@ def test_checker_accepts(module: str, source: str):
         ('war_jax.attacks.threat', 'from war_jax.attacks.pgd import pgd', 'circular import'),
         ('war_jax', 'from war_jax.config import Config', 'circular import'),
         ('war_jax.surprise', '', 'has no floor'),
+        ('war_jax.lab.page', 'from war_jax.studies.width import settings', 'another experiment'),
+        ('war_jax.studies.width.a', 'import war_jax.studies.regularization.b', 'another experim'),
+        ('war_jax.studies.findings', 'from ntk.studies.width import x', 'stand without it'),
     ],
 )
 def test_checker_finds_planted_violations(module: str, source: str, sentence: str):
