@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
 
+from war_jax.config_rules import convert
 from war_jax.models.wide_resnet import stage_widths
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -18,6 +19,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     'gelu': lambda x: jax.nn.gelu(x, approximate=False),
     'relu2': lambda x: jnp.square(jax.nn.relu(x)),
 }
+Kind = Literal['fcn', 'wrn']
 FIRST, LAST = ('layer1', 'stem'), 'head'
 
 
@@ -27,13 +29,18 @@ class Architecture:
 
     kind 'fcn': num_layers weight matrices, num_layers - 1 of them followed by the activation.
     kind 'wrn': `depth` and `strides` as in `war_jax.models.wide_resnet.WideResNet`.
+    Raises ConfigError for another kind or activation.
     """
 
-    kind: Literal['fcn', 'wrn']
+    kind: Kind
     num_layers: int = 3
     depth: int = 10
     strides: Sequence[int] = (1, 2, 2)
     activation: str = 'relu'
+
+    def __post_init__(self) -> None:
+        convert('kind', self.kind, Kind)
+        convert('activation', self.activation, Literal[*ACTIVATIONS])
 
 
 class FullyConnected(nn.Module):

@@ -20,7 +20,9 @@ from war_jax.attacks.losses import cross_entropy, dlr_loss, targeted_dlr_loss
 from war_jax.attacks.machine import Answer, ranked_target, rows, targets_of
 from war_jax.attacks.pgd import climb
 from war_jax.attacks.threat import ThreatModel
+from war_jax.config_rules import convert
 
+Objective = Literal['ce', 'dlr', 'targets']
 INERTIA = 0.75  # alpha in the paper: the share of the new step
 CLIMBS = 0.75  # rho in the paper: the share of steps that should climb
 
@@ -47,16 +49,20 @@ class Apgd:
     """objective 'ce', 'dlr', or 'targets': the DLR loss of one other class after another.
 
     Of the latter at most `num_targets`, the likeliest first. Every iterate counts.
+    Raises ConfigError for any other objective.
     """
 
     name: str
     threat: ThreatModel
-    objective: Literal['ce', 'dlr', 'targets']
+    objective: Objective
     num_steps: int = 100
     restarts: int = 1
     num_targets: int = 9
     uses_gradient = True
     looks_first = False
+
+    def __post_init__(self) -> None:
+        convert('objective', self.objective, Objective)
 
     def num_stages(self, num_classes: int) -> int:
         return self.restarts * targets_of(self.objective, self.num_targets, num_classes)

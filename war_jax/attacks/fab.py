@@ -9,7 +9,7 @@ little beyond a mixture of the two, and comes back towards the image whenever it
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,8 @@ from jax import Array
 
 from war_jax.attacks.losses import targeted_margin
 from war_jax.attacks.machine import Answer, ranked_target, rows
-from war_jax.attacks.threat import ThreatModel
+from war_jax.attacks.threat import Norm, ThreatModel
+from war_jax.config_rules import convert
 
 # The authors' settings, in the paper's letters.
 ALPHA_MAX = 0.1  # largest share of the step that starts from the clean image
@@ -110,7 +111,7 @@ class Fab:
 
 
 def to_hyperplane(
-    x: Array, normals: Array, offsets: Array, norm: Literal['linf', 'l2']
+    x: Array, normals: Array, offsets: Array, norm: Norm
 ) -> Array:
     """(b, d), (b, d), (b,) -> (b, d): the shortest s with normal . (x + s) = offset.
 
@@ -120,8 +121,9 @@ def to_hyperplane(
     with one number l for the whole image, room_i what the box leaves, r_i = |n_i| in L2 and 1 in
     L-infinity. sum_i |n_i| min(l r_i, room_i) is piecewise linear, rising and concave in l, so that
     Newton's method, from l = 0, climbs to the l at which it is g and is there in finitely many
-    steps.
+    steps. Raises ConfigError for any other norm.
     """
+    convert('norm', norm, Norm)
     gap = jnp.sum(normals * x, -1) - offsets
     normals = jnp.where(gap < 0, -1.0, 1.0)[:, None] * normals
     gap, size = jnp.abs(gap), jnp.abs(normals)

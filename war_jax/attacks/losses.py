@@ -1,6 +1,8 @@
 """Per-example losses of logits: what an attack climbs and what training sums.
 
     kl = kl_divergence(clean_logits, adv_logits)             # (b, classes), (b, classes) -> (b,)
+
+A class that a network rules out with a logit of -infinity counts as one at -1e9.
 """
 
 import jax
@@ -8,11 +10,24 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+MASKED = -1e9
+
+
+def finite_where_masked(logits: Array) -> Array:
+    """(b, classes) -> the same: -1e9 (or the type's least number) in place of -infinity.
+
+    Infinity times a weight of 0 would be no number, in losses and in their gradients. A row of
+    nothing but -infinity, which rules out every class, stays as it is.
+    """
+    ruled_out = jnp.isneginf(logits)
+    least = max(MASKED, float(jnp.finfo(logits.dtype).min))
+    return jnp.where(ruled_out & ~ruled_out.all(-1, keepdims=True), least, logits)
+
 
 def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> Array:
     """(b, classes), (b,) -> (b,): against (1 - smoothing) * one-hot + smoothing / classes."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, targets)
+    return optax.softmax_cross_entropy(finite_where_masked(logits), targets)
 
 
 def kl_divergence(logits: Array, other_logits: Array) -> Array:
@@ -21,7 +36,9 @@ def kl_divergence(logits: Array, other_logits: Array) -> Array:
     In log space: TRADES differentiates both arguments, and the gradient of p log p with respect to
     a p that underflowed to 0 is not a number.
     """
-    log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(other_logits)
+    log_p, log_q = (
+        jax.nn.log_softmax(finite_where_masked(each)) for each in (logits, other_logits)
+    )
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1)
 
 
@@ -42,6 +59,7 @@ def dlr_loss(logits: Array, labels: Array) -> Array:
     logits can flatten it. Two classes have no third: the margin itself, which attacks that step
     along its sign or unit vector climb in the same way.
     """
+    logits = finite_where_masked(logits)
     margin = margin_loss(logits, labels)
     if logits.shape[-1] < 3:
         return margin
@@ -54,6 +72,7 @@ def targeted_dlr_loss(logits: Array, labels: Array, targets: Array) -> Array:
 
     Below four classes its denominator does not exist: `targeted_margin`.
     """
+    logits = finite_where_masked(logits)
     margin = targeted_margin(logits, labels, targets)
     if logits.shape[-1] < 4:
         return margin
@@ -63,5 +82,6 @@ def targeted_dlr_loss(logits: Array, labels: Array, targets: Array) -> Array:
 
 def targeted_margin(logits: Array, labels: Array, targets: Array) -> Array:
     """(b, classes), (b,), (b,) -> (b,): the target's logit minus the label's."""
+    logits = finite_where_masked(logits)
     weights = jax.nn.one_hot(targets, logits.shape[-1]) - jax.nn.one_hot(labels, logits.shape[-1])
     return jnp.sum(jnp.where(weights == 0, 0.0, weights * logits), -1)

@@ -24,6 +24,9 @@ from jax import Array
 from war_jax.attacks.losses import cross_entropy, margin_loss, targeted_margin
 from war_jax.attacks.pgd import Budget, climb, random_start
 from war_jax.attacks.threat import ThreatModel
+from war_jax.config_rules import convert
+
+Objective = Literal['ce', 'cw', 'targets']
 
 
 class Answer(NamedTuple):
@@ -96,11 +99,12 @@ class Ascent:
     2019), at most `num_targets`.
     only_last: an example is broken only by the last iterate of a run, as the papers that report
     PGD-20 have it; else by any.
+    Raises ConfigError for any other objective.
     """
 
     name: str
     threat: ThreatModel
-    objective: Literal['ce', 'cw', 'targets']
+    objective: Objective
     num_steps: int
     relative_step: float
     restarts: int
@@ -108,6 +112,9 @@ class Ascent:
     num_targets: int = 9
     uses_gradient = True
     looks_first = False
+
+    def __post_init__(self) -> None:
+        convert('objective', self.objective, Objective)
 
     def num_stages(self, num_classes: int) -> int:
         return self.restarts * targets_of(self.objective, self.num_targets, num_classes)

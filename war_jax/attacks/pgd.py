@@ -18,7 +18,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from war_jax.attacks.threat import Threat
+from war_jax.config_rules import convert
 
+Init = Literal['none', 'gaussian', 'uniform']
 ExampleLoss = Callable[[Array], Array]  # (b, h, w, c) -> (b,)
 
 
@@ -28,13 +30,16 @@ class Budget:
 
     init 'gaussian': x + init_scale * N(0, 1), TRADES' start (0.001); 'uniform': x + init_scale *
     a uniform draw from the ball; 'none': x. The start itself is not projected (as in the papers'
-    code); every step is.
+    code); every step is. Raises ConfigError for any other init.
     """
 
     num_steps: int
     step_size: float | Array
-    init: Literal['none', 'gaussian', 'uniform']
+    init: Init
     init_scale: float
+
+    def __post_init__(self) -> None:
+        convert('init', self.init, Init)
 
 
 class AttackTrace(NamedTuple):

@@ -6,13 +6,20 @@
 The set is the norm ball of radius epsilon around the clean image, cut to the pixel box [0, 1].
 """
 
+import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from war_jax.config_rules import convert, refusal
+
+Norm = Literal['linf', 'l2']
+
+# NumPy, and libraries of attacks after it, name the two norms by their orders.
+_BY_ORDER: dict[str, Norm] = {'inf': 'linf', '2': 'l2', '2.0': 'l2'}
 _TINY = 1e-12  # divides a vanishing gradient or perturbation without changing any other
 
 
@@ -26,10 +33,21 @@ class Threat(Protocol):
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """Ball of radius `epsilon` >= 0, in units of pixel intensity in [0, 1], in L-infinity or L2."""
+    """Ball of radius `epsilon` >= 0, in units of pixel intensity in [0, 1], in L-infinity or L2.
 
-    norm: Literal['linf', 'l2']
+    norm: in capitals or not; also by its order: np.inf, 'inf', 2 or '2'. Stored as 'linf' or 'l2'.
+    epsilon: finite, and at most 1 in L-infinity; a traced array is taken as it is.
+    Raises ConfigError for any other norm or radius.
+    """
+
+    norm: Norm
     epsilon: float | Array
+
+    def __post_init__(self) -> None:
+        # Frozen: this is the way in which a dataclass sets its own fields.
+        object.__setattr__(self, 'norm', _norm_name(self.norm))
+        if not isinstance(self.epsilon, jax.core.Tracer):
+            _check_radius(self.norm, self.epsilon)
 
     def project(self, x_adv: Array, x: Array) -> Array:
         """(b, ...), (b, ...) -> (b, ...): onto the ball around x, then onto [0, 1].
@@ -71,6 +89,28 @@ class ThreatModel:
         radius = jax.random.uniform(radius_key, (), dtype) ** (1.0 / direction.size)
         length = jnp.sqrt(jnp.sum(jnp.square(direction)))
         return self.epsilon * radius * direction / jnp.maximum(length, _TINY)
+
+
+def _norm_name(norm: Any) -> Norm:
+    """Raises ConfigError for what is neither of the two."""
+    name = str(norm).lower()
+    known = _BY_ORDER.get(name, name)
+    return convert('norm', known if known in ('linf', 'l2') else norm, Norm)
+
+
+def _check_radius(norm: Norm, epsilon: Any) -> None:
+    """Raises ConfigError."""
+    try:
+        radius = float(epsilon)
+    except (TypeError, ValueError):
+        rule = 'must be one number, as 8 / 255'
+        raise refusal('epsilon', epsilon, rule) from None
+    if not 0 <= radius < math.inf:
+        rule = 'must be at least 0 and finite, in units of pixels in [0, 1]'
+        raise refusal('epsilon', radius, rule, '8/255' if norm == 'linf' else '0.5')
+    if norm == 'linf' and radius > 1:
+        rule = 'must be at most 1 in L-infinity, as pixels are in [0, 1]'
+        raise refusal('epsilon', radius, rule, f'{radius:g}/255' if radius <= 255 else '1')
 
 
 def _norm(values: Array) -> Array:

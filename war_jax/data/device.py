@@ -18,6 +18,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from war_jax.config_rules import refusal
 from war_jax.data.batches import Batch
 from war_jax.data.sources import Dataset
 from war_jax.mesh import AXIS, replicate, shard
@@ -51,7 +52,21 @@ def _gather(images: Array, labels: Array, indices: Array, mask: Array) -> Batch:
 
 
 def as_unit_interval(images: Array, dtype: jnp.dtype) -> Array:
-    """uint8 images, or floats in [0, 1], as floats in [0, 1]."""
-    if jnp.issubdtype(images.dtype, jnp.integer):
-        return images.astype(dtype) / 255
+    """uint8 images, or floats in [0, 1], as floats in [0, 1] of `dtype`; traced or not.
+
+    A pixel is bitwise NumPy's quotient by 255, so that a user's own floats give the same network.
+    Raises ConfigError for any other integers.
+    """
+    if images.dtype == jnp.uint8:
+        # Not a division: a compiled one by a constant is a product with its rounded reciprocal,
+        # which differs in the last place for every third value.
+        return jnp.asarray(unit_interval(np.dtype(dtype))).at[images].get(mode='promise_in_bounds')
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise refusal('images', str(images.dtype), 'must be uint8, or floats in [0, 1]')
     return images.astype(dtype)
+
+
+@functools.cache
+def unit_interval(dtype: np.dtype) -> np.ndarray:
+    """(256,): what each value of a uint8 pixel is in [0, 1], rounded to the nearest of `dtype`."""
+    return np.arange(256).astype(dtype) / np.asarray(255, dtype)

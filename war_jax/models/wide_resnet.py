@@ -14,7 +14,7 @@ round(16 * 2**s * k) channels.
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
 
+from war_jax.config_rules import convert
 from war_jax.mesh import to_each, total
 from war_jax.models.convolution import convolve
 
@@ -30,6 +31,7 @@ from war_jax.models.convolution import convolve
 conv_init = initializers.variance_scaling(2.0, 'fan_out', 'normal')
 dense_init = initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 ACTIVATIONS = {'relu': nn.relu, 'swish': nn.silu}
+Padding = Literal['torch', 'tensorflow']
 
 
 def stage_widths(widen_factor: float) -> tuple[int, int, int]:
@@ -184,6 +186,7 @@ class WideResNet(nn.Module):
     activation: 'relu', or 'swish', x * sigmoid(x).
     padding: of 3x3 convolutions with stride 2: one pixel on every side ('torch'), or below and to
       the right ('tensorflow': its 'SAME' for images of even size).
+    ConfigError for any other activation or padding.
     """
 
     depth: int
@@ -207,6 +210,8 @@ class WideResNet(nn.Module):
         """
         if self.depth < 10 or (self.depth - 4) % 6:
             raise ValueError(f'depth = {self.depth}: (depth - 4) must be a positive multiple of 6')
+        convert('activation', self.activation, Literal[*ACTIVATIONS])
+        convert('padding', self.padding, Padding)
         passes = images.shape[0] if images.ndim == 5 else None
         how = {'train': train, 'mask': mask, 'passes': passes}
         types = (self.dtype, self.param_dtype)

@@ -35,9 +35,9 @@ def stability_curve(
     attack = Ascent(f'pgd{NUM_STEPS}', threat, 'ce', NUM_STEPS, 2 / NUM_STEPS, 1, False)
     programs = make_programs(attack, ensemble.classify, ensemble.mesh)
     count = min(num_examples, len(ensemble.labels))
-    stands = np.arange(len(ensemble.labels)) < count
+    stands = (np.arange(len(ensemble.labels)) < count) & ensemble.is_predicted
     natural = ensemble.natural
-    robust, stable = [float(natural[:count].mean())], [1.0]
+    robust, stable = [float(natural[:count].mean())], [float(stands[:count].mean())]
     epsilons = [0.0, *(scale * float(threat.epsilon) for scale in scales)]
     for number, epsilon in enumerate(epsilons[1:]):
         if not stands.any():  # nor would anything stand at a larger radius

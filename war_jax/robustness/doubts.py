@@ -40,23 +40,33 @@ def doubts(ensemble: Ensemble, curve: Curve | None) -> list[str]:
 
 def _of_logits(ensemble: Ensemble) -> Iterator[str]:
     images, logits = ensemble.images[:NUM_CHECKED], ensemble.clean_logits
-    if not np.isfinite(logits).all():
-        count = int((~np.isfinite(logits).all(-1)).sum())
+    if count := int((~ensemble.is_predicted).sum()):
+        yield (
+            f'logits of {count} clean images are not numbers; they count as misclassified and as '
+            'not stable'
+        )
+    if count := int((np.isinf(logits).any(-1) & ensemble.is_predicted).sum()):
         yield f'logits of {count} clean images are not finite; they count as they are predicted'
     if (logits >= 0).all() and np.allclose(logits.sum(-1), 1, atol=1e-4):
         yield (
             'outputs look like probabilities: attacks need logits, since the gradients of a '
             'softmax vanish where the network is certain'
         )
-    again = ensemble.logits(images)
-    scale = np.abs(logits[: len(images)]).max()
-    if np.abs(again - logits[: len(images)]).max() > 1e-3 * scale:
+    first = logits[: len(images)]
+    is_finite = np.isfinite(first).all(-1)
+    # Of the two likeliest classes: a masked one is so far below that its scale would hide all else.
+    likeliest = np.argsort(first, -1)[:, -2:]
+    once, again, backwards = (
+        np.take_along_axis(values, likeliest, -1)[is_finite]
+        for values in (first, ensemble.logits(images), ensemble.logits(images[::-1])[::-1])
+    )
+    scale = np.abs(once).max(initial=0)
+    if np.abs(again - once).max(initial=0) > 1e-3 * scale:
         yield (
             'the network gave other logits for the same images: it is not deterministic, and '
             'every number here is of one draw; average its gradients (EOT) before you attack it'
         )
-    backwards = ensemble.logits(images[::-1])[::-1]
-    if np.abs(backwards - again).max() > 1e-2 * scale:
+    if np.abs(backwards - again).max(initial=0) > 1e-2 * scale:
         yield (
             'logits depend on which images are in a batch, as with BatchNorm in training mode: '
             'no attack on single images means anything then'
@@ -74,6 +84,12 @@ def _of_gradients(ensemble: Ensemble) -> Iterator[str]:
             if count:
                 whose = f'of the {int(withstood.sum())} examples that withstood it'
                 yield f'{result.name}: {count} {whose} met {meaning}'
+    for result in ensemble.results:
+        if count := int(result.search.no_answer.sum()):
+            yield (
+                f'{result.name}: {count} of the examples that it broke have logits there that are '
+                'not numbers; they count as misclassified'
+            )
 
 
 def _of_square(ensemble: Ensemble) -> Iterator[str]:

@@ -31,6 +31,7 @@ from war_jax.attacks.threat import ThreatModel
 from war_jax.config_rules import ConfigError, nearest
 from war_jax.data.batches import eval_plan
 from war_jax.mesh import AXIS, fetch, replicate, shard
+from war_jax.robustness.inputs import in_box, whole_labels, with_checked_logits
 from war_jax.robustness.pool import TOLERANCE, Examples, Search, fill, make_programs
 
 # The standard version of Croce & Hein 2020b, in their order.
@@ -95,12 +96,14 @@ class Ensemble:
 
     stability: also attack the examples that are misclassified without an attack.
     batch_size: slots of the pool, over all devices.
+    An image whose logits are not numbers has no prediction: it is neither natural nor stable.
+    Raises ConfigError for images, labels and networks that cannot be (`war_jax.robustness.inputs`).
     """
 
     classify: Classifier
     params: Any
     images: np.ndarray  # (n, h, w, c) uint8, or floats in [0, 1]
-    labels: np.ndarray  # (n,) int32
+    labels: np.ndarray  # (n,) whole numbers
     attacks: tuple[Attack, ...]
     epsilon: float
     mesh: Mesh
@@ -110,14 +113,17 @@ class Ensemble:
     results: list[Result] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.images.dtype == np.uint8:
-            self.images = self.images.astype(np.float32) / np.float32(255)
-        self.images = np.asarray(self.images, np.float32)
+        self.images, self.origin_of_images = in_box(self.images)
         self.params = replicate(self.mesh, self.params)
+        self.classify = with_checked_logits(self.classify)
         self.predict = make_predict(self.classify, self.mesh)
+        batch = jax.ShapeDtypeStruct((self.batch_size, *self.images.shape[1:]), np.float32)
+        num_classes = jax.eval_shape(self.predict, self.params, batch).shape[-1]
+        self.labels = whole_labels(self.labels, len(self.images), num_classes)
         self.clean_logits = self.logits(self.images)
         self.predictions = self.clean_logits.argmax(-1).astype(np.int32)
-        self.natural = self.predictions == self.labels
+        self.is_predicted = ~np.isnan(self.clean_logits).any(-1)
+        self.natural = self.is_predicted & (self.predictions == self.labels)
         arrays = (self.images, self.predictions, self.clean_logits)
         self.examples = Examples(*replicate(self.mesh, arrays))
 
@@ -134,7 +140,7 @@ class Ensemble:
     def stable(self) -> np.ndarray:
         """(n,) bool: broken by no attack so far; without `stability`, of natural examples only."""
         broken = [result.search.broken for result in self.results]
-        return ~np.any([np.zeros(len(self.labels), bool), *broken], axis=0)
+        return ~np.any([~self.is_predicted, *broken], axis=0)
 
     @property
     def robust(self) -> np.ndarray:
@@ -192,7 +198,10 @@ class Ensemble:
         if not found:
             return False
         images = np.stack([search.adversarial[i] for i in found])
-        wrong = self.logits(images).argmax(-1) != self.predictions[found]
+        logits = self.logits(images)
+        not_a_number = np.isnan(logits).any(-1)
+        search.no_answer[found] = not_a_number
+        wrong = not_a_number | (logits.argmax(-1) != self.predictions[found])
         threat = self.attacks[0].threat
         delta = images.astype(np.float64) - self.images[found]
         lengths = np.asarray(ThreatModel(threat.norm, self.epsilon).length(jnp.asarray(delta)))

@@ -20,7 +20,7 @@ def contents(
 ) -> dict[str, Any]:
     """What evaluation.json holds of the numbers. Cumulative: after this attack and all before."""
     total = len(ensemble.labels)
-    stands = ensemble.natural | ensemble.stability
+    stands = ensemble.is_predicted & (ensemble.natural | ensemble.stability)
     attacks = []
     for result in ensemble.results:
         stands = stands & ~result.search.broken
@@ -47,6 +47,7 @@ def contents(
     return {
         **numbers,
         'num_examples': total,
+        'images': ensemble.origin_of_images,
         'norm': threat.norm,
         'epsilon': float(threat.epsilon),
         'attacks': attacks,

@@ -57,7 +57,7 @@ class Slots(NamedTuple):
 class Seen(NamedTuple):
     """What one step found, leading axis (b,)."""
 
-    broken: Array  # bool: the point is in the ball and misclassified
+    broken: Array  # bool: the point is in the ball and misclassified, or its logits are NaN
     finished: Array  # bool
     no_gradient: Array  # bool: it is 0 throughout
     not_finite: Array  # bool: logits or gradient
@@ -81,6 +81,7 @@ class Search:
         self.passed = np.zeros((num_stages, num_examples), bool)  # withstood this stage
         self.no_gradient = np.zeros(num_examples, bool)
         self.not_finite = np.zeros(num_examples, bool)
+        self.no_answer = np.zeros(num_examples, bool)  # broken where the logits are NaN
         self.withdrawn = 0
         self.image_shape = image_shape
 
@@ -93,6 +94,7 @@ class Search:
         """What was found for it did not hold up; this stage is taken as withstood."""
         self.passed[self.stage_of[example], example] = True
         self.stage_of[example] = UNBROKEN
+        self.no_answer[example] = False
         del self.adversarial[example]
         self.withdrawn += 1
 
@@ -135,10 +137,13 @@ def make_programs(attack: Attack, classify: Classifier, mesh: Mesh) -> Programs:
             gradient = answer.gradient
             pixels = tuple(range(1, x.ndim))
             inside = machine.threat.length(state.point - x) <= epsilon + TOLERANCE
-            wrong = (logits.argmax(-1) != labels) & jnp.all(jnp.isfinite(logits), -1)
+            wrong = (logits.argmax(-1) != labels) & machine.counts(state)
+            # Counted on the way, too: behind it there is no gradient, and no further point.
+            in_box = ((state.point >= 0) & (state.point <= 1)).all(pixels)
+            no_answer = jnp.isnan(logits).any(-1) & in_box
             after = machine.observe(looked, keys, x, labels, answer)
             seen = Seen(
-                broken=wrong & inside & machine.counts(state),
+                broken=(wrong | no_answer) & inside,
                 finished=machine.finished(after),
                 no_gradient=jnp.all(gradient == 0, pixels) & attack.uses_gradient,
                 not_finite=~(jnp.isfinite(logits).all(-1) & jnp.isfinite(gradient).all(pixels)),

@@ -37,10 +37,12 @@ from war_jax.robustness import state
 from war_jax.robustness.curve import stability_curve
 from war_jax.robustness.doubts import Curve, doubts
 from war_jax.robustness.ensemble import Ensemble, Result, make_attacks
+from war_jax.robustness.inputs import image_shape
 from war_jax.robustness.network import UNTOLD, Network, Untold, read_network
 from war_jax.robustness.page import contents, write_page
 
 CURVE_SCALES = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0, 8.0)
+CURVE_EXAMPLES = 500  # the curve's end is what tells of masked gradients
 SECONDS_BETWEEN_SAVES = 60.0
 
 
@@ -59,7 +61,7 @@ class Settings:
     batch_size: int = 256
     seed: int = 0
     stability: bool = True
-    curve_examples: int = 500
+    curve_examples: int = CURVE_EXAMPLES
 
 
 def run(settings: Settings, workdir: str | Path, command: str | None = None) -> dict[str, Any]:
@@ -119,24 +121,24 @@ def evaluate(
     batch_size: int = 256,
     seed: int = 0,
     stability: bool = True,
-    curve_examples: int = 0,
+    curve_examples: int = CURVE_EXAMPLES,
     mesh: Mesh | None = None,
 ) -> dict[str, Any]:
     """Of any function images (b, h, w, c) in [0, 1] -> logits (b, k) that JAX can trace.
 
-    images: (n, h, w, c) uint8, or floats in [0, 1]; labels: (n,) integers. Returns what
-    evaluation.json holds, but for settings and origin; writes nothing. A network's weights are
-    constants of the compiled programs: for a large one pass `war_jax.robustness.ensemble.Ensemble`
-    its parameters.
-    Raises ConfigError for an unknown attack and for a batch that the devices cannot share.
+    images: (n, h, w, c) uint8, or floats in [0, 1]; labels: (n,) whole numbers in [0, k), k >= 2.
+    A normalisation belongs into `classify`. Returns what evaluation.json holds, but for settings
+    and origin; writes nothing. A network's weights are constants of the compiled programs: for a
+    large one pass `war_jax.robustness.ensemble.Ensemble` its parameters.
+    Raises ConfigError for an unknown attack, for a batch that the devices cannot share, and for
+    images, labels or logits of another kind, with what to pass instead.
     """
     mesh = make_mesh() if mesh is None else mesh
     check_divisible(mesh, 'batch_size', batch_size)
-    height, width, channels = images.shape[1:]
     ensemble = Ensemble(
-        lambda _, z: classify(z), {}, images, np.asarray(labels, np.int32),
-        make_attacks(attack, threat, (height, width, channels)), float(threat.epsilon), mesh,
-        batch_size, seed, stability,
+        lambda _, z: classify(z), {}, images, labels,
+        make_attacks(attack, threat, image_shape(images)), float(threat.epsilon), mesh, batch_size,
+        seed, stability,
     )  # fmt: skip
     ensemble.run()
     display = Display()

@@ -15,7 +15,7 @@ from war_jax.records.files import replacing
 from war_jax.robustness.ensemble import Ensemble, Result
 from war_jax.robustness.pool import Search
 
-FIELDS = ('stage_of', 'no_gradient', 'not_finite')
+FIELDS = ('stage_of', 'no_gradient', 'not_finite', 'no_answer')
 
 
 def save(path: Path, ensemble: Ensemble) -> None:

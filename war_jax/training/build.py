@@ -10,7 +10,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,8 @@ from jax.sharding import Mesh
 
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
-from war_jax.config import Config
+from war_jax.config import BatchNormConfig, Config, WarConfig
+from war_jax.config_rules import convert
 from war_jax.data.sources import Splits
 from war_jax.measures.network import Measures, make_measures
 from war_jax.mesh import AXIS, replicate
@@ -189,8 +190,9 @@ def targets(reference: Reference, target: str, epochs: int) -> np.ndarray:
     """(epochs,) the risk ratio to hold at the end of each epoch.
 
     A trajectory of another number of epochs is read at the same shares of training, along straight
-    lines between the logarithms.
+    lines between the logarithms. Raises ConfigError for a target that is neither.
     """
+    convert('war.target', target, get_type_hints(WarConfig)['target'])
     if target == 'constant':
         return np.full(epochs, reference.zeta)
     recorded = np.log(reference.trajectory)
@@ -199,6 +201,9 @@ def targets(reference: Reference, target: str, epochs: int) -> np.ndarray:
 
 
 def make_model(config: Config, num_classes: int) -> WideResNet:
+    """Raises ConfigError for batch statistics that are neither global nor per device."""
+    kind = get_type_hints(BatchNormConfig)['statistics']
+    convert('batch_norm.statistics', config.batch_norm.statistics, kind)
     return WideResNet(
         depth=config.model.depth,
         widen_factor=config.model.widen_factor,

@@ -7,7 +7,7 @@ SGD as in PyTorch: the decay is added to the gradient, before the momentum (in a
 and biases included, in the papers' code).
 """
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import optax
 from jax.typing import ArrayLike
 
 from war_jax.config import OptimizerConfig
+from war_jax.config_rules import convert
 
 
 def make_schedule(optimizer: OptimizerConfig, steps_per_epoch: int) -> optax.Schedule:
@@ -24,7 +25,9 @@ def make_schedule(optimizer: OptimizerConfig, steps_per_epoch: int) -> optax.Sch
     'halving': halved at boundaries[0] and at every epoch after it (the WAR authors' early stop).
     'cosine': to 0 at the end of the last epoch.
     A warm-up over the first `warmup_epochs` multiplies any of them: step / its steps, from 1 on.
+    Raises ConfigError for any other schedule.
     """
+    convert('optimizer.schedule', optimizer.schedule, get_type_hints(OptimizerConfig)['schedule'])
     peak = optimizer.learning_rate
     warmup_steps = optimizer.warmup_epochs * steps_per_epoch
     total_steps = optimizer.epochs * steps_per_epoch

@@ -11,7 +11,7 @@ changes it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 
 from war_jax.attacks import awp, pgd
 from war_jax.attacks.threat import ThreatModel
+from war_jax.config_rules import convert
 from war_jax.data.augment import crop_flip
 from war_jax.data.batches import Batch
 from war_jax.data.device import as_unit_interval
@@ -43,6 +44,7 @@ class StepOptions:
     first step that perturbs weights. accumulation: parts of each device's rows that are worked on
     one after the other; BatchNorm's moments are then of parts, and their mean over the parts enters
     the running statistics.
+    Raises ConfigError for a pass of another name.
     """
 
     pad: int = 0
@@ -53,6 +55,9 @@ class StepOptions:
     awp_start: int = 0
     ema_decay: float = 0.0
     accumulation: int = 1
+
+    def __post_init__(self) -> None:
+        convert('bn_updates', self.bn_updates, tuple[Literal['natural', 'adversarial'], ...])
 
 
 class Metrics(NamedTuple):

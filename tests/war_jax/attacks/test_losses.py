@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, rel_entr, softmax
 
-from war_jax.attacks.losses import cross_entropy, kl_divergence, margin_loss
+from war_jax.attacks.losses import (
+    cross_entropy,
+    dlr_loss,
+    finite_where_masked,
+    kl_divergence,
+    margin_loss,
+    targeted_dlr_loss,
+    targeted_margin,
+)
 
 LABELS = np.array([0, 3, 4, 1])
 
@@ -123,3 +131,41 @@ def test_margin_is_positive_exactly_where_the_prediction_is_wrong():
     positive = np.asarray(margin_loss(jnp.asarray(z), jnp.asarray(labels))) > 0
     np.testing.assert_array_equal(positive, z.argmax(-1) != labels)
     assert 0 < positive.sum() < 200
+
+
+@pytest.mark.parametrize(
+    'loss',
+    [
+        lambda z: cross_entropy(z, jnp.asarray(LABELS)),
+        lambda z: margin_loss(z, jnp.asarray(LABELS)),
+        lambda z: kl_divergence(z, z[::-1]),
+        lambda z: dlr_loss(z, jnp.asarray(LABELS)),
+        lambda z: targeted_margin(z, jnp.asarray(LABELS), jnp.asarray(LABELS[::-1])),
+        lambda z: targeted_dlr_loss(z, jnp.asarray(LABELS), jnp.asarray(LABELS[::-1])),
+    ],
+)
+def test_a_class_masked_with_minus_infinity_changes_neither_loss_nor_gradient(loss):
+    """Oracle: the same loss without that class; at a hidden sixth logit, the gradient is 0."""
+    z = jnp.asarray(logits(5))
+
+    def masked(z):
+        return jnp.concatenate([z, jnp.full((4, 1), -jnp.inf)], 1)
+
+    np.testing.assert_allclose(loss(masked(z)), loss(z), rtol=1e-12, atol=1e-12)
+    gradient = jax.grad(lambda z: loss(masked(z)).sum())(z)
+    np.testing.assert_allclose(gradient, jax.grad(lambda z: loss(z).sum())(z), atol=1e-12)
+    of_mask = jax.grad(lambda y: loss(y).sum())(masked(z))[:, 5]
+    np.testing.assert_array_equal(of_mask, 0)
+
+
+def test_a_masked_target_is_as_at_minus_one_billion():
+    z = jnp.asarray(logits(6)).at[:, 2].set(-jnp.inf)
+    labels, targets = jnp.asarray(LABELS), jnp.full(4, 2)
+    margin = targeted_margin(z, labels, targets)
+    np.testing.assert_allclose(margin, -1e9 - np.asarray(z)[np.arange(4), LABELS], rtol=1e-15)
+
+
+def test_nothing_but_minus_infinity_stays_and_small_types_get_their_least():
+    z = jnp.asarray([[-jnp.inf, -jnp.inf], [-jnp.inf, 1.0], [jnp.nan, -jnp.inf]], jnp.float16)
+    expected = [[-np.inf, -np.inf], [-65504.0, 1.0], [np.nan, -65504.0]]
+    np.testing.assert_array_equal(finite_where_masked(z), np.asarray(expected, np.float16))

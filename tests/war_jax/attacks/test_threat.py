@@ -1,7 +1,8 @@
 """Oracles: float64 NumPy, SciPy's constrained minimiser, dual norms, the uniform law of a ball."""
 
+import dataclasses
 import functools
-from typing import Literal
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from war_jax.attacks.threat import ThreatModel
+from war_jax.attacks.threat import Norm, ThreatModel
+from war_jax.config_rules import ConfigError
 
-Norm = Literal['linf', 'l2']
 NORMS: list[Norm] = ['linf', 'l2']
 EPSILON = 0.3
 SHAPE = (3, 2, 2)  # of one image
@@ -176,3 +177,53 @@ def test_l2_sample_has_no_preferred_direction():
     half = (delta.shape[1] - 1) / 2
     for coordinate in (delta / length(delta, 'l2')[:, None]).T:
         assert stats.kstest((coordinate + 1) / 2, stats.beta(half, half).cdf).pvalue > 0.001
+
+
+@pytest.mark.parametrize(
+    ('given', 'stored'),
+    [
+        *((name, 'linf') for name in ('linf', 'Linf', 'LINF', 'LInf', 'inf')),
+        *((name, 'linf') for name in ('Inf', np.inf, float('inf'), jnp.inf)),
+        *((name, 'l2') for name in ('l2', 'L2', '2', 2, 2.0, np.int64(2))),
+    ],
+)
+def test_norms_by_other_names(given, stored):
+    """Foreign spellings run the norm that they mean, and are stored as ours."""
+    assert ThreatModel(given, EPSILON) == ThreatModel(stored, EPSILON)
+    assert ThreatModel(given, EPSILON).norm == stored
+
+
+@pytest.mark.parametrize(
+    ('norm', 'nearest'),
+    [('banana', 'l'), ('l1', 'l2'), (1, 'l'), ('', 'l'), (None, 'linf'), ('-inf', 'linf')],
+)
+def test_any_other_norm_is_refused(norm, nearest):
+    rule = f"^norm = {norm!r}: must be one of 'linf', 'l2'; nearest: '{nearest}"
+    with pytest.raises(ConfigError, match=rule):
+        ThreatModel(norm, EPSILON)
+
+
+@pytest.mark.parametrize(
+    ('norm', 'epsilon', 'message'),
+    [
+        ('linf', -0.1, 'epsilon = -0.1: must be at least 0 and finite'),
+        ('l2', -0.1, 'epsilon = -0.1: must be at least 0 and finite'),
+        ('linf', math.nan, 'epsilon = nan: must be at least 0 and finite'),
+        ('l2', math.inf, 'epsilon = inf: must be at least 0 and finite'),
+        ('l2', jnp.float32('nan'), 'epsilon = nan: must be at least 0 and finite'),
+        ('linf', 8, 'epsilon = 8.0: must be at most 1 in L-infinity.*nearest: 8/255'),
+        ('Linf', np.float32(4), 'epsilon = 4.0: must be at most 1.*nearest: 4/255'),
+        ('linf', 1000, 'epsilon = 1000.0: must be at most 1.*nearest: 1$'),
+        ('linf', '8/255', "epsilon = '8/255': must be one number, as 8 / 255"),
+    ],
+)
+def test_radii_that_cannot_be_are_refused(norm, epsilon, message):
+    with pytest.raises(ConfigError, match=f'^{message}'):
+        ThreatModel(norm, epsilon)
+    changed = ThreatModel(norm, 0.5)
+    with pytest.raises(ConfigError, match=f'^{message}'):
+        dataclasses.replace(changed, epsilon=epsilon)
+
+
+def test_an_l2_ball_may_be_larger_than_the_box():
+    assert ThreatModel('l2', 3.0).epsilon == 3.0

@@ -12,6 +12,7 @@ from war_jax.mesh import make_mesh
 from war_jax.robustness.curve import stability_curve
 from war_jax.robustness.doubts import doubts
 from war_jax.robustness.ensemble import Ensemble, make_attacks
+from war_jax.robustness.page import contents
 
 COUNT = 24
 THREAT = ThreatModel('linf', 0.05)
@@ -67,12 +68,61 @@ def test_gradients_of_zero():
     assert 'gradient of exactly 0' in found(quantised)
 
 
-def test_logits_that_are_not_finite():
+def test_infinite_logits():
     def classify(params, x):
         logits = linear.classify(params, x)
-        return jnp.where(x.mean((1, 2, 3))[:, None] > 0.5, logits, jnp.nan)
+        return jnp.where(logits == logits.max(-1, keepdims=True), jnp.inf, logits)
 
-    assert 'not finite' in found(classify)
+    sentences = found(classify)
+    assert f'logits of {COUNT} clean images are not finite' in sentences
+    assert f'pgd5: {COUNT} of the {COUNT} examples that withstood it met logits' in sentences
+
+
+def test_clean_images_without_numbers_are_neither_natural_nor_stable():
+    """Also where the label is class 0, which is what the largest of NaNs is said to be."""
+    x = linear.images(COUNT)
+    dark = x.mean((1, 2, 3)) < 0.5
+    assert 3 < dark.sum() < COUNT - 3
+
+    def classify(params, x):
+        logits = linear.classify(params, x)
+        return jnp.where(x.mean((1, 2, 3))[:, None] < 0.5, jnp.nan, logits)
+
+    attacks = make_attacks('pgd5', THREAT, linear.SHAPE)
+    labels = np.where(dark, 0, linear.predictions(5, x))
+    one = Ensemble(classify, linear.params(), x, labels, attacks, 1e-6, make_mesh(), 8)
+    one.run()
+    curve = stability_curve(one, THREAT, (1e-6,), COUNT)
+    found = contents(one, THREAT, curve, doubts(one, curve))
+    light = 1 - dark.mean()
+    assert found['natural_accuracy'] == pytest.approx(light)
+    assert found['robust_accuracy'] == found['perturbation_stability'] == pytest.approx(light)
+    assert found['attacks'][0]['perturbation_stability'] == pytest.approx(light)
+    assert curve.robust[0] == curve.stable[0] == pytest.approx(light)
+    assert found['doubts'][0].startswith(f'logits of {dark.sum()} clean images are not numbers')
+
+
+def test_a_point_of_the_ball_without_numbers_does_not_withstand():
+    """Where no number comes out, nothing was classified: clean pixels are below 0.6."""
+
+    def classify(params, z):
+        return linear.classify(params, z) + jnp.where(z.max((1, 2, 3)) > 0.61, jnp.nan, 0)[:, None]
+
+    one = ensemble(classify)
+    assert one.natural.all() and not one.robust.any()
+    sentences = ' | '.join(doubts(one, None))
+    assert f'pgd5: {COUNT} of the examples that it broke have logits there that' in sentences
+
+
+def test_masked_classes_hide_no_other_doubt():
+    """A class at -1e9, as one at -infinity, must not set the scale of what counts as different."""
+
+    def classify(params, x, mask):
+        logits = linear.classify(params, x) * (1 + x[0].sum())
+        return jnp.concatenate([logits, jnp.full((len(x), 1), mask)], 1)
+
+    for mask in (-jnp.inf, -1e9):
+        assert 'batch' in found(lambda params, x, mask=mask: classify(params, x, mask))
 
 
 def test_square_breaks_what_gradients_cannot():
