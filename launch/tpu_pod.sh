@@ -5,8 +5,9 @@
 #     launch/tpu_pod.sh --config=configs/wrn.py:34-10 --workdir=/shared/runs/wrn-34-10
 #     launch/tpu_pod.sh --dry-run --config=... --workdir=...            # prints what it would do
 #
-# Set REPOSITORY in the environment. Edit (or set, too): NAME, ZONE and ACCELERATOR; SETUP, which every worker runs first
-# and which mounts a disk that all of them share (a Filestore, say) for --workdir.
+# Edit (or set in the environment): NAME, ZONE and ACCELERATOR; SETUP, which every worker runs first
+# and which mounts a disk that all of them share (a Filestore, say) for --workdir. Set REPOSITORY,
+# the address that git clones the project from.
 set -euo pipefail
 
 NAME=${NAME:-war-jax}
