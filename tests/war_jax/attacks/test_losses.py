@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, rel_entr, softmax
 
-from war_jax.attacks.losses import cross_entropy, kl_divergence, margin_loss
+from war_jax.attacks.losses import (
+    cross_entropy,
+    dlr_loss,
+    kl_divergence,
+    margin_loss,
+    targeted_dlr_loss,
+)
 
 LABELS = np.array([0, 3, 4, 1])
 
@@ -123,3 +129,16 @@ def test_margin_is_positive_exactly_where_the_prediction_is_wrong():
     positive = np.asarray(margin_loss(jnp.asarray(z), jnp.asarray(labels))) > 0
     np.testing.assert_array_equal(positive, z.argmax(-1) != labels)
     assert 0 < positive.sum() < 200
+
+
+def test_losses_have_the_precision_of_the_logits():
+    """Also where float64 is enabled; those of bfloat16 logits are summed in float32."""
+    for dtype in ('float32', 'float64'):
+        z, other = jnp.asarray(logits(0), dtype), jnp.asarray(logits(1), dtype)
+        targets = (LABELS + 1) % 5
+        losses = (
+            cross_entropy(z, LABELS), cross_entropy(z, LABELS, 0.1), margin_loss(z, LABELS),
+            kl_divergence(z, other), dlr_loss(z, LABELS), targeted_dlr_loss(z, LABELS, targets),
+        )  # fmt: skip
+        assert {loss.dtype.name for loss in losses} == {dtype}
+    assert cross_entropy(jnp.asarray(logits(0), 'bfloat16'), LABELS).dtype == jnp.float32
