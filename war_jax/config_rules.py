@@ -13,6 +13,8 @@ import dataclasses
 import difflib
 import itertools
 import math
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -36,6 +38,20 @@ def refusal(key: str, value: object, rule: str, nearest: str | None = None) -> C
     """Returns the error to raise; `nearest` is shown as it would be typed."""
     line = f'{key} = {value!r}: {rule}'
     return ConfigError(line if nearest is None else f'{line}; nearest: {nearest}')
+
+
+def check_is_local(workdir: str | os.PathLike[str]) -> None:
+    """Raises ConfigError for a folder to write to that is an address, as gs://bucket/run.
+
+    A pathlib.Path keeps one of the two slashes. Taken for a name, an address would be a folder
+    `gs:` on the machine's own disk, and on a cluster be lost with it.
+    """
+    folder = os.fspath(workdir)
+    if match := re.match(r'([A-Za-z][A-Za-z0-9+.-]+):/', folder):
+        raise ConfigError(
+            f'--workdir={folder}: must be a folder of a file system, which {match[1]}:// is not; '
+            'nearest: a disk that is mounted, as /shared/runs/x'
+        )
 
 
 def at_least(low: float) -> Rule:
