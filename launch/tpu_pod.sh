@@ -6,14 +6,14 @@
 #     launch/tpu_pod.sh --dry-run --config=... --workdir=...            # prints what it would do
 #
 # Edit (or set in the environment): NAME, ZONE and ACCELERATOR; SETUP, which every worker runs first
-# and which mounts a disk that all of them share (a Filestore, say) for --workdir.
+# and which mounts a disk that all of them share (a Filestore, say) for --workdir. Set REPOSITORY,
+# the address that git clones the project from.
 set -euo pipefail
 
 NAME=${NAME:-war-jax}
 ZONE=${ZONE:-us-central2-b}
 ACCELERATOR=${ACCELERATOR:-v4-32}
 RUNTIME=${RUNTIME:-tpu-ubuntu2204-base}
-REPOSITORY=${REPOSITORY:?the address that git clones the project from}
 SETUP=${SETUP:-sudo mkdir -p /shared && sudo mount -o nolock FILESTORE_ADDRESS:/share /shared}
 PROGRAM=${PROGRAM:-war_jax.main}
 MAX_RESTARTS=${MAX_RESTARTS:-100}
@@ -23,7 +23,9 @@ dry_run=
 if [[ ${1:-} == --dry-run ]]; then
   dry_run=yes
   shift
+  REPOSITORY=${REPOSITORY:-REPOSITORY_ADDRESS}
 fi
+: "${REPOSITORY:?the address that git clones the project from}"
 
 run() {
   if [[ -n $dry_run ]]; then

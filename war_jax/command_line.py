@@ -20,7 +20,14 @@ from ml_collections import config_flags
 from ml_collections.config_dict import ConfigDict
 
 from war_jax.config_help import describe
-from war_jax.config_rules import TYPE_RULES, ConfigError, nearest, nearest_key, number
+from war_jax.config_rules import (
+    TYPE_RULES,
+    ConfigError,
+    check_is_local,
+    nearest,
+    nearest_key,
+    number,
+)
 
 _HELP = 'FILE.py[:ARGUMENT]; --config.KEY=VALUE then sets any of its keys'
 _EXAMPLE = 'configs/digits.py'
@@ -109,6 +116,7 @@ def usage(doc: str, define_flags: DefineFlags, keys: type | None = None) -> str:
 
 def check_workdir(path: str) -> str:
     """Returns `path`, absolute. Raises ConfigError if it cannot become a directory of ours."""
+    check_is_local(path)
     path = os.path.abspath(os.path.expanduser(path))
     ancestor = path
     while not os.path.lexists(ancestor):

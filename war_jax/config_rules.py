@@ -17,6 +17,8 @@ import dataclasses
 import difflib
 import itertools
 import math
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -63,6 +65,20 @@ def key(default: Any, meaning: str, absent: Any = dataclasses.MISSING) -> Any:
       absent: its value where the key is not there at all; by default that is refused by `build`.
     """
     return dataclasses.field(default=default, metadata={'meaning': meaning, 'absent': absent})
+
+
+def check_is_local(workdir: str | os.PathLike[str]) -> None:
+    """Raises ConfigError for a folder to write to that is an address, as gs://bucket/run.
+
+    A pathlib.Path keeps one of the two slashes. Taken for a name, an address would be a folder
+    `gs:` on the machine's own disk, and on a cluster be lost with it.
+    """
+    folder = os.fspath(workdir)
+    if match := re.match(r'([A-Za-z][A-Za-z0-9+.-]+):/', folder):
+        raise ConfigError(
+            f'--workdir={folder}: must be a folder of a file system, which {match[1]}:// is not; '
+            'nearest: a disk that is mounted, as /shared/runs/x'
+        )
 
 
 def at_least(low: float) -> Rule:

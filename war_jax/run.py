@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from war_jax.config import Config, to_dict
+from war_jax.config_rules import check_is_local
 from war_jax.data.sources import Splits, checksum, load
 from war_jax.mesh import check_divisible, make_mesh
 from war_jax.processes import on_first
@@ -40,10 +41,11 @@ def train(config: Config, workdir: str | Path, command: str | None = None) -> di
 
     `command` is what the user typed, for the report. Returns the contents of summary.json. Raises
     DataError for data that cannot be had, ConfigError for a batch that the devices cannot share,
-    for a reference that cannot serve and for a workdir that is in use or holds another run,
-    TrainingError for a loss that is not finite, SystemExit(128 + signal number) after SIGINT or
-    SIGTERM, with a checkpoint written.
+    for a reference that cannot serve and for a workdir that is an address (gs://...), is in use or
+    holds another run, TrainingError for a loss that is not finite, SystemExit(128 + signal number)
+    after SIGINT or SIGTERM, with a checkpoint written.
     """
+    check_is_local(workdir)
     workdir = Path(workdir)
     splits = load(config.data)
     reference = read_checked(config, splits)
@@ -53,10 +55,11 @@ def train(config: Config, workdir: str | Path, command: str | None = None) -> di
     check_divisible(mesh, 'evaluation.batch_size', config.evaluation.batch_size)
     display = Display()
     with precision(config), signals() as stop:
-        if (workdir / 'summary.json').exists():
-            display.say(f'{workdir} holds this run, finished; its report is drawn again.')
+        was_finished = (workdir / 'summary.json').exists()
         parts = build(config, splits, mesh, reference)
         summary = finish(parts, splits, workdir, stop, display, command)
+        if was_finished:  # said only now: it may have held a run of another configuration
+            display.say(f'{workdir} holds this run, finished; its report is drawn again.')
         report = on_first(lambda: str(write_report(workdir)))
     lines = [f'test: {describe_accuracies(summary)}', smoke_sentence(to_dict(config))]
     print('\n'.join([*filter(None, lines), f'report: {report}']))

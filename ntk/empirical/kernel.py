@@ -3,21 +3,21 @@
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
-from jax.tree_util import Partial
 
 from ntk.empirical.blocks import (
     Outputs,
     blocks,
     jacobian_products,
-    num_outputs_of,
     pairs,
     vector_products,
 )
+from ntk.empirical.checks import check_word, checked
 from ntk.functional import Function, Params
 from war_jax.mesh import make_mesh
 
@@ -28,7 +28,7 @@ VECTOR_PRODUCTS_BLOCK = 32  # where none is asked for
 
 
 def empirical_ntk(
-    f: Function,
+    f: Function | nn.Module,
     params: Params,
     x1: Any,
     x2: Any = None,
@@ -42,7 +42,8 @@ def empirical_ntk(
     """Theta(x1, x2) for x1 (n, ...) and x2 (m, ...), in the dtype of the parameters.
 
     f: (params, (n, ...)) -> (n, k), its rows independent (`ntk.functional`). Handed in again, with
-        other parameters or examples, it is not compiled again.
+        other parameters or examples, it is not compiled again. Or a linen module, whose only
+        collection is params: model stands for lambda p, x: model.apply({'params': p}, x).
     x2: None means x1; only the blocks above the diagonal are then computed, and the result is
         symmetric to the last bit.
     outputs: 'full' gives (n, m, k, k), where [i, j, a, b] is the inner product of the derivatives
@@ -56,11 +57,12 @@ def empirical_ntk(
     on_block: called with the numbers of pairs of blocks that are done and that there are.
 
     Raises ValueError for an unknown word, a block size below 1, a mesh over several processes, no
-    examples or unlike ones, outputs of f that are not (n, k), and parameters that are not all
-    float32 or all float64.
+    examples or unlike ones, outputs of f that are not (n, k), rows that are not independent (the
+    first example of x1 and the last of x2 are tried), parameters that are not all float32 or all
+    float64 or have other collections beside them, and arrays of another machine's byte order.
     """
-    _check_word('outputs', outputs, get_args(Outputs))
-    _check_word('method', method, get_args(Method))
+    check_word('outputs', outputs, get_args(Outputs))
+    check_word('method', method, get_args(Method))
     if block_size is not None and block_size < 1:
         raise ValueError(f'block_size = {block_size}: expected at least 1')
     mesh = make_mesh(jax.local_devices()) if mesh is None else mesh
@@ -69,7 +71,7 @@ def empirical_ntk(
     symmetric = x2 is None
     x1 = np.asarray(x1)
     x2 = x1 if symmetric else np.asarray(x2)
-    f, params, k = _checked(f, params, x1, x2)
+    f, params, k = checked(f, params, x1, x2)
     if block_size is None:
         block_size = _default_block_size(method, k, params)
     block_size = min(block_size, max(len(x1), len(x2)))
@@ -95,7 +97,9 @@ def empirical_ntk(
     return theta
 
 
-def largest_eigenvalue(f: Function, params: Params, x: Any, *, steps: int = 30) -> float:
+def largest_eigenvalue(
+    f: Function | nn.Module, params: Params, x: Any, *, steps: int = 30
+) -> float:
     """Of the Gram matrix of x (n, ...): Theta(x, x) with all outputs, as an (n k, n k) matrix.
 
     By power iteration from a fixed random vector, with products J (J^T v) that never form the
@@ -113,7 +117,7 @@ def largest_eigenvalue(f: Function, params: Params, x: Any, *, steps: int = 30) 
     if steps < 1:
         raise ValueError(f'steps = {steps}: expected at least 1')
     x = np.asarray(x)
-    f, params, k = _checked(f, params, x, x)
+    f, params, k = checked(f, params, x, x)
     x = jnp.asarray(x)
     product = jax.random.normal(jax.random.key(0), (len(x), k), _dtype(params))
     length = jnp.linalg.norm(product)
@@ -161,27 +165,6 @@ def _flat(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if np.shape(a) != np.shape(b):
         raise ValueError(f'kernels of shapes {np.shape(a)} and {np.shape(b)}: expected equal ones')
     return np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
-
-
-def _check_word(name: str, value: str, words: tuple[str, ...]) -> None:
-    if value not in words:
-        raise ValueError(f'{name} = {value!r}: expected {" or ".join(map(repr, words))}')
-
-
-def _checked(
-    f: Function, params: Params, x1: np.ndarray, x2: np.ndarray
-) -> tuple[Partial, Params, int]:
-    """f as a pytree, which a jitted program takes as an argument; parameters as arrays; k."""
-    if 0 in (x1.ndim, x2.ndim) or 0 in (len(x1), len(x2)) or x1.shape[1:] != x2.shape[1:]:
-        raise ValueError(
-            f'shapes {x1.shape} and {x2.shape}: expected at least one example, and all of one shape'
-        )
-    params = jax.tree.map(jnp.asarray, params)
-    dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(params)}
-    if dtypes not in ({'float32'}, {'float64'}):
-        raise ValueError(f'parameters of {sorted(dtypes)}: expected all float32 or all float64')
-    f = f if isinstance(f, Partial) else Partial(f)
-    return f, params, num_outputs_of(f, params, x1)
 
 
 def _dtype(params: Params) -> np.dtype:

@@ -89,6 +89,15 @@ def test_tpu_dry_run():
     assert remove[4] == 'delete'
 
 
+def test_tpu_dry_run_shows_a_placeholder_for_what_is_not_set():
+    done = run('tpu_pod.sh', '--dry-run', *ARGUMENTS, REPOSITORY='')
+    assert done.returncode == 0, done.stderr
+    assert 'git clone REPOSITORY_ADDRESS war-jax' in shlex.split(done.stdout.splitlines()[1])[-1]
+    refused = run('tpu_pod.sh', *ARGUMENTS, REPOSITORY='')
+    assert refused.returncode == 1
+    assert 'REPOSITORY: the address that git clones' in refused.stderr
+
+
 # A slice that is asked for, and is preempted in the middle of the first start.
 PREEMPTED = """
 here=$(dirname "$CALLS")

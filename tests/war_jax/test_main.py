@@ -5,6 +5,7 @@ stderr, and which modules an import pulls in.
 """
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from configs import digits
 from war_jax import command_line, main, mesh
 from war_jax import run as run_module
 from war_jax.config import ConfigError, resolve
 from war_jax.data.sources import DataError
 from war_jax.records.files import ReportError
+from war_jax.records.provenance import lock_workdir
 from war_jax.training import loop
 
 ROOT = Path(main.__file__).parents[1]
@@ -117,6 +120,23 @@ def test_workdir_must_be_a_directory(tmp_path: Path):
     for path in ('file', 'file/below'):
         with pytest.raises(ConfigError, match=r'must be a directory, but .*/file is a file'):
             command_line.check_workdir(f'{tmp_path}/{path}')
+
+
+@pytest.mark.parametrize('address', ['gs://bucket/run', 's3://b', 'file:///tmp/x', 'abfs+s://b/c'])
+def test_an_address_is_no_workdir(address: str, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scheme = re.escape(address.partition(':')[0])
+    line = rf'^--workdir={scheme}:/.*: must be a folder of a file system, which {scheme}:// is not'
+    with pytest.raises(ConfigError, match=line):
+        command_line.check_workdir(address)
+    config = resolve(digits.get_config('smoke'))
+    for workdir in (address, Path(address)):
+        with pytest.raises(ConfigError, match=line):
+            run_module.train(config, workdir)
+        with pytest.raises(ConfigError, match=line), lock_workdir(Path(workdir)):
+            pass
+    assert command_line.check_workdir('a:b/c') == f'{tmp_path}/a:b/c'
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

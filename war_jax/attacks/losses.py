@@ -26,7 +26,7 @@ def finite_where_masked(logits: Array) -> Array:
 
 def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> Array:
     """(b, classes), (b,) -> (b,): against (1 - smoothing) * one-hot + smoothing / classes."""
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    targets = optax.smooth_labels(_one_hot(labels, logits), smoothing)
     return optax.softmax_cross_entropy(finite_where_masked(logits), targets)
 
 
@@ -83,5 +83,14 @@ def targeted_dlr_loss(logits: Array, labels: Array, targets: Array) -> Array:
 def targeted_margin(logits: Array, labels: Array, targets: Array) -> Array:
     """(b, classes), (b,), (b,) -> (b,): the target's logit minus the label's."""
     logits = finite_where_masked(logits)
-    weights = jax.nn.one_hot(targets, logits.shape[-1]) - jax.nn.one_hot(labels, logits.shape[-1])
+    weights = _one_hot(targets, logits) - _one_hot(labels, logits)
     return jnp.sum(jnp.where(weights == 0, 0.0, weights * logits), -1)
+
+
+def _one_hot(labels: Array, logits: Array) -> Array:
+    """(b,), (b, classes) -> (b, classes): in float32, or in float64 if the logits are.
+
+    JAX's default is float64 wherever that is enabled, and float32 losses would become so, too.
+    """
+    dtype = jnp.promote_types(logits.dtype, jnp.float32)
+    return jax.nn.one_hot(labels, logits.shape[-1], dtype=dtype)

@@ -25,6 +25,7 @@ from typing import Any
 import jax
 
 from war_jax.config import ConfigError
+from war_jax.config_rules import check_is_local
 from war_jax.processes import check_same, on_first
 from war_jax.records.files import plain, write_json
 
@@ -200,6 +201,7 @@ def commit() -> str:
 
 
 def _make(workdir: Path) -> None:
+    check_is_local(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -30,7 +30,7 @@ from war_jax.data.device import as_unit_interval
 from war_jax.mesh import AXIS, to_each, total
 from war_jax.models import forward
 from war_jax.models.parts import by_parts
-from war_jax.training.objective import Objective
+from war_jax.training.objective import Mean, Objective, RiskTerms
 from war_jax.training.state import TrainState
 from war_jax.training.war import WarRule, war_update
 
@@ -80,6 +80,150 @@ class Metrics(NamedTuple):
 TrainStep = Callable[[TrainState, Array, WarRule, Batch], tuple[TrainState, Metrics]]
 
 
+class Pair(NamedTuple):
+    """Rows of a batch as both passes see them; x_adv is x where nothing attacks."""
+
+    x: Array  # (b, h, w, c) in [0, 1], augmented
+    x_adv: Array  # (b, h, w, c)
+    batch: Batch
+
+
+class Shares(NamedTuple):
+    """What a part of the batch adds to that of the whole batch."""
+
+    gradient: Any  # a tree as params
+    terms: RiskTerms
+    moments: dict[str, Any]  # by pass, trees as batch_stats
+
+
+def in_parts(
+    function: Callable[..., tuple[Any, Any]], count: int
+) -> Callable[..., tuple[Any, Any]]:
+    """`function`, on `count` parts of the leading axis of its last argument, one after the other.
+
+    It returns (sums, rows), as does what this returns: the sums of all parts added up, and the
+    rows one behind the other. The other arguments are the same for all parts.
+    """
+    if count == 1:
+        return function
+
+    def on_all(*arguments: Any) -> tuple[Any, Any]:
+        *same, tree = arguments
+        parts = jax.tree.map(lambda a: a.reshape(count, a.shape[0] // count, *a.shape[1:]), tree)
+
+        def on_part(part: Any) -> tuple[Any, Any]:
+            return function(*same, part)
+
+        shapes, _ = jax.eval_shape(on_part, jax.tree.map(lambda a: a[0], parts))
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+
+        def add(sums: Any, part: Any) -> tuple[Any, Any]:
+            more, rows = on_part(part)
+            return jax.tree.map(jnp.add, sums, more), rows
+
+        sums, rows = jax.lax.scan(add, zeros, parts)
+        return sums, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), rows)
+
+    return on_all
+
+
+def batch_mean(mask: Array, count: Array) -> Mean:
+    """(b,) -> (), inside `shard_map`: the sum over the real examples of all devices, by `count`."""
+
+    def mean(values: Array) -> Array:
+        dtype = jnp.promote_types(values.dtype, jnp.float32)
+        kept = jnp.where(mask, values.astype(dtype), 0)
+        return total(kept.sum()) / count.astype(dtype)
+
+    return mean
+
+
+def make_attacked(
+    model: nn.Module,
+    objective: Objective,
+    threat: ThreatModel,
+    budget: pgd.Budget,
+    options: StepOptions,
+) -> Callable[[TrainState, Array, Batch], tuple[tuple[()], tuple[Array, Array]]]:
+    """(state, key, batch) -> no sums, and x and x_adv as in `Pair`."""
+
+    def attacked(
+        state: TrainState, key: Array, batch: Batch
+    ) -> tuple[tuple[()], tuple[Array, Array]]:
+        step_key = jax.random.fold_in(key, state.step)
+        keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(batch.ids)
+        x = as_unit_interval(
+            crop_flip(keys[:, 0], batch.images, pad=options.pad, flip=options.flip),
+            jax.tree.leaves(state.params)[0].dtype,
+        )
+        if not objective.uses_attack:
+            return (), (x, x)
+
+        def find(x: Array, labels: Array, keys: Array) -> Array:
+            # The target does not depend on the perturbation: one pass, not one per step.
+            clean_logits = forward.evaluate(model, state.variables, x)
+
+            def attack_loss(z: Array) -> Array:
+                logits = forward.evaluate(model, state.variables, z)
+                return objective.attack_loss(logits, clean_logits, labels)
+
+            return pgd.pgd(keys, attack_loss, x, threat, budget)
+
+        return (), (x, by_parts(find, x, batch.labels, keys[:, 1]))
+
+    return attacked
+
+
+def make_gradient(
+    model: nn.Module, objective: Objective, accumulation: int
+) -> Callable[[Any, TrainState, Array, Pair], tuple[Shares, tuple[Array, Array]]]:
+    """(params, state, count, pair) -> shares, and clean and adversarial logits.
+
+    The loss is that of `state` at other `params`; the shares are of a batch of `count` real
+    examples, of which `pair` may be a part.
+    """
+
+    def training_loss(params: Any, state: TrainState, count: Array, pair: Pair):
+        x, x_adv, batch = pair
+        # The loss is a sum over all devices; its gradient has been summed once it is back here.
+        variables = {'params': to_each(params), 'batch_stats': state.batch_stats}
+        seen = batch.mask
+        if accumulation > 1:
+            # A part may be nothing but padding, whose variance of 0 would amplify it.
+            seen = jnp.where(total(seen.sum()) > 0, seen, True)
+        # Both passes at once: half as many operations and exchanges between devices, each larger.
+        both = jnp.stack([x, x_adv] if objective.uses_attack else [x])
+        logits, moments = forward.train(model, variables, both, seen)
+        moments = over_devices(moments, batch.mask, count)
+        names = ('natural', 'adversarial')[: len(both)]
+        by_pass = {name: jax.tree.map(lambda m, i=i: m[i], moments) for i, name in enumerate(names)}
+        clean_logits, adv_logits = logits[0], logits[-1]
+        mean = batch_mean(batch.mask, count)
+        terms = objective.risk(clean_logits, adv_logits, batch.labels, mean)
+        loss = terms.natural + state.war.lam.astype(terms.robust.dtype) * terms.robust
+        return loss, (terms, by_pass, (clean_logits, adv_logits))
+
+    def over_devices(moments: Any, mask: Array, count: Array) -> Any:
+        """Statistics of devices and parts, each by its share of the examples of the batch."""
+        if model.axis_name is None:  # type: ignore[attr-defined]
+            share = mask.sum() / count
+            return total(jax.tree.map(lambda m: m * share.astype(m.dtype), moments))
+        if accumulation == 1:
+            return moments  # already of all devices
+        share = total(mask.sum()) / count
+        return jax.tree.map(lambda m: m * share.astype(m.dtype), moments)
+
+    def gradient(
+        params: Any, state: TrainState, count: Array, pair: Pair
+    ) -> tuple[Shares, tuple[Array, Array]]:
+        grads, (terms, moments, logits) = jax.grad(training_loss, has_aux=True)(
+            params, state, count, pair
+        )
+        return Shares(grads, terms, moments), logits
+
+    return gradient
+
+
 def make_train_step(
     model: nn.Module,
     objective: Objective,
@@ -90,30 +234,24 @@ def make_train_step(
     options: StepOptions,
 ) -> TrainStep:
     """The jitted step over `mesh`; its batch's rows are split over the devices."""
+    attacked = in_parts(
+        make_attacked(model, objective, threat, budget, options), options.accumulation
+    )
+    gradient = in_parts(
+        make_gradient(model, objective, options.accumulation), options.accumulation
+    )
 
     def step(
         state: TrainState, key: Array, rule: WarRule, batch: Batch
     ) -> tuple[TrainState, Metrics]:
-        def attacked(part: Batch) -> tuple[tuple[()], tuple[Array, Array]]:
-            return (), inputs(state, key, part)
-
-        _, (x, x_adv) = in_parts(attacked, batch, options.accumulation)
-        count = total(batch.mask.sum())
-
-        def gradient(params: Any) -> Any:
-            def of_part(part: tuple[Array, Array, Batch]) -> Any:
-                grads, (terms, moments, *logits) = jax.grad(training_loss, has_aux=True)(
-                    params, state, *part, count
-                )
-                return (grads, terms, moments), logits
-
-            return in_parts(of_part, (x, x_adv, batch), options.accumulation)
-
+        _, (x, x_adv) = attacked(state, key, batch)
+        pair, count = Pair(x, x_adv, batch), total(batch.mask.sum())
         at = state.params
         if options.awp_gamma:
             gamma = jnp.where(state.step >= options.awp_start, options.awp_gamma, 0.0)
-            at = awp.perturb(at, gradient(at)[0][0], gamma)
-        (grads, terms, moments), (clean_logits, adv_logits) = gradient(at)
+            shares, _ = gradient(at, state, count, pair)
+            at = awp.perturb(at, shares.gradient, gamma)
+        (grads, terms, moments), (clean_logits, adv_logits) = gradient(at, state, count, pair)
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -121,11 +259,15 @@ def make_train_step(
             state.batch_stats, [moments[p] for p in options.bn_updates if p in moments],
             options.bn_momentum,
         )  # fmt: skip
+        averaged = state.averaged
+        if averaged is not None:
+            current = {'params': params, 'batch_stats': batch_stats}
+            averaged = optax.incremental_update(current, averaged, 1 - options.ema_decay)
         new = TrainState(
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats,
-            averaged=average(state.averaged, {'params': params, 'batch_stats': batch_stats}),
+            averaged=averaged,
             opt_state=opt_state,
             war=war_update(state.war, terms, rule, state.step + 1),
         )
@@ -141,98 +283,5 @@ def make_train_step(
         )
         return new, metrics
 
-    def inputs(state: TrainState, key: Array, batch: Batch) -> tuple[Array, Array]:
-        """The augmented batch in [0, 1] and its adversarial counterpart."""
-        step_key = jax.random.fold_in(key, state.step)
-        keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(batch.ids)
-        x = as_unit_interval(
-            crop_flip(keys[:, 0], batch.images, pad=options.pad, flip=options.flip),
-            jax.tree.leaves(state.params)[0].dtype,
-        )
-        if not objective.uses_attack:
-            return x, x
-
-        def attacked(x: Array, labels: Array, keys: Array) -> Array:
-            # The target does not depend on the perturbation: one pass, not one per step.
-            clean_logits = forward.evaluate(model, state.variables, x)
-
-            def attack_loss(z: Array) -> Array:
-                logits = forward.evaluate(model, state.variables, z)
-                return objective.attack_loss(logits, clean_logits, labels)
-
-            return pgd.pgd(keys, attack_loss, x, threat, budget)
-
-        return x, by_parts(attacked, x, batch.labels, keys[:, 1])
-
-    def training_loss(
-        params: Any, state: TrainState, x: Array, x_adv: Array, batch: Batch, count: Array
-    ):
-        """Loss; and its terms, the moments of each pass, clean and adversarial logits.
-
-        All are shares of a batch of `count` real examples, of which `batch` may be a part.
-        """
-        # The loss is a sum over all devices; its gradient has been summed once it is back here.
-        variables = {'params': to_each(params), 'batch_stats': state.batch_stats}
-        seen = batch.mask
-        if options.accumulation > 1:
-            # A part may be nothing but padding, whose variance of 0 would amplify it.
-            seen = jnp.where(total(seen.sum()) > 0, seen, True)
-        # Both passes at once: half as many operations and exchanges between devices, each larger.
-        both = jnp.stack([x, x_adv] if objective.uses_attack else [x])
-        logits, moments = forward.train(model, variables, both, seen)
-        moments = over_devices(moments, batch.mask, count)
-        names = ('natural', 'adversarial')[: len(both)]
-        by_pass = {name: jax.tree.map(lambda m, i=i: m[i], moments) for i, name in enumerate(names)}
-        clean_logits, adv_logits = logits[0], logits[-1]
-        mean = batch_mean(batch.mask, count)
-        terms = objective.risk(clean_logits, adv_logits, batch.labels, mean)
-        loss = terms.natural + state.war.lam.astype(terms.robust.dtype) * terms.robust
-        return loss, (terms, by_pass, clean_logits, adv_logits)
-
-    def over_devices(moments: Any, mask: Array, count: Array) -> Any:
-        """Statistics of devices and parts, each by its share of the examples of the batch."""
-        if model.axis_name is None:  # type: ignore[attr-defined]
-            share = mask.sum() / count
-            return total(jax.tree.map(lambda m: m * share.astype(m.dtype), moments))
-        if options.accumulation == 1:
-            return moments  # already of all devices
-        share = total(mask.sum()) / count
-        return jax.tree.map(lambda m: m * share.astype(m.dtype), moments)
-
-    def average(averaged: Any, current: Any) -> Any:
-        if averaged is None:
-            return None
-        return optax.incremental_update(current, averaged, 1 - options.ema_decay)
-
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(), P(AXIS)), out_specs=(P(), P()))
     return jax.jit(mapped, donate_argnums=0)
-
-
-def in_parts(function: Callable[[Any], tuple[Any, Any]], tree: Any, count: int) -> tuple[Any, Any]:
-    """`function`, which returns (sums, rows), on one part after the other of the leading axis.
-
-    Returns the sums added up over the `count` parts, and the rows one behind the other.
-    """
-    if count == 1:
-        return function(tree)
-    parts = jax.tree.map(lambda a: a.reshape(count, a.shape[0] // count, *a.shape[1:]), tree)
-    shapes, _ = jax.eval_shape(function, jax.tree.map(lambda a: a[0], parts))
-    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-
-    def add(total: Any, part: Any) -> tuple[Any, Any]:
-        sums, rows = function(part)
-        return jax.tree.map(jnp.add, total, sums), rows
-
-    total, rows = jax.lax.scan(add, zeros, parts)
-    return total, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), rows)
-
-
-def batch_mean(mask: Array, count: Array) -> Callable[[Array], Array]:
-    """(b,) -> (), inside `shard_map`: the sum over the real examples of all devices, by `count`."""
-
-    def mean(values: Array) -> Array:
-        dtype = jnp.promote_types(values.dtype, jnp.float32)
-        kept = jnp.where(mask, values.astype(dtype), 0)
-        return total(kept.sum()) / count.astype(dtype)
-
-    return mean

@@ -120,9 +120,10 @@ def test_one_shape_is_compiled_and_compiled_once(expected, method):
     ntk = partial(empirical_ntk, method=method, block_size=2, mesh=mesh_of(2))
     ntk(f, weights(), X1)
     once = list(traced)
-    # The number of outputs is asked for, then a derivative taken of one example per device, and
-    # one in forward mode of a block.
-    assert once == [(1, 3), (1, 3), (2, 3)][: 2 if method == 'jacobian' else 3]
+    # The number of outputs is asked for, and rows compared, alone and together; then a derivative
+    # is taken of one example per device, and one in forward mode of a block.
+    asked, compared = [(1, 3)], [(1, 3), (1, 3), (2, 3)]
+    assert once == asked + compared + [(1, 3), (2, 3)][: 1 if method == 'jacobian' else 2]
     twice = jax.tree.map(lambda leaf: 2 * leaf, weights())
     ntk(f, twice, X2, X1)
     theta = ntk(f, weights(), X1, X2)

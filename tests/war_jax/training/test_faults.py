@@ -1,8 +1,8 @@
 """What machines, disks and people do to a run. Oracle: the run that nothing happened to, whose bits
 it must end with.
 
-A short form of each fault is part of the tests; `make faults` sets WAR_JAX_FAULTS, the number of
-kills, and takes all of them.
+A few kills and one damaged checkpoint are part of the tests; `make faults` sets WAR_JAX_FAULTS, the
+number of kills, and takes all faults.
 """
 
 import contextlib
@@ -129,6 +129,7 @@ def small_disk(folder: Path, size: str) -> Iterator[bool]:
             subprocess.run(['umount', str(folder)], check=True)
 
 
+@pytest.mark.skipif(not IS_FULL, reason='make faults; the line and the code are in test_main')
 def test_a_full_disk_ends_the_run_with_its_last_checkpoint(undisturbed, tmp_path):
     """A small disk that somebody else fills; where none can be made, files may not grow."""
     with small_disk(tmp_path / 'disk', '8m') as mounted:

@@ -137,6 +137,7 @@ def test_a_finished_run_is_not_repeated_and_keeps_its_configuration(finished, ca
     assert (workdir / 'metrics.jsonl').read_bytes() == before
     with pytest.raises(ConfigError, match=r'objective\.lam = 5\.0 \(there 3\.0\)'):
         train(config(**{'objective.lam': 5.0}), workdir)
+    assert capsys.readouterr().out == ''  # the refusal alone
 
 
 def test_sigterm_leaves_a_checkpoint_from_which_it_goes_on(finished, tmp_path, monkeypatch):
@@ -223,10 +224,26 @@ def test_the_summary_is_of_the_best_network(tmp_path, monkeypatch):
 
 def test_double_precision_is_for_the_run_alone(tmp_path):
     types = {'model.param_dtype': 'float64', 'model.compute_dtype': 'float64'}
-    train(config(**types, **{'optimizer.epochs': 1}), tmp_path)
+    # Without an attack in training there is the least to compile.
+    train(config(**types, **{'optimizer.epochs': 1, 'objective.name': 'natural'}), tmp_path)
     _, state = final_state(tmp_path)
     assert state['params']['head']['kernel'].dtype == np.float64
     assert jax.numpy.zeros(1).dtype == np.float32
+
+
+def test_where_float64_is_enabled_a_float32_run_stays_one(finished, tmp_path):
+    """As with JAX_ENABLE_X64=1. Oracle: the same run where it is not enabled."""
+    with jax.enable_x64(True):
+        changes = {'optimizer.epochs': 1, 'evaluation.restarts': 1, 'log.tensorboard': False}
+        train(config(**changes), tmp_path)
+    step, state = final_state(tmp_path)
+    types = {leaf.dtype.name for leaf in jax.tree.leaves(state)}
+    assert step == 3 and 'float32' in types and 'float64' not in types
+    for row, expected in zip(measured(tmp_path), measured(finished[0]), strict=False):
+        for name in ('natural_risk', 'robust_regularization', 'gradient_norm', 'local_lipschitz'):
+            assert row.get(name) == pytest.approx(expected.get(name), rel=1e-3)
+    examples = np.load(tmp_path / 'examples.npz')
+    assert 'float64' not in {examples[name].dtype.name for name in examples.files}
 
 
 def test_every_option_at_once(tmp_path):

@@ -3,6 +3,7 @@
 Oracle: tests/fixtures/*.npz (provenance in the README there), which shares no code with ours.
 """
 
+import functools
 from pathlib import Path
 
 import jax
@@ -26,6 +27,8 @@ from war_jax.training.war import fixed_rule
 
 FIXTURES = Path(__file__).parents[2] / 'fixtures'
 FLOAT64 = jnp.dtype('float64')
+# Jitted with the weights as arguments: as constants they would be worked on by the compiler.
+evaluate = functools.partial(jax.jit, static_argnums=0)(forward.evaluate)
 
 
 class Recorded:
@@ -86,27 +89,30 @@ def assert_trees_close(actual, desired, rtol: float) -> None:
 
 
 def test_evaluation_logits(recorded):
-    logits = forward.evaluate(recorded.model, recorded.before, recorded.x)
+    logits = evaluate(recorded.model, recorded.before, recorded.x)
     np.testing.assert_allclose(logits, recorded['logits_eval'], rtol=0, atol=1e-10)
 
 
 def test_attack_and_its_gradient_norms(recorded, monkeypatch):
     monkeypatch.setattr(pgd, 'random_start', lambda keys, x, *_: x + 0.001 * recorded.noise)
-    clean = forward.evaluate(recorded.model, recorded.before, recorded.x)
+    clean = evaluate(recorded.model, recorded.before, recorded.x)
     objective = OBJECTIVES[recorded.method]()
 
-    def loss(z):
-        logits = forward.evaluate(recorded.model, recorded.before, z)
-        return objective.attack_loss(logits, clean, recorded.labels)
-
     keys = jax.random.split(jax.random.key(0), 16)
-    trace = jax.jit(lambda x: pgd.attack_trace(keys, loss, x, recorded.threat, recorded.budget))(
-        recorded.x
-    )
+
+    @jax.jit
+    def attack(variables, x):
+        def loss(z):
+            logits = forward.evaluate(recorded.model, variables, z)
+            return objective.attack_loss(logits, clean, recorded.labels)
+
+        return pgd.attack_trace(keys, loss, x, recorded.threat, recorded.budget)
+
+    trace = attack(recorded.before, recorded.x)
     np.testing.assert_allclose(trace.x_adv, recorded.x_adv, rtol=0, atol=1e-12)
     if recorded.method == 'trades':
         np.testing.assert_allclose(trace.max_grad_l1.sum(), recorded['sum_max_grad_l1'], rtol=1e-10)
-        x_adv_logits = forward.evaluate(recorded.model, recorded.before, trace.x_adv)
+        x_adv_logits = evaluate(recorded.model, recorded.before, trace.x_adv)
         assert float(kl_divergence(clean, x_adv_logits).mean()) > float(trace.loss[0].mean())
 
 

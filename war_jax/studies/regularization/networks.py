@@ -50,8 +50,8 @@ def train(settings: Settings, splits: Splits, workdir: Path, stop: Stop, command
     """
     base = settings.study.base
     groups = device_groups(settings.study.study.devices_per_run)
-    mesh = make_mesh(groups[0])
-    check_divisible(mesh, 'optimizer.batch_size', base.optimizer.batch_size)
+    mesh, optimizer = make_mesh(groups[0]), base.optimizer
+    check_divisible(mesh, 'optimizer.batch_size', optimizer.batch_size, optimizer.accumulation)
     check_divisible(mesh, 'evaluation.batch_size', base.evaluation.batch_size)
     folders = sweep_folders(settings, workdir)
     with precision(base):
