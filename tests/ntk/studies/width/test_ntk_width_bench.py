@@ -24,10 +24,11 @@ WIDTH, SEEDS = 8.0, (0, 1)
 
 def settings(**changes: Any) -> Settings:
     config = ntk_width.get_config('smoke').unlock()
+    # As many test images as training images: they share their programs.
     small = {
         'grid.parametrizations': ('ntk', 'sqrt_m'), 'grid.widths': (WIDTH,), 'grid.seeds': SEEDS,
         'grid.phases': ('natural_lazy', 'trades'), 'training.tuned_width': WIDTH,
-        'training.num_steps': 3, 'data.num_train': 10, 'data.num_test': 6,
+        'training.num_steps': 3, 'data.num_train': 10, 'data.num_test': 10,
     }  # fmt: skip
     config.update_from_flattened_dict({**small, **changes})
     return read(Settings, config)
@@ -106,7 +107,7 @@ def test_learning_rates_come_from_the_largest_eigenvalue_of_the_tangent_kernel(
     scales, programs = bench.scales('sqrt_m', WIDTH), bench.programs(WIDTH)
     weights = scales.draw(plain_weights(programs.model, jax.random.key(0), (8, 8, 1)))
     f = programs.function('sqrt_m', scales)
-    jacobian = jax.jacrev(lambda w: f(w, bench.train[0]))(weights)
+    jacobian = jax.jit(jax.jacrev(lambda w: f(w, bench.train[0])))(weights)
     flat = np.concatenate(
         [np.asarray(leaf, float).reshape(100, -1) for leaf in jax.tree.leaves(jacobian)], axis=1
     )
