@@ -65,10 +65,12 @@ def work(settings: tuple[str, Any, Path, Path], command: str) -> int:
         rule = 'must run as one process; nearest: --process=alone'
         raise ConfigError(f'--config: experiment={experiment!r} {rule}')
     if experiment == 'width':
-        from ntk.studies.width.runner import run_width
-        from ntk.studies.width.settings import resolve_width
+        from ntk.studies.width.findings import EXPERIMENT
+        from ntk.studies.width.settings import Settings
+        from war_jax.lab import experiment as frame
+        from war_jax.lab.settings import read as read_settings
 
-        report = run_width(resolve_width(config), workdir, command)
+        report = frame.run(EXPERIMENT, read_settings(Settings, config), workdir, command)
     elif experiment == 'convergence':
         from ntk.studies.convergence.runner import run_convergence
 

@@ -11,7 +11,7 @@ work. The grid of a study may grow from call to call; what its cells are made of
 
 In a workdir:
 
-    study.json         experiment, settings (those of the grid apart), provenance
+    study.json         experiment, settings (those of the grid apart), provenance, about the data
     FOLDER/NAME.json   the row (or rows) of a cell
     rows.csv           all of them, from which `read_rows` restores what the verdicts rest on
     verdicts.json, report.md, tables/, figures/
@@ -212,7 +212,8 @@ def read_results(experiment: Experiment[S], folder: Path) -> Results[S]:
         found = {cell: kept.get((cell.folder, cell.name)) for cell in cells}
     rows = {cell: row for cell, row in found.items() if row is not None}
     missing = [cell for cell, row in found.items() if row is None]
-    about = study.get('about') or {}
+    # Studies of before the frame had the data's properties on top, beside what is required.
+    about = study.get('about', study)
     return Results(settings, study['provenance'], about, rows, missing)
 
 

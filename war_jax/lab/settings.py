@@ -7,7 +7,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from war_jax.config import NOT_EMPTY, DataConfig, ThreatConfig
+from war_jax.config import NOT_EMPTY, ThreatConfig
 from war_jax.config_rules import at_least, at_most, build, increasing, refusal
 
 S = TypeVar('S')
@@ -55,17 +55,3 @@ def check_ball(threat: ThreatConfig) -> None:
     if threat.norm == 'linf' and threat.epsilon > 1:
         rule = "must be at most 1 with threat.norm = 'linf', as pixels are in [0, 1]"
         raise refusal('threat.epsilon', threat.epsilon, rule, '1')
-
-
-def all_images(name: str, data_dir: str) -> DataConfig:
-    """The source of a data set of which an experiment takes balanced subsets of its own."""
-    return DataConfig(
-        name=name,
-        data_dir=data_dir,
-        num_validation=0,
-        max_train_examples=0,
-        pad=0,
-        flip=False,
-        extra_path='',
-        extra_fraction=0.0,
-    )

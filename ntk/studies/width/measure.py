@@ -15,10 +15,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from ntk.gradients import dual, largest_over_ball, loss_gradient_norms, output_gradient_norms
-from ntk.networks import make_network
 from ntk.networks.parametrization import Scales
 from ntk.studies.width.settings import Settings
-from ntk.studies.width.training import Network, make_step, outputs, predict
+from ntk.studies.width.training import Network, make_model, make_step, outputs, predict
 from war_jax.attacks.losses import cross_entropy, kl_divergence
 from war_jax.attacks.pgd import Budget, attack_trace
 from war_jax.attacks.threat import ThreatModel
@@ -105,12 +104,15 @@ class Programs:
 
     def __init__(self, settings: Settings, width: float, num_outputs: int):
         self.width = width
-        self.model = make_network(settings.architecture, width, num_outputs)
+        self.model = make_model(settings.network, width, num_outputs)
+        ball = ThreatModel(settings.threat.norm, settings.threat.epsilon)
+        attack = settings.attack
+        # As in TRADES: a start close to x, where KL has a gradient.
+        budget = Budget(attack.num_steps, attack.step_size, 'gaussian', 0.001)
         self.steps = {
-            name: make_step(self.model, name, settings.ball, settings.training_budget)
-            for name in settings.grid.phases
+            name: make_step(self.model, name, ball, budget) for name in settings.grid.phases
         }
-        self.measure = make_measure(self.model, settings.ball, settings.attack.measure_steps)
+        self.measure = make_measure(self.model, ball, attack.measure_steps)
         self.movement = make_movement(self.model)
         self._functions: dict[str, Callable[..., Array]] = {}
 

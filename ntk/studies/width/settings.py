@@ -1,17 +1,15 @@
 """What a study of width consists of: networks, parametrizations, seeds, and phases of training.
 
-    settings = resolve_width(ntk_width.get_config())
-    for cell in settings.cells: ...                     # a parametrization, a width and a seed
+    settings = read(Settings, ntk_width.get_config())   # war_jax.lab.settings
+    for network in settings.networks: ...               # a parametrization, a width and a seed
     for phase in settings.phases: ...                   # how each of them is trained
+
+Free of JAX.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from ntk.networks import Architecture
-from ntk.studies.cells import study_settings
-from war_jax.attacks.pgd import Budget
-from war_jax.attacks.threat import ThreatModel
 from war_jax.config import (
     DATA_NAME,
     DEPTH,
@@ -23,13 +21,13 @@ from war_jax.config import (
     ThreatConfig,
 )
 from war_jax.config_rules import above, at_least, at_most, increasing, refusal
-from war_jax.models.wide_resnet import stage_widths
+from war_jax.lab.settings import Seeds, check_ball, distinct, distinct_names
 
 ParametrizationName = Literal['standard', 'ntk', 'sqrt_m', 'sqrt_m_unit', 'mup']
 PhaseName = Literal['natural', 'natural_lazy', 'trades', 'trades_lazy']
+INITIALISATION = 'initialisation'
 # Hidden units, or a widen factor; the kernels of a million units would not fit anywhere.
 Width = Annotated[float, above(0), at_most(2**20)]
-Seed = Annotated[int, at_least(0), at_most(2**32 - 1)]
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class WidthNetwork:
 class WidthGrid:
     widths: Annotated[tuple[Width, ...], NOT_EMPTY, increasing()]
     parametrizations: Annotated[tuple[ParametrizationName, ...], NOT_EMPTY]
-    seeds: Annotated[tuple[Seed, ...], NOT_EMPTY, increasing()]
+    seeds: Seeds
     phases: tuple[PhaseName, ...]
     lams: Annotated[tuple[AboveZero, ...], NOT_EMPTY, increasing()]
 
@@ -96,16 +94,31 @@ class Phase:
 
 @dataclass(frozen=True)
 class Cell:
-    """One network, in all phases."""
+    """One network, in all phases; its file has a row for the start and one for each phase."""
 
     parametrization: ParametrizationName
     width: float
     seed: int
+    folder = 'cells'
 
     @property
     def name(self) -> str:
-        """Of its file: 'ntk-m512-seed0'."""
+        """'ntk-m512-seed0'."""
         return f'{self.parametrization}-m{self.width:g}-seed{self.seed}'
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What infinite width says of a parametrization, with the learning rate of one width."""
+
+    parametrization: ParametrizationName
+    width: float
+    folder = 'limits'
+
+    @property
+    def name(self) -> str:
+        """'ntk-m512'."""
+        return f'{self.parametrization}-m{self.width:g}'
 
 
 @dataclass(frozen=True)
@@ -117,21 +130,28 @@ class Settings:
     threat: ThreatConfig
     attack: WidthAttack
 
-    @property
-    def architecture(self) -> Architecture:
-        network = self.network
-        return Architecture(
-            network.kind, network.num_layers, network.depth, network.strides, network.activation
-        )
-
-    @property
-    def ball(self) -> ThreatModel:
-        return ThreatModel(self.threat.norm, self.threat.epsilon)
-
-    @property
-    def training_budget(self) -> Budget:
-        """As in TRADES: a start close to x, where KL has a gradient."""
-        return Budget(self.attack.num_steps, self.attack.step_size, 'gaussian', 0.001)
+    def check(self) -> None:
+        """Raises ConfigError for values that do not go together."""
+        grid = self.grid
+        distinct('grid.parametrizations', grid.parametrizations)
+        distinct('grid.phases', grid.phases)
+        distinct_names('grid.widths', grid.widths, [cell.name for cell in self.networks])
+        distinct_names('grid.lams', grid.lams, self.labels)
+        if 'trades_lazy' in grid.phases and self.training.lazy_scale == 1:
+            rule = "must be above 1 with grid.phases 'trades_lazy', which is 'trades' otherwise"
+            raise refusal('training.lazy_scale', 1.0, rule, '100')
+        widths = (*grid.widths, self.training.tuned_width)
+        if self.network.kind == 'fcn' and any(width != round(width) for width in widths):
+            rule = (
+                "must be whole numbers of units with network.kind = 'fcn', as training.tuned_width"
+            )
+            whole = tuple(max(1.0, float(round(width))) for width in grid.widths)
+            raise refusal('grid.widths', grid.widths, rule, repr(whole))
+        check_ball(self.threat)
+        most = min(self.data.num_train, self.data.num_test)
+        if self.data.num_kernel > most:
+            rule = 'must be at most data.num_train and data.num_test'
+            raise refusal('data.num_kernel', self.data.num_kernel, rule, f'{most}')
 
     @property
     def data_config(self) -> DataConfig:
@@ -148,7 +168,12 @@ class Settings:
         ]
 
     @property
-    def cells(self) -> list[Cell]:
+    def labels(self) -> list[str]:
+        """Of the rows of a network: the start, and each phase."""
+        return [INITIALISATION, *(phase.label for phase in self.phases)]
+
+    @property
+    def networks(self) -> list[Cell]:
         """From the widest down, all of a width behind one another: they share their programs."""
         grid = self.grid
         return [
@@ -158,40 +183,8 @@ class Settings:
             for parametrization in grid.parametrizations
         ]
 
-
-def resolve_width(config: Any) -> Settings:
-    """Returns the settings of a ConfigDict or mapping with exactly their keys.
-
-    Raises ConfigError, one line, for a key or value that cannot be.
-    """
-    settings = study_settings(Settings, config)
-    grid, network = settings.grid, settings.network
-    for key, chosen in (('parametrizations', grid.parametrizations), ('phases', grid.phases)):
-        if len(set(chosen)) < len(chosen):
-            rule = 'must not name one twice'
-            raise refusal(f'grid.{key}', chosen, rule, repr(tuple(dict.fromkeys(chosen))))
-    names = [cell.name for cell in settings.cells] + [phase.label for phase in settings.phases]
-    if len(set(names)) < len(names):
-        rule = 'must differ in their first six digits, as grid.lams'
-        raise refusal('grid.widths', grid.widths, rule)
-    if network.kind == 'wrn' and len({stage_widths(k) for k in grid.widths}) < len(grid.widths):
-        rule = 'must give different numbers of channels'
-        raise refusal('grid.widths', grid.widths, rule)
-    if 'trades_lazy' in grid.phases and settings.training.lazy_scale == 1:
-        rule = "must be above 1 with grid.phases 'trades_lazy', which is 'trades' otherwise"
-        raise refusal('training.lazy_scale', 1.0, rule, '100')
-    tuned = settings.training.tuned_width
-    if network.kind == 'fcn' and any(width != round(width) for width in (*grid.widths, tuned)):
-        rule = "must be whole numbers of units with network.kind = 'fcn', as training.tuned_width"
-        whole = tuple(max(1.0, float(round(width))) for width in grid.widths)
-        raise refusal('grid.widths', grid.widths, rule, repr(whole))
-    if settings.threat.norm == 'linf' and settings.threat.epsilon > 1:
-        rule = "must be at most 1 with threat.norm = 'linf', as pixels are in [0, 1]"
-        raise refusal('threat.epsilon', settings.threat.epsilon, rule, '1')
-    if settings.data.num_kernel > min(settings.data.num_train, settings.data.num_test):
-        most = min(settings.data.num_train, settings.data.num_test)
-        rule = 'must be at most data.num_train and data.num_test'
-        raise refusal('data.num_kernel', settings.data.num_kernel, rule, f'{most}')
-    return settings
-
-
+    @property
+    def cells(self) -> list[Limit | Cell]:
+        """First what infinite width says, which is quick and may find the data unsuitable."""
+        limits = [Limit(cell.parametrization, cell.width) for cell in self.networks]
+        return [*dict.fromkeys(limits), *self.networks]

@@ -24,12 +24,12 @@ from jax import Array
 
 from ntk.infinite import Kernel, fully_connected, wide_resnet
 from ntk.infinite.predictions import initial_mean_square, trained_gradients
-from ntk.networks import make_network, weight_shapes
+from ntk.networks import weight_shapes
 from ntk.networks.parametrization import PARAMETRIZATIONS, Scales
-from ntk.studies.width.settings import Settings
+from ntk.studies.width.settings import INITIALISATION, Settings
+from ntk.studies.width.training import make_model
 from war_jax.measures.statistics import slope
 
-INITIALISATION = 'initialisation'
 # Parametrizations whose training has a limit of infinite width, frozen (lazy) or not.
 _KERNEL_LIMIT, _FEATURE_LIMIT = ('ntk', 'sqrt_m'), ('mup',)
 _OF_GRADIENTS = (
@@ -81,6 +81,20 @@ class GradientLimits(NamedTuple):
     # After lazy training on the squared loss; None where that diverges at infinite width, as it can
     # with a learning rate tuned at a very small one.
     trained: float | None
+
+
+def scales_of(settings: Settings, name: str, width: float, shape: Shape) -> Scales:
+    """Of the networks of a width in the parametrization of that name."""
+    network = settings.network
+    model = make_model(network, width, shape.num_outputs)
+    return PARAMETRIZATIONS[name].scales(
+        model, shape.image, network.weight_variance, network.output_variance
+    )
+
+
+def features_of(scales: Scales) -> int:
+    """m: how many units or channels the last layer sees."""
+    return round(scales.fan_ins['head']['kernel'])
 
 
 def limit_kernel(
@@ -193,14 +207,12 @@ def _lengths(name: str, settings: Settings, shape: Shape) -> list[tuple[int, flo
     """(m, root of E ||w_0||^2), at the widths of the study."""
     found = []
     for width in settings.grid.widths:
-        model = make_network(settings.architecture, width, shape.num_outputs)
-        scales = PARAMETRIZATIONS[name].scales(
-            model, shape.image, settings.network.weight_variance, settings.network.output_variance
-        )
+        model = make_model(settings.network, width, shape.num_outputs)
+        scales = scales_of(settings, name, width, shape)
         sizes = jax.tree.map(lambda leaf: leaf.size, weight_shapes(model, shape.image))
         squares = jax.tree.map(lambda std, size: std**2 * size, scales.stds, sizes)
         length = math.sqrt(sum(jax.tree.leaves(squares)))
-        found.append((scales.fan_ins['head']['kernel'], length))
+        found.append((features_of(scales), length))
     return found
 
 

@@ -1,5 +1,6 @@
 """Training of one network of the study: full-batch gradient descent in one of four phases.
 
+    model = make_model(settings.network, width, num_outputs)
     step = make_step(model, phase.name, threat, budget)           # one program per width and phase
     network = start(scales.draw(plain), scales, alpha)
     for number in range(num_steps):
@@ -24,8 +25,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from ntk.networks import Architecture, make_network
 from ntk.networks.parametrization import Scales
-from ntk.studies.width.settings import PhaseName
+from ntk.studies.images import centred_targets
+from ntk.studies.width.settings import PhaseName, WidthNetwork
 from war_jax.attacks.pgd import Budget, pgd
 from war_jax.attacks.threat import ThreatModel
 from war_jax.training.objective import Natural, Trades
@@ -50,6 +53,12 @@ class Rates(NamedTuple):
 Step = Callable[[Network, Array, int, Rates, Array, Array], tuple[Network, Array]]
 
 
+def make_model(network: WidthNetwork, width: float, num_outputs: int) -> nn.Module:
+    of = network
+    kind = Architecture(of.kind, of.num_layers, of.depth, of.strides, of.activation)
+    return make_network(kind, width, num_outputs)
+
+
 def start(weights: Any, scales: Scales, alpha: float) -> Network:
     # Copies: the step donates its network, and the caller's weights must outlive it.
     return Network(
@@ -72,11 +81,6 @@ def predict(model: nn.Module, network: Network, x: Array) -> Array:
     at_start = outputs(model, network.multipliers, network.start, x)
     change = outputs(model, network.multipliers, network.weights, x) - at_start
     return at_start + network.alpha * change
-
-
-def centred_targets(labels: Array, num_outputs: int) -> Array:
-    """(n,) -> (n, outputs): one-hot minus 1 / outputs."""
-    return jax.nn.one_hot(labels, num_outputs) - 1 / num_outputs
 
 
 def make_step(

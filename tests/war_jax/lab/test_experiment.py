@@ -101,6 +101,14 @@ def test_unfinished_and_incomplete(tmp_path: Path):
         read_results(TOY, tmp_path / 'nowhere')
 
 
+def test_what_is_known_of_the_data_may_stand_on_top_as_it_once_did(tmp_path: Path):
+    run(TOY, settings(), tmp_path, COMMAND)
+    study = read_json(tmp_path / 'study.json')
+    assert study.pop('about') == {}
+    write_json(tmp_path / 'study.json', {**study, 'shape': [8, 8]})
+    assert read_results(TOY, tmp_path).about['shape'] == [8, 8]
+
+
 def test_settings_are_checked():
     with pytest.raises(ConfigError, match=r'grid\.sizes = \(2, 2\): must not name one twice'):
         settings(grid={'sizes': (2, 2), 'seeds': (0,)})

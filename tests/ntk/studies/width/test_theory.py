@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 
 from configs import ntk_width
-from ntk.networks import make_network, plain_weights
+from ntk.networks import plain_weights
 from ntk.networks.parametrization import PARAMETRIZATIONS
-from ntk.studies.width.settings import Settings, resolve_width
+from ntk.studies.width.settings import Settings
 from ntk.studies.width.theory import (
     Shape,
     TrainingData,
     expected_power,
     gradient_limits,
     limit_kernel,
+    scales_of,
 )
-from ntk.studies.width.training import outputs
+from ntk.studies.width.training import make_model, outputs
+from war_jax.lab.settings import read
 
 IMAGE, OUTPUTS, WIDTH = (3, 3, 1), 2, 256
 SHAPE = Shape(IMAGE, OUTPUTS)
@@ -27,12 +29,13 @@ SHAPE = Shape(IMAGE, OUTPUTS)
 def settings(**changes: Any) -> Settings:
     config = ntk_width.get_config('relu').unlock()
     config.update_from_flattened_dict(changes)
-    return resolve_width(config)
+    return read(Settings, config)
 
 
-def scales_of(name: str, chosen: Settings) -> tuple[Any, Any]:
-    model = make_network(chosen.architecture, WIDTH, OUTPUTS)
-    return model, PARAMETRIZATIONS[name].scales(model, IMAGE, 2.0, 1.0)
+def scales_for(name: str, chosen: Settings, width: float = WIDTH) -> tuple[Any, Any]:
+    """A model, and its scales."""
+    model = make_model(chosen.network, width, OUTPUTS)
+    return model, scales_of(chosen, name, width, SHAPE)
 
 
 def images(count: int, seed: int) -> np.ndarray:
@@ -43,7 +46,7 @@ def images(count: int, seed: int) -> np.ndarray:
 def test_kernels_of_finite_networks_fluctuate_around_the_limit(name: str):
     """Mean over draws of J J^T and of f f, within 5 standard errors and 5 %."""
     chosen, x = settings(), jnp.asarray(images(3, 0))
-    model, scales = scales_of(name, chosen)
+    model, scales = scales_for(name, chosen)
     limit = limit_kernel(chosen, scales)
     assert limit is not None
 
@@ -66,7 +69,7 @@ def test_kernels_of_finite_networks_fluctuate_around_the_limit(name: str):
 
 def test_the_learning_rate_is_in_the_kernel_and_rounding_is_not():
     chosen = settings()
-    _, scales = scales_of('sqrt_m', chosen)
+    _, scales = scales_for('sqrt_m', chosen)
     x = jnp.asarray(images(2, 0))
     once, twice = (limit_kernel(chosen, scales, rate) for rate in (1.0, 2.0))
     assert once is not None and twice is not None
@@ -77,7 +80,7 @@ def test_the_learning_rate_is_in_the_kernel_and_rounding_is_not():
 @pytest.mark.parametrize(('name', 'squared'), [('ntk', 1.0), ('sqrt_m', 9.0), ('mup', 1 / WIDTH)])
 def test_gradients_at_the_start_are_those_of_the_closed_form(name: str, squared: float):
     chosen = settings()
-    kernel = limit_kernel(chosen, scales_of(name, chosen)[1], 1e-4)
+    kernel = limit_kernel(chosen, scales_for(name, chosen)[1], 1e-4)
     assert kernel is not None
     data = TrainingData(images(4, 0), np.ones((4, OUTPUTS)), images(3, 1), False)
     assert gradient_limits(kernel, data, 0).initial == pytest.approx(np.sqrt(squared), rel=1e-3)
@@ -87,7 +90,7 @@ def test_gradients_at_the_start_are_those_of_the_closed_form(name: str, squared:
 
 def test_training_that_diverges_has_no_limit():
     chosen = settings()
-    kernel = limit_kernel(chosen, scales_of('ntk', chosen)[1], 1e3)
+    kernel = limit_kernel(chosen, scales_for('ntk', chosen)[1], 1e3)
     assert kernel is not None
     data = TrainingData(images(4, 0), np.ones((4, OUTPUTS)), images(3, 1), False)
     limits = gradient_limits(kernel, data, 5)
@@ -134,8 +137,7 @@ def test_spectral_products_follow_the_norms_of_gaussian_matrices():
     chosen = settings(**{'grid.widths': widths})
     products = []
     for width in widths:
-        model = make_network(chosen.architecture, width, OUTPUTS)
-        scales = PARAMETRIZATIONS['ntk'].scales(model, IMAGE, 2.0, 1.0)
+        model, scales = scales_for('ntk', chosen, width)
         plain = plain_weights(model, jax.random.key(0), IMAGE)
         matrices = jax.tree.leaves(scales.effective(scales.draw(plain)))
         products.append(np.prod([np.linalg.norm(np.asarray(matrix), 2) for matrix in matrices]))

@@ -10,7 +10,7 @@ import pytest
 
 from ntk.networks import Architecture, make_network, plain_weights
 from ntk.networks.parametrization import PARAMETRIZATIONS
-from ntk.studies.width.training import Rates, centred_targets, make_step, outputs, predict, start
+from ntk.studies.width.training import Rates, make_step, outputs, predict, start
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 
@@ -110,8 +110,3 @@ def test_scaling_changes_how_far_weights_move_and_not_what_is_learned():
         moved.append(float(jnp.sqrt(sum(jax.tree.leaves(change)))))
     np.testing.assert_allclose(ends[0], ends[1], atol=5e-3)
     assert moved[0] / moved[1] == pytest.approx(4.0, rel=0.02)
-
-
-def test_targets_are_centred():
-    expected = np.array([[2, -1, -1], [-1, -1, 2]]) / 3
-    np.testing.assert_allclose(centred_targets(jnp.array([0, 2]), 3), expected, rtol=1e-6)

@@ -5,29 +5,32 @@ from typing import Any
 import pytest
 
 from configs import ntk_width
-from ntk.studies.width.settings import Settings, resolve_width
+from ntk.studies.width.settings import Settings
 from war_jax.config import ConfigError
+from war_jax.lab.settings import read
 
 
 def settings(argument: str = 'smoke', **changes: Any) -> Settings:
     config = ntk_width.get_config(argument).unlock()
     config.update_from_flattened_dict(changes)
-    return resolve_width(config)
+    return read(Settings, config)
 
 
-def test_cells_are_every_combination_once_the_widest_first():
+def test_cells_are_every_combination_once_the_widest_first_after_the_limits():
     cells = settings(**{'grid.parametrizations': ('ntk', 'mup'), 'grid.seeds': (0, 7)}).cells
-    assert [cell.name for cell in cells] == [
-        'ntk-m16-seed0', 'mup-m16-seed0', 'ntk-m16-seed7', 'mup-m16-seed7',
-        'ntk-m8-seed0', 'mup-m8-seed0', 'ntk-m8-seed7', 'mup-m8-seed7',
+    assert [f'{cell.folder}/{cell.name}' for cell in cells] == [
+        'limits/ntk-m16', 'limits/mup-m16', 'limits/ntk-m8', 'limits/mup-m8',
+        'cells/ntk-m16-seed0', 'cells/mup-m16-seed0', 'cells/ntk-m16-seed7', 'cells/mup-m16-seed7',
+        'cells/ntk-m8-seed0', 'cells/mup-m8-seed0', 'cells/ntk-m8-seed7', 'cells/mup-m8-seed7',
     ]  # fmt: skip
 
 
 def test_phases_are_crossed_with_lambda():
-    found = settings(**{'grid.lams': (1.0, 4.5), 'grid.phases': ('natural', 'trades_lazy')}).phases
-    assert [(phase.label, phase.lam, phase.lazy) for phase in found] == [
+    found = settings(**{'grid.lams': (1.0, 4.5), 'grid.phases': ('natural', 'trades_lazy')})
+    assert [(phase.label, phase.lam, phase.lazy) for phase in found.phases] == [
         ('natural', 0.0, False), ('trades_lazy-lam1', 1.0, True), ('trades_lazy-lam4.5', 4.5, True),
     ]  # fmt: skip
+    assert found.labels == ['initialisation', 'natural', 'trades_lazy-lam1', 'trades_lazy-lam4.5']
 
 
 @pytest.mark.parametrize('argument', ['', 'relu', 'wrn', 'smoke'])
@@ -56,7 +59,9 @@ def test_the_default_is_what_the_documentation_promises():
         ('training.speed', 3.0, 'must be at most 2'),
         ('training.lazy_scale', 0.5, 'must be at least 1'),
         ('training.lazy_scale', 1.0, "must be above 1 with grid.phases 'trades_lazy'"),
+        ('grid.phases', ('natural', 'natural'), 'must not name one twice'),
         ('grid.lams', (3.0, 3.0000001), 'must differ in their first six digits'),
+        ('grid.widths', (1000000.0, 1000001.0), 'must differ in their first six digits'),
         ('threat.epsilon', 8.0, 'must be at most 1'),
         ('data.num_kernel', 100, 'must be at most data.num_train'),
     ],
@@ -73,6 +78,6 @@ def test_an_unknown_key_or_argument_is_refused():
     config = ntk_width.get_config('smoke').to_dict()
     config['training']['sped'] = 1.0
     with pytest.raises(ConfigError, match=r'training\.sped .*nearest: training\.speed'):
-        resolve_width(config)
+        read(Settings, config)
     with pytest.raises(ConfigError, match='nearest: relu'):
         ntk_width.get_config('rlu')
