@@ -134,8 +134,10 @@ def _name(key: str, axis: Axis, when: When) -> str:
 
 
 def _how_computed(networks: Sequence[Network], axis: Axis, when: When) -> str:
-    listed = _listed(sorted({getattr(n.cell, axis) for n in networks}))
-    parts = [f'{AXES[axis]} = {listed}.']
+    values = sorted({getattr(network.cell, axis) for network in networks})
+    parts = [f'{AXES[axis]} = {_listed(values)}.']
+    if len(values) < 3:
+        parts.append('The test needs three of these.')
     if when == 'matched':
         loss = f'{networks[0].matched_loss:.4g}'
         parts.append(f'Interpolated between probes to the training loss {loss}.')
@@ -244,7 +246,8 @@ def _trends(networks: Sequence[Network], axis: Axis) -> tuple[list[Column], list
         Column('p_value', 'p, two-sided', small),
         Column('num_seeds', 'Seeds'),
     ]
-    return columns, list(trends(networks, axis))
+    rows = [{**row, 'num_seeds': row['num_seeds'] or None} for row in trends(networks, axis)]
+    return columns, rows
 
 
 def _measured() -> str:
