@@ -71,12 +71,13 @@ def study(settings: Settings, workdir: Path, runs: str, command: str) -> Path:
         found = find([Path(runs)]) if runs else {}
         config = next(iter(found.values())).config if found else base
         splits = load(config.data)
-        if any(run.checksum != checksum(splits) for run in found.values()):
+        digest = checksum(splits)
+        if any(run.checksum != digest for run in found.values()):
             raise ConfigError(f'--runs={runs}: was trained on other images than there are now')
         # Which networks there are may grow from call to call; how they are measured may not.
         claimed = {'measure': measure, **({} if runs else {'base': to_dict(base)})}
         provenance = claim_workdir(
-            workdir, claimed, splits.provenance, checksum(splits), command, jax.local_devices()
+            workdir, claimed, splits.provenance, digest, command, jax.local_devices()
         )
         contents = {
             'experiment': findings.NAME, 'config': to_dict(config), 'measure': measure,

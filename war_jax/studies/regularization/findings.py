@@ -182,8 +182,8 @@ def _sections(
     workdir: Path,
 ) -> Iterator[Section]:
     tables, varied = workdir / 'tables', axes(networks)
-    yield Section('', [_answer(axis, of_axis) for axis, of_axis in found.items()])
-    yield Section('', [_bound_holds(networks)])
+    answers = [_answer(axis, of_axis) for axis, of_axis in found.items()]
+    yield Section('', [*answers, _bound_holds(networks)])
     if not varied:
         yield Section('', ['> All networks were trained alike: there is nothing to compare.'])
     for axis in varied:

@@ -18,14 +18,13 @@ from matplotlib.figure import Figure
 from war_jax.lab import plots
 from war_jax.lab.page import Picture
 from war_jax.lab.plots import BLUE, GREEN, GREY, INK, STYLE, VERMILION
-from war_jax.lab.quantities import band
+from war_jax.lab.quantities import Band, band
 from war_jax.studies.regularization.measure import OF_LAYERS, SCALARS
 from war_jax.studies.regularization.results import (
     AXES,
     WHEN,
     Axis,
     Network,
-    When,
     bounds_and_distances,
     common_layers,
     samples,
@@ -36,41 +35,35 @@ _LINES = 'Lines: means over seeds; bands: their 95 % intervals.'
 
 def draw(networks: Sequence[Network], axis: Axis, folder: Path) -> list[Picture]:
     label = AXES[axis]
-    pictures = [
-        Picture(
-            f'{axis}_fit.png', f'Accuracy, loss and gaps against {label}',
-            f'At the end of training. {_LINES}',
-        ),
-        Picture(
-            f'{axis}_distributions.png', f'Margins, confidence and distances by {label}',
-            'Shares of the test images at or below a value, all seeds together.',
-        ),
-        Picture(
-            f'{axis}_sandwich.png', 'Distance to the boundary against its lower bound',
-            'A test image each: margin / (√2 · product of spectral norms) bounds every distance '
-            'from below, so no point may lie under the line.',
-        ),
-        Picture(
-            f'{axis}_spectra.png', f'Singular values of the layers against {label}',
-            f'BatchNorm’s scales folded in; circular operators. {_LINES}',
-        ),
-        Picture(
-            f'{axis}_gains.png', f'Gains of the layers against {label}',
-            'Gain: ‖change of a layer’s output‖ / ‖change of its input‖; variation: its standard '
-            f'deviation over its mean, over test images and directions. {_LINES}',
-        ),
-    ]  # fmt: skip
+    gains = ('random_gain', 'random_cv', 'adversarial_gain', 'adversarial_cv')
     with matplotlib.rc_context(STYLE):
-        for picture, figure in zip(
-            pictures,
-            (_fit(networks, axis), _distributions(networks, axis), _sandwich(networks, axis),
-             _layers(networks, axis, ('std', 'spread')),
-             _layers(networks, axis, ('random_gain', 'random_cv', 'adversarial_gain',
-                                      'adversarial_cv'))),
-            strict=True,
-        ):  # fmt: skip
+        drawn = [
+            (_fit(networks, axis), Picture(
+                f'{axis}_fit.png', f'Accuracy, loss and gaps against {label}',
+                f'At the end of training. {_LINES}',
+            )),
+            (_distributions(networks, axis), Picture(
+                f'{axis}_distributions.png', f'Margins, confidence and distances by {label}',
+                'Shares of the test images at or below a value, all seeds together.',
+            )),
+            (_sandwich(networks, axis), Picture(
+                f'{axis}_sandwich.png', 'Distance to the boundary against its lower bound',
+                'A test image each: margin / (√2 · product of spectral norms) bounds every '
+                'distance from below, so no point may lie under the line.',
+            )),
+            (_layers(networks, axis, ('std', 'spread')), Picture(
+                f'{axis}_spectra.png', f'Singular values of the layers against {label}',
+                f'BatchNorm’s scales folded in; circular operators. {_LINES}',
+            )),
+            (_layers(networks, axis, gains), Picture(
+                f'{axis}_gains.png', f'Gains of the layers against {label}',
+                'Gain: ‖change of a layer’s output‖ / ‖change of its input‖; variation: its '
+                'standard deviation over its mean, over test images and directions. ' + _LINES,
+            )),
+        ]  # fmt: skip
+        for figure, picture in drawn:
             plots.save(figure, folder / picture.file)
-    return pictures
+    return [picture for _, picture in drawn]
 
 
 def _fit(networks: Sequence[Network], axis: Axis) -> Figure:
@@ -83,7 +76,8 @@ def _fit(networks: Sequence[Network], axis: Axis) -> Figure:
     )  # fmt: skip
     for axes, (title, lines) in zip(figure.subplots(1, 3), panels, strict=True):
         for key, name, colour in lines:
-            _line(axes, networks, axis, 'final', key, '', colour, name)
+            found = samples(networks, axis, 'final', key)
+            _line(axes, band(found, SCALARS[key]), colour, name)
         axes.set_title(title)
         _x_axis(axes, networks, axis)
         plots.legend(axes)
@@ -146,7 +140,8 @@ def _layers(networks: Sequence[Network], axis: Axis, keys: Sequence[str]) -> Fig
     ):
         for axes, key in zip(line, keys, strict=True):
             for colour, name in zip(colours, names, strict=True):
-                _line(axes, networks, axis, when, key, name, colour, name)
+                found = samples(networks, axis, when, key, name)
+                _line(axes, band(found, OF_LAYERS[key]), colour, name)
             title = OF_LAYERS[key].title
             axes.set_title(f'{title[0].upper()}{title[1:]}', fontsize=8.5)
             _x_axis(axes, networks, axis)
@@ -158,18 +153,7 @@ def _layers(networks: Sequence[Network], axis: Axis, keys: Sequence[str]) -> Fig
     return figure
 
 
-def _line(
-    axes: Axes,
-    networks: Sequence[Network],
-    axis: Axis,
-    when: When,
-    key: str,
-    layer: str,
-    colour: Any,
-    name: str,
-) -> None:
-    of = OF_LAYERS[key] if layer else SCALARS[key]
-    found = band(samples(networks, axis, when, key, layer), of)
+def _line(axes: Axes, found: Band | None, colour: Any, name: str) -> None:
     if found is not None:
         plots.area(axes, found, {'color': colour, 'marker': 'o', 'ms': 3, 'label': name})
 
