@@ -1,8 +1,8 @@
 """Networks at the same training loss: where along training each of them had it.
 
     target = common_loss([[2.3, 0.9, 0.1], [2.3, 1.4, 0.6]])       # 0.6: all of them get there
-    place = bracket([2.3, 0.9, 0.1], target)                       # Place(before=1, after=2, ...)
-    value = place.between(values[1], values[2])
+    crossing = bracket([2.3, 0.9, 0.1], target)                    # before=1, after=2, share=...
+    value = crossing.between(values[1], values[2])
 
 A network trained against a stronger adversary fits worse at the end; what differs then may be the
 fit and not the regularization.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
+class Crossing(NamedTuple):
     """Between two probes; before == after where a probe has the loss itself."""
 
     before: int
@@ -29,7 +29,7 @@ def common_loss(losses: Sequence[Sequence[float]]) -> float:
     return max(min(curve) for curve in losses)
 
 
-def bracket(losses: Sequence[float], target: float) -> Place:
+def bracket(losses: Sequence[float], target: float) -> Crossing:
     """Where the loss first comes down to `target`, between two probes.
 
     Raises ValueError if it never does, or for losses that are not positive.
@@ -38,6 +38,6 @@ def bracket(losses: Sequence[float], target: float) -> Place:
         raise ValueError(f'losses {list(losses)}: expected positive ones that reach {target}')
     after = next(i for i, loss in enumerate(losses) if loss <= target)
     if after == 0 or losses[after] == target:
-        return Place(after, after, 0.0)
+        return Crossing(after, after, 0.0)
     fall = math.log(losses[after - 1] / losses[after])
-    return Place(after - 1, after, math.log(losses[after - 1] / target) / fall)
+    return Crossing(after - 1, after, math.log(losses[after - 1] / target) / fall)

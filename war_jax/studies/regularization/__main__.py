@@ -58,37 +58,37 @@ def study(settings: Settings, workdir: Path, runs: str, command: str) -> Path:
     import jax
 
     from war_jax.data.sources import checksum, load
+    from war_jax.records.files import write_json
     from war_jax.records.interrupt import signals
     from war_jax.records.provenance import claim_workdir, lock_workdir
+    from war_jax.studies.regularization import findings
+    from war_jax.studies.regularization.bench import Bench, measure_all
     from war_jax.studies.regularization.networks import find, sweep_folders, train
-    from war_jax.studies.regularization.report import write_report
-    from war_jax.studies.regularization.work import measure_all
 
     measure = asdict(settings.measure)
     with lock_workdir(workdir), signals() as stop:
         base = settings.study.base
-        found = find([Path(runs)]) if runs else []
-        config = found[0].config if found else base
+        found = find([Path(runs)]) if runs else {}
+        config = next(iter(found.values())).config if found else base
         splits = load(config.data)
-        if found and found[0].checksum != checksum(splits):
+        digest = checksum(splits)
+        if any(run.checksum != digest for run in found.values()):
             raise ConfigError(f'--runs={runs}: was trained on other images than there are now')
         # Which networks there are may grow from call to call; how they are measured may not.
         claimed = {'measure': measure, **({} if runs else {'base': to_dict(base)})}
-        about = claim_workdir(
-            workdir, claimed, splits.provenance, checksum(splits), command, jax.local_devices()
+        provenance = claim_workdir(
+            workdir, claimed, splits.provenance, digest, command, jax.local_devices()
         )
+        contents = {
+            'experiment': findings.NAME, 'config': to_dict(config), 'measure': measure,
+            'provenance': {**provenance, 'command': command},
+        }  # fmt: skip
+        write_json(workdir / 'study.json', contents)
         if not runs:
             train(settings, splits, workdir, stop, command)
             found = find(sweep_folders(settings, workdir))
-        networks = measure_all(found, settings.measure, splits, workdir, stop)
-        return write_report(
-            workdir,
-            networks,
-            {
-                'config': to_dict(config), 'measure': measure, 'provenance': about,
-                'command': command,
-            },
-        )  # fmt: skip
+        networks = measure_all(found, Bench(settings.measure, splits, workdir), stop)
+        return findings.write_report(workdir, networks)
 
 
 main = Program('war_jax.studies.regularization', __doc__ or '', define_flags, read, work)

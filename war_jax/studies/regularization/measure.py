@@ -1,8 +1,8 @@
 """All that is measured of one network; programs are compiled once for all networks of a shape.
 
-    gauge = Gauge(config, splits, measure)
-    losses = [gauge.training_loss(read_probe(path)) for path in probes.values()]
-    row = gauge.measure(read_probe(path), jax.random.key(0))
+    measures = Measures(config, splits, settings.measure)
+    losses = [measures.training_loss(read_probe(path)) for path in probes.values()]
+    row = measures.of(read_probe(path), jax.random.key(0))
 
 `row` has numbers by the names in SCALARS, lists of them per test image ('margins', 'confidences',
 'distances', 'lower_bounds'), and 'layers': name -> numbers by the names in OF_LAYERS.
@@ -22,6 +22,7 @@ from war_jax.attacks.threat import ThreatModel
 from war_jax.config import Config
 from war_jax.data.device import as_unit_interval
 from war_jax.data.sources import Dataset, Splits, balanced_subset
+from war_jax.lab.quantities import NATS, NORM, RATE, RATIO, Quantity
 from war_jax.measures.operators import (
     certified_bound,
     fold,
@@ -36,47 +37,56 @@ from war_jax.measures.regularization.gains import (
 )
 from war_jax.measures.regularization.margins import confidences, lower_bound, margins
 from war_jax.models import forward
-from war_jax.studies.regularization.settings import MeasureConfig
+from war_jax.studies.regularization.settings import REACH, Measure
 from war_jax.training.build import make_model
 
+# Means over seeds are arithmetic ones.
 SCALARS = {
-    'accuracy_train': 'accuracy, training images',
-    'accuracy_test': 'accuracy, test images',
-    'robust_accuracy_test': 'robust accuracy, test images',
-    'loss_train': 'loss, training images',
-    'loss_test': 'loss, test images',
-    'accuracy_gap': 'accuracy, training minus test',
-    'loss_gap': 'loss, test minus training',
-    'margin': 'margin of logits',
-    'confidence': 'confidence',
-    'distance': 'L2 distance to the boundary',
-    'lipschitz_bound': 'product of spectral norms',
+    key: Quantity(key, title, unit, False, meaning)
+    for key, title, unit, meaning in (
+        ('accuracy_train', 'accuracy, training images', RATE, 'f(x) = y'),
+        ('accuracy_test', 'accuracy, test images', RATE, 'f(x) = y'),
+        ('robust_accuracy_test', 'robust accuracy, test images', RATE, 'f(x) = f(x′) = y'),
+        ('loss_train', 'loss, training images', NATS, 'mean cross-entropy'),
+        ('loss_test', 'loss, test images', NATS, 'mean cross-entropy'),
+        ('accuracy_gap', 'accuracy, training minus test', 'difference of shares', 'of the above'),
+        ('loss_gap', 'loss, test minus training', NATS, 'of the above'),
+        ('margin', 'margin of logits', 'logits', 'largest logit minus the second, mean'),
+        ('confidence', 'confidence', RATE, 'largest probability, mean over images'),
+        ('distance', 'L2 distance to the boundary', NORM, 'mean over images where it was found'),
+        ('lipschitz_bound', 'product of spectral norms', NORM, 'above the Lipschitz constant'),
+    )
 }
 OF_LAYERS = {
-    'std': 'std of singular values',
-    'spread': 'std / mean of singular values',
-    'norm': 'largest singular value',
-    'random_gain': 'gain, random',
-    'random_cv': 'variation of gain, random',
-    'adversarial_gain': 'gain, adversarial',
-    'adversarial_cv': 'variation of gain, adversarial',
+    key: Quantity(key, title, unit, False, meaning)
+    for key, title, unit, meaning in (
+        ('std', 'std of singular values', NORM, 'their standard deviation'),
+        ('spread', 'std / mean of singular values', RATIO, 'their coefficient of variation'),
+        ('norm', 'largest singular value', NORM, 'the spectral norm'),
+        ('random_gain', 'gain, random', RATIO, 'mean over images and random perturbations'),
+        ('random_cv', 'variation of gain, random', RATIO, 'standard deviation over this mean'),
+        ('adversarial_gain', 'gain, adversarial', RATIO, 'mean over images, x to x′'),
+        ('adversarial_cv', 'variation of gain, adversarial', RATIO, 'standard deviation over mean'),
+    )
 }
 Row = dict[str, Any]
 _RANDOM, _ATTACK = range(2)  # folded into the key
 
 
-class Gauge:
-    def __init__(self, config: Config, splits: Splits, measure: MeasureConfig):
+class Measures:
+    """Compiled for the networks of one configuration, but for their weights."""
+
+    def __init__(self, config: Config, splits: Splits, settings: Measure):
         model = make_model(config, splits.num_classes)
         # As war_jax measures: not in bfloat16, whose rounding is as large as a perturbation.
         self.model = model.clone(axis_name=None, dtype=model.param_dtype)
-        self.measure_config = measure
-        self.train = self._images(splits.train, measure.num_train)
-        self.test = self._images(splits.test, measure.num_test)
-        self.threat = ThreatModel(config.threat.norm, measure.epsilon)
+        self.settings = settings
+        self.train = self._images(splits.train, settings.num_train)
+        self.test = self._images(splits.test, settings.num_test)
+        self.threat = ThreatModel(config.threat.norm, settings.epsilon)
         classify = partial(forward.evaluate, self.model)
         self.classify = jax.jit(classify)
-        self.search = make_search(classify, measure.search_steps)
+        self.search = make_search(classify, settings.search_steps)
         self.attacked = jax.jit(self._attacked)
         self.gains = jax.jit(self._gains)
 
@@ -85,7 +95,7 @@ class Gauge:
         x, labels = self.train
         return float(cross_entropy(self.classify(variables, x), labels).mean())
 
-    def measure(self, variables: forward.Variables, key: Array) -> Row:
+    def of(self, variables: forward.Variables, key: Array) -> Row:
         of_split = {}
         for name, (x, labels) in (('train', self.train), ('test', self.test)):
             logits = self.classify(variables, x)
@@ -97,7 +107,7 @@ class Gauge:
         layers = fold(wide_resnet_layers(self.model, variables))
         image_shape = tuple(x.shape[1:])
         bound = certified_bound(layers, image_shape).bound
-        few = self.measure_config.num_distance
+        few = self.settings.num_distance
         distances, _ = nearest_boundary(self.search, variables, x[:few])
         of_images = {
             'margins': margins(logits),
@@ -134,8 +144,8 @@ class Gauge:
         self, variables: forward.Variables, key: Array, x: Array, labels: Array
     ) -> tuple[Array, Array]:
         """PGD on the cross-entropy: images, and whether they are classified rightly still."""
-        steps = self.measure_config.attack_steps
-        budget = Budget(steps, 2.5 * self.measure_config.epsilon / steps, 'uniform', 1.0)
+        steps = self.settings.attack_steps
+        budget = Budget(steps, REACH * self.settings.epsilon / steps, 'uniform', 1.0)
 
         def logits(z: Array) -> Array:
             return forward.evaluate(self.model, variables, z)
@@ -150,7 +160,7 @@ class Gauge:
     ) -> dict[str, dict[str, Array]]:
         """By layer: mean and variation over images, and over random directions."""
         hidden = wide_resnet_hidden(self.model, variables)
-        times = self.measure_config.directions
+        times = self.settings.directions
         keys = jax.random.split(key, times * len(x))
         drawn = jax.vmap(lambda k: self.threat.sample(k, x.shape[1:], x.dtype))(keys)
         many = jnp.tile(x, (times, 1, 1, 1))

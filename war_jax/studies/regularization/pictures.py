@@ -3,10 +3,10 @@
     for picture in draw(networks, 'epsilon', Path('runs/epsilon/figures')): print(picture.caption)
 
 Lines are means over seeds, bands their 95 % intervals (Student's t); where a second thing besides
-the seed differs between networks, over that as well.
+the seed differs between networks, each seed counts with its mean over that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,54 +16,54 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from war_jax.lab import plots
+from war_jax.lab.page import Picture
 from war_jax.lab.plots import BLUE, GREEN, GREY, INK, STYLE, VERMILION
-from war_jax.measures.statistics import mean_interval
-from war_jax.studies.regularization.claims import AXES, WHEN, Axis, common_layers
-from war_jax.studies.regularization.measure import OF_LAYERS
-from war_jax.studies.regularization.work import Network
-from war_jax.studies.width.pictures import Picture
+from war_jax.lab.quantities import Band, band
+from war_jax.studies.regularization.measure import OF_LAYERS, SCALARS
+from war_jax.studies.regularization.results import (
+    AXES,
+    WHEN,
+    Axis,
+    Network,
+    bounds_and_distances,
+    common_layers,
+    samples,
+)
 
 _LINES = 'Lines: means over seeds; bands: their 95 % intervals.'
-Of = Callable[[Network], float | None]
 
 
 def draw(networks: Sequence[Network], axis: Axis, folder: Path) -> list[Picture]:
     label = AXES[axis]
-    pictures = [
-        Picture(
-            f'{axis}_fit.png', f'Accuracy, loss and gaps against {label}',
-            f'At the end of training. {_LINES}',
-        ),
-        Picture(
-            f'{axis}_distributions.png', f'Margins, confidence and distances by {label}',
-            'Shares of the test images at or below a value, all seeds together.',
-        ),
-        Picture(
-            f'{axis}_sandwich.png', 'Distance to the boundary against its lower bound',
-            'A test image each: margin / (√2 · product of spectral norms) bounds every distance '
-            'from below, so no point may lie under the line.',
-        ),
-        Picture(
-            f'{axis}_spectra.png', f'Singular values of the layers against {label}',
-            f'BatchNorm’s scales folded in; circular operators. {_LINES}',
-        ),
-        Picture(
-            f'{axis}_gains.png', f'Gains of the layers against {label}',
-            'Gain: ‖change of a layer’s output‖ / ‖change of its input‖; variation: its standard '
-            f'deviation over its mean, over test images and directions. {_LINES}',
-        ),
-    ]  # fmt: skip
+    gains = ('random_gain', 'random_cv', 'adversarial_gain', 'adversarial_cv')
     with matplotlib.rc_context(STYLE):
-        for picture, figure in zip(
-            pictures,
-            (_fit(networks, axis), _distributions(networks, axis), _sandwich(networks, axis),
-             _layers(networks, axis, ('std', 'spread')),
-             _layers(networks, axis, ('random_gain', 'random_cv', 'adversarial_gain',
-                                      'adversarial_cv'))),
-            strict=True,
-        ):  # fmt: skip
+        drawn = [
+            (_fit(networks, axis), Picture(
+                f'{axis}_fit.png', f'Accuracy, loss and gaps against {label}',
+                f'At the end of training. {_LINES}',
+            )),
+            (_distributions(networks, axis), Picture(
+                f'{axis}_distributions.png', f'Margins, confidence and distances by {label}',
+                'Shares of the test images at or below a value, all seeds together.',
+            )),
+            (_sandwich(networks, axis), Picture(
+                f'{axis}_sandwich.png', 'Distance to the boundary against its lower bound',
+                'A test image each: margin / (√2 · product of spectral norms) bounds every '
+                'distance from below, so no point may lie under the line.',
+            )),
+            (_layers(networks, axis, ('std', 'spread')), Picture(
+                f'{axis}_spectra.png', f'Singular values of the layers against {label}',
+                f'BatchNorm’s scales folded in; circular operators. {_LINES}',
+            )),
+            (_layers(networks, axis, gains), Picture(
+                f'{axis}_gains.png', f'Gains of the layers against {label}',
+                'Gain: ‖change of a layer’s output‖ / ‖change of its input‖; variation: its '
+                'standard deviation over its mean, over test images and directions. ' + _LINES,
+            )),
+        ]  # fmt: skip
+        for figure, picture in drawn:
             plots.save(figure, folder / picture.file)
-    return pictures
+    return [picture for _, picture in drawn]
 
 
 def _fit(networks: Sequence[Network], axis: Axis) -> Figure:
@@ -76,7 +76,8 @@ def _fit(networks: Sequence[Network], axis: Axis) -> Figure:
     )  # fmt: skip
     for axes, (title, lines) in zip(figure.subplots(1, 3), panels, strict=True):
         for key, name, colour in lines:
-            _line(axes, networks, axis, lambda n, key=key: n.final[key], colour, name)
+            found = samples(networks, axis, 'final', key)
+            _line(axes, band(found, SCALARS[key]), colour, name)
         axes.set_title(title)
         _x_axis(axes, networks, axis)
         plots.legend(axes)
@@ -114,14 +115,7 @@ def _sandwich(networks: Sequence[Network], axis: Axis) -> Figure:
     axes = figure.subplots()
     groups = _groups(networks, axis)
     for colour, (value, members) in zip(_colours(len(groups)), groups.items(), strict=True):
-        pairs = [
-            (low, distance)
-            for network in members
-            for low, distance in zip(
-                network.final['lower_bounds'], network.final['distances'], strict=True
-            )
-            if distance and low
-        ]
+        pairs = [pair for pair in bounds_and_distances(members) if all(pair)]
         if pairs:
             axes.plot(*zip(*pairs, strict=True), '.', color=colour, ms=3, label=f'{value:g}')
     axes.set_xscale('log')
@@ -146,12 +140,9 @@ def _layers(networks: Sequence[Network], axis: Axis, keys: Sequence[str]) -> Fig
     ):
         for axes, key in zip(line, keys, strict=True):
             for colour, name in zip(colours, names, strict=True):
-                _line(
-                    axes, networks, axis,
-                    lambda n, name=name, key=key, when=when: getattr(n, when)['layers'][name][key],
-                    colour, name,
-                )  # fmt: skip
-            title = OF_LAYERS[key]
+                found = samples(networks, axis, when, key, name)
+                _line(axes, band(found, OF_LAYERS[key]), colour, name)
+            title = OF_LAYERS[key].title
             axes.set_title(f'{title[0].upper()}{title[1:]}', fontsize=8.5)
             _x_axis(axes, networks, axis)
             if row == 0:
@@ -162,36 +153,22 @@ def _layers(networks: Sequence[Network], axis: Axis, keys: Sequence[str]) -> Fig
     return figure
 
 
-def _line(
-    axes: Axes, networks: Sequence[Network], axis: Axis, of: Of, colour: Any, name: str
-) -> None:
-    points = []
-    for value, members in _groups(networks, axis).items():
-        found = [v for v in map(of, members) if v is not None]
-        if found:
-            points.append((value, *mean_interval(found)))
-    if not points:
-        return
-    x, mean, lower, upper = map(np.asarray, zip(*points, strict=True))
-    if np.isfinite(upper).all():
-        axes.fill_between(x, lower, upper, color=colour, alpha=0.08, lw=0)
-    axes.plot(x, mean, color=colour, marker='o', ms=3, label=name)
+def _line(axes: Axes, found: Band | None, colour: Any, name: str) -> None:
+    if found is not None:
+        plots.area(axes, found, {'color': colour, 'marker': 'o', 'ms': 3, 'label': name})
 
 
 def _groups(networks: Sequence[Network], axis: Axis) -> dict[float, list[Network]]:
     groups: dict[float, list[Network]] = {}
-    for network in sorted(networks, key=lambda n: getattr(n.conditions, axis)):
-        groups.setdefault(getattr(network.conditions, axis), []).append(network)
+    for network in sorted(networks, key=lambda n: getattr(n.cell, axis)):
+        groups.setdefault(getattr(network.cell, axis), []).append(network)
     return groups
 
 
 def _x_axis(axes: Axes, networks: Sequence[Network], axis: Axis) -> None:
     axes.set_xlabel(AXES[axis])
     if axis != 'epsilon':
-        axes.set_xscale('log')
-        values = list(_groups(networks, axis))
-        axes.set_xticks(values, [f'{value:g}' for value in values])
-        axes.minorticks_off()
+        plots.ticks(axes, list(_groups(networks, axis)), base=2)
 
 
 def _colours(count: int) -> list[Any]:

@@ -137,10 +137,11 @@ def test_matched_loss_on_planted_curves():
     assert common_loss([slow, fast]) == min(slow)
     target = np.exp(-1.9 / 3)
     for scale, curve in ((3, slow), (1, fast)):
-        place = bracket(curve, target)
+        crossing = bracket(curve, target)
+        before, after = crossing.before, crossing.after
         time = 1.9 * scale / 3
-        assert place.before == int(time) and place.after == int(time) + 1
-        assert place.between(2.0 * place.before, 2.0 * place.after) == pytest.approx(2 * time)
+        assert before == int(time) and after == int(time) + 1
+        assert crossing.between(2.0 * before, 2.0 * after) == pytest.approx(2 * time)
     assert bracket([0.5, 0.4], 0.5) == (0, 0, 0.0)
     assert bracket([0.9, 0.5, 0.4], 0.5) == (1, 1, 0.0)
     assert bracket([0.9, 0.4, 0.8, 0.3], 0.4) == (1, 1, 0.0)  # the first time
