@@ -11,10 +11,10 @@ for are in rows.csv, which with study.json is all that the page rests on.
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -22,26 +22,21 @@ from ntk.studies.dynamics import findings
 from ntk.studies.dynamics.findings import Probe
 from ntk.studies.dynamics.measure import NetworkMeasures, Start
 from ntk.studies.dynamics.settings import Settings
-from war_jax.config import ConfigError, to_dict
+from war_jax.config import ConfigError, DataConfig, to_dict
 from war_jax.data.sources import Splits, checksum, load
 from war_jax.lab.experiment import Row, rows_text
 from war_jax.lab.probes import HOW_TO, Found, ProbedRun, find
 from war_jax.mesh import make_mesh
 from war_jax.processes import on_first, wait_for_all
+from war_jax.records import files
 from war_jax.records.console import progress_bar
-from war_jax.records.files import (
-    append_json_line,
-    read_file,
-    read_json_lines,
-    write_json,
-    write_text,
-)
 from war_jax.records.interrupt import Stop, signals
 from war_jax.records.probes import read_probe
 from war_jax.records.provenance import commit, lock_workdir
 from war_jax.training.build import extra_per_batch, precision
 
 Key = tuple[str, int, str]  # run, step, digest
+T = TypeVar('T')
 
 
 def run_dynamics(settings: Settings, run_dir: Path, workdir: Path, command: str) -> Path:
@@ -76,9 +71,9 @@ def run_dynamics(settings: Settings, run_dir: Path, workdir: Path, command: str)
         }
 
         def write() -> str:
-            write_json(workdir / 'study.json', study)
+            files.write_json(workdir / 'study.json', study)
             probes = {Probe(row['run'], f'step-{row["step"]:08d}'): row for row in rows}
-            write_text(workdir / 'rows.csv', rows_text(probes))
+            files.write_text(workdir / 'rows.csv', rows_text(probes))
             return str(findings.write_report(workdir))
 
         return Path(on_first(write))
@@ -133,7 +128,7 @@ def measure_runs(found: Found, settings: Settings, workdir: Path, stop: Stop) ->
     with progress_bar('probes', len(probes), sum(key in done for key in probes)) as bar:
         for run, step in missing:
             bar.set_postfix_str(f'{run.name}, step {step}')
-            append_json_line(path, bench.make(run, step, stop))
+            files.append_json_line(path, bench.make(run, step, stop))
             bar.update()
             stop.leave_if_told()
     wait_for_all()
@@ -146,31 +141,45 @@ def row_digest(run: ProbedRun, settings: Settings) -> str:
 
 
 def measured(workdir: Path) -> dict[Key, Row]:
-    files = sorted(workdir.glob('measured*.jsonl'))
-    rows = [row for path in files for row in read_file(path, read_json_lines)]
+    paths = sorted(workdir.glob('measured*.jsonl'))
+    rows = [row for path in paths for row in files.read_file(path, files.read_json_lines)]
     return {(row['run'], row['step'], row['digest']): row for row in rows}
 
 
 class Bench:
-    """Keeps what probes have in common: images, the programs of one shape of networks, a start."""
+    """Makes rows, and keeps what the next probe may need again."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self.mesh = make_mesh(jax.local_devices())
         self.commit = commit()
-        self.splits: tuple[Any, Splits, str] | None = None
-        self.measures: tuple[Any, NetworkMeasures] | None = None
-        self.start: tuple[str, Start] | None = None  # with the name of its run
+        self.kept: dict[str, tuple[Any, Any]] = {}  # what -> of what, it
 
     def make(self, run: ProbedRun, step: int, stop: Stop) -> Row:
-        """The row of a probe. Raises SystemExit, between two parts, once there was a signal."""
-        since = time.perf_counter()
-        with precision(run.config):
-            splits = self.images(run)
-            measures = self.measures_of(run, splits)
-            start = self.start_of(run, measures, stop)
-            variables = read_file(run.probes[step], read_probe) if step else start.variables
-            key = jax.random.key(run.config.seed)
+        """The row of a probe.
+
+        Raises ConfigError for images that are not the run's, and SystemExit, between two parts,
+        once there was a signal.
+        """
+        since, config = time.perf_counter(), run.config
+
+        def first() -> Start:
+            return measures.start(files.read_file(run.probes[0], read_probe), stop.leave_if_told)
+
+        with precision(config):
+            splits, digest = self.keep('images', config.data, lambda: _load(config.data))
+            if digest != run.checksum:
+                raise ConfigError(
+                    f'--run={run.workdir}: was trained on other images or labels than '
+                    f'{splits.provenance.rstrip(".")}: the data have changed since; restore them'
+                )
+            measures = self.keep(
+                'programs', (config.data, config.model, config.threat, config.evaluation),
+                lambda: NetworkMeasures(config, splits, self.settings, self.mesh),
+            )  # fmt: skip
+            start = self.keep('start', run.name, first)
+            variables = files.read_file(run.probes[step], read_probe) if step else start.variables
+            key = jax.random.key(config.seed)
             found = measures.measure(variables, start, key, stop.leave_if_told)
         return {
             **self.about(run, step, len(splits.train.labels)),
@@ -180,32 +189,12 @@ class Bench:
             'seconds': time.perf_counter() - since,  # with compilation, if the first of its kind
         }
 
-    def images(self, run: ProbedRun) -> Splits:
-        if self.splits is None or self.splits[0] != run.config.data:
-            splits = load(run.config.data)
-            self.splits = (run.config.data, splits, checksum(splits))
-        _, splits, digest = self.splits
-        if digest != run.checksum:
-            raise ConfigError(
-                f'--run={run.workdir}: was trained on other images or labels than '
-                f'{splits.provenance.rstrip(".")}: the data have changed since; restore them'
-            )
-        return splits
-
-    def measures_of(self, run: ProbedRun, splits: Splits) -> NetworkMeasures:
-        config = run.config
-        shape = (config.data, config.model, config.threat, config.evaluation)
-        if self.measures is None or self.measures[0] != shape:
-            self.measures = None  # before the next one takes memory
-            made = NetworkMeasures(config, splits, self.settings, self.mesh)
-            self.measures = (shape, made)
-        return self.measures[1]
-
-    def start_of(self, run: ProbedRun, measures: NetworkMeasures, stop: Stop) -> Start:
-        if self.start is None or self.start[0] != run.name:
-            variables = read_file(run.probes[0], read_probe)
-            self.start = (run.name, measures.start(variables, stop.leave_if_told))
-        return self.start[1]
+    def keep(self, what: str, of: Any, make: Callable[[], T]) -> T:
+        """The one that was made for the same, if that was the last; only one is in memory."""
+        if what not in self.kept or self.kept[what][0] != of:
+            self.kept.pop(what, None)
+            self.kept[what] = (of, make())
+        return self.kept[what][1]
 
     def about(self, run: ProbedRun, step: int, num_train: int) -> Row:
         config = run.config
@@ -229,3 +218,7 @@ class Bench:
             'commit': self.commit,
         }
 
+
+def _load(config: DataConfig) -> tuple[Splits, str]:
+    splits = load(config)
+    return splits, checksum(splits)

@@ -325,48 +325,36 @@ def how(results: Results[Settings]) -> list[tuple[str, object]]:
     if about['is_study']:
         count = len({row['run'] for row in rows})
         runs, lam = f'{count} in {Path(about["folder"], "runs")}', 'λ as the tables say'
-    cells = [
+    note = (
+        '95 %, Student’s t over seeds: they cover the draw of the seed, not that of the images. '
+        'What differs by factors is averaged in logarithms.'
+    )
+    seconds = tables.duration(sum(row['seconds'] for row in rows))
+    return [
         ('Runs', runs),
         ('Data', results.provenance['data']),
-        (
-            'Images measured on',
-            f'{first["num_train"]} training and {first["num_test"]} test images, balanced over '
-            'the classes, the same for all probes',
-        ),
-        (
-            'Kernel',
-            'empirical NTK on the training images: inner products of the derivatives of the logits '
-            'by all trained parameters, mean over the logits',
-        ),
+        ('Images measured on',
+         f'{first["num_train"]} training and {first["num_test"]} test images, balanced over the '
+         'classes, the same for all probes'),
+        ('Kernel',
+         'empirical NTK on the training images: inner products of the derivatives of the logits by '
+         'all trained parameters, mean over the logits'),
         ('BatchNorm’s statistics', _STATISTICS[settings.batch_norm]),
-        (
-            'Robust accuracy, KL gradient',
-            f'one attack each, of {num_steps} PGD steps that together are as long as those of the '
-            f'run’s evaluation; {conditions.ball(config["threat"])}',
-        ),
+        ('Robust accuracy, KL gradient',
+         f'one attack each, of {num_steps} PGD steps that together are as long as those of the '
+         f'run’s evaluation; {conditions.ball(config["threat"])}'),
         ('Output ratio', '10 steps of ε/4 from a start close to the image; same ball'),
-        (
-            'Product of spectral norms',
-            'each convolution as the linear map of images that it is (Lanczos iteration), '
-            'BatchNorm’s gains with the statistics above',
-        ),
+        ('Product of spectral norms',
+         'each convolution as the linear map of images that it is (Lanczos iteration), BatchNorm’s '
+         'gains with the statistics above; an upper bound of the logits’ Lipschitz constant (L2)'),
         ('Training', conditions.training(config, lam)),
         ('Optimizer', conditions.optimizer(config)),
         ('Probes', f'steps {", ".join(steps)} of {first["last_step"]}'),
-    ]
-    if about['is_study']:
-        note = (
-            '95 %, Student’s t over seeds: they cover the draw of the seed, not that of the '
-            'images. What differs by factors is averaged in logarithms.'
-        )
-        cells.append(('Intervals', note))
-    seconds = tables.duration(sum(row['seconds'] for row in rows))
-    return [
-        *cells,
+        *[('Intervals', note)] * about['is_study'],
         ('Commit', results.provenance['commit']),
         ('Devices', ', '.join(sorted({row['device'] for row in rows}))),
         ('Time', f'{seconds} for {len(rows)} probes, with compilation'),
-    ]
+    ]  # fmt: skip
 
 
 def _number(value: float) -> str:

@@ -16,12 +16,13 @@ a training step has the biased one).
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -92,7 +93,7 @@ class NetworkMeasures:
         """variables: of a probe, NumPy. on_part: called often, and may raise to end it."""
         is_first = variables is start.variables
         kernel = start.kernel if is_first else self.kernel(variables, on_part)
-        weights, first_weights = flat(variables['params']), flat(start.variables['params'])
+        weights, first_weights = _flat(variables), _flat(start.variables)
         evaluated = replicate(self.mesh, self.evaluated(variables))
         row = {
             'kernel_drift': kernel_distance(kernel, start.kernel),
@@ -208,6 +209,6 @@ def centred_labels_kernel(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return centred(one_hot @ one_hot.T)
 
 
-def flat(params: Any) -> np.ndarray:
+def _flat(variables: forward.Variables) -> np.ndarray:
     """(P,) float64: all weights in a row."""
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)]).astype(np.float64)
+    return np.asarray(ravel_pytree(variables['params'])[0], np.float64)
