@@ -87,11 +87,15 @@ def work(settings: tuple[str, Any, Path, Path], command: str) -> int:
 
         report = frame.run(EXPERIMENT, read_settings(Settings, config), workdir, command)
     else:
-        from ntk.studies import dynamics
+        from ntk.studies.dynamics.settings import Settings
+        from war_jax.lab.settings import read as read_settings
+
+        dynamics = read_settings(Settings, config)
+        from ntk.studies.dynamics.bench import run_dynamics
         from war_jax.mesh import spread_over_cores
 
         spread_over_cores()
-        return dynamics.run(config, str(source), str(workdir), command)
+        report = run_dynamics(dynamics, source, workdir, command)
     print(f'report: {report}')
     return 0
 

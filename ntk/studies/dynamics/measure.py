@@ -1,12 +1,11 @@
 """All that is measured of one probe.
 
-    gauge = Gauge(config, splits, settings, mesh)      # compiled once for all networks of a shape
-    start = gauge.start(read_probe(probes[0]))         # what the others are compared with
-    first = gauge.measure(start.variables, start, key)
-    row = gauge.measure(read_probe(probes[120]), start, key)
+    measures = NetworkMeasures(config, splits, settings, mesh)   # compiled once for all of a shape
+    start = measures.start(read_probe(probes[0]))                # what others are compared with
+    first = measures.measure(start.variables, start, key)
+    row = measures.measure(read_probe(probes[120]), start, key)
 
-The keys of `row` are those of `ntk.studies.dynamics.findings.QUANTITIES`, which say what each
-number is.
+What each number is stands at its key in `war_jax.lab.quantities`.
 
 With batch_norm = 'inference' the network is the one that an attack meets: its norms use the running
 statistics. With 'batch' they use the moments of the training images measured on, as a training step
@@ -17,12 +16,13 @@ a training step has the biased one).
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -58,8 +58,8 @@ class Start(NamedTuple):
     kernel: np.ndarray  # (n, n)
 
 
-class Gauge:
-    """Measures networks of one shape, on the same images and against the same attack."""
+class NetworkMeasures:
+    """Measures networks of one shape on the same images and against the same attack."""
 
     def __init__(self, config: Config, splits: Splits, settings: Settings, mesh: Mesh):
         model = make_model(config, splits.num_classes)
@@ -69,18 +69,18 @@ class Gauge:
         threat = ThreatModel(config.threat.norm, config.threat.epsilon)
         budget = attack_budget(config.evaluation, settings.attack_steps)
         self.measures = make_measures(self.model, mesh, threat, budget)
-        chosen = {
+        images = {
             'train': subset(splits.train, settings.num_train),
             'test': subset(splits.test, settings.num_test),
         }
-        self.num_examples = {split: len(images.labels) for split, images in chosen.items()}
-        self.data = {split: DeviceData(mesh, images) for split, images in chosen.items()}
+        self.num_examples = {split: len(some.labels) for split, some in images.items()}
+        self.data = {split: DeviceData(mesh, some) for split, some in images.items()}
         largest = min(config.evaluation.batch_size, max(self.num_examples.values()))
         batch_size = -(-largest // mesh.size) * mesh.size  # the same, so that one program serves
         self.plans = {split: eval_plan(n, batch_size) for split, n in self.num_examples.items()}
-        images = jnp.asarray(chosen['train'].images)
-        self.images = np.asarray(as_unit_interval(images, self.model.param_dtype))
-        self.labels_kernel = centred_labels_kernel(chosen['train'].labels, splits.num_classes)
+        pixels = jnp.asarray(images['train'].images)
+        self.images = np.asarray(as_unit_interval(pixels, self.model.param_dtype))
+        self.labels_kernel = centred_labels_kernel(images['train'].labels, splits.num_classes)
         self.input_gradients = self._make_input_gradients(config.threat.norm)
         self.moments = jax.jit(partial(forward.train, self.model))
 
@@ -93,7 +93,7 @@ class Gauge:
         """variables: of a probe, NumPy. on_part: called often, and may raise to end it."""
         is_first = variables is start.variables
         kernel = start.kernel if is_first else self.kernel(variables, on_part)
-        weights, first_weights = flat(variables['params']), flat(start.variables['params'])
+        weights, first_weights = _flat(variables), _flat(start.variables)
         evaluated = replicate(self.mesh, self.evaluated(variables))
         row = {
             'kernel_drift': kernel_distance(kernel, start.kernel),
@@ -188,9 +188,9 @@ class Gauge:
 
 def attack_budget(evaluation: EvaluationConfig, num_steps: int) -> Budget:
     """That of the run's evaluation, or `num_steps` > 0 steps that together are as long."""
-    chosen = num_steps or evaluation.num_steps
-    step_size = evaluation.step_size * evaluation.num_steps / chosen
-    return Budget(chosen, step_size, evaluation.init, evaluation.init_scale)
+    num_steps = num_steps or evaluation.num_steps
+    step_size = evaluation.step_size * evaluation.num_steps / num_steps
+    return Budget(num_steps, step_size, evaluation.init, evaluation.init_scale)
 
 
 def subset(dataset: Dataset, at_most: int) -> Dataset:
@@ -209,6 +209,6 @@ def centred_labels_kernel(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return centred(one_hot @ one_hot.T)
 
 
-def flat(params: Any) -> np.ndarray:
+def _flat(variables: forward.Variables) -> np.ndarray:
     """(P,) float64: all weights in a row."""
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)]).astype(np.float64)
+    return np.asarray(ravel_pytree(variables['params'])[0], np.float64)

@@ -1,6 +1,6 @@
 """What is measured of each probe, and of how many of them.
 
-    settings = resolve_along(ntk_run.get_config())
+    settings = read(Settings, ntk_run.get_config())     # war_jax.lab.settings.read
     settings.digest             # of the keys that a measured number depends on
 
 Values and what they mean stand in configs/ntk_run.py.
@@ -8,12 +8,11 @@ Values and what they mean stand in configs/ntk_run.py.
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from war_jax.config import Count
-from war_jax.config_rules import Rule, build, refusal
+from war_jax.config_rules import Rule
 
 # Without two images there is nothing to align, and without a first and a last probe no change.
 NONE_OR_SEVERAL = Rule('must be 0 or at least 2', lambda v: v == 0 or v >= 2, lambda v: '2')
@@ -35,15 +34,3 @@ class Settings:
         """Equal for settings that give equal numbers."""
         kept = {key: value for key, value in asdict(self).items() if key not in _FREE}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def resolve_along(config: Any) -> Settings:
-    """Returns the settings of a ConfigDict or mapping; its key `experiment` may be absent.
-
-    Raises ConfigError, one line, for a key or a value that cannot be.
-    """
-    values = dict(config if isinstance(config, Mapping) else config.to_dict())
-    experiment = values.pop('experiment', 'run')
-    if experiment != 'run':
-        raise refusal('experiment', experiment, "must be 'run' here", "'run'")
-    return build(Settings, values)

@@ -8,26 +8,32 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from configs import digits, ntk_run
-from ntk.studies.dynamics.measure import Gauge, attack_budget, centred, centred_labels_kernel
-from ntk.studies.dynamics.settings import resolve_along
+from ntk.studies.dynamics.measure import (
+    NetworkMeasures,
+    attack_budget,
+    centred,
+    centred_labels_kernel,
+)
+from ntk.studies.dynamics.settings import Settings
 from war_jax.config import resolve
 from war_jax.data.sources import balanced_subset, load
+from war_jax.lab.settings import read
 from war_jax.mesh import make_mesh
 
 NUM_TRAIN, NUM_TEST = 6, 9
 
 
-def make_gauge(**changes) -> Gauge:
+def make_measures(**changes) -> NetworkMeasures:
     values = digits.get_config('smoke')
     values.update_from_flattened_dict(
         {'model.widen_factor': 0.125, 'model.strides': (2, 1, 1), 'evaluation.batch_size': 4}
     )
     config = resolve(values)
     settings = {'num_train': NUM_TRAIN, 'num_test': NUM_TEST, 'attack_steps': 2, **changes}
-    return Gauge(
+    return NetworkMeasures(
         config,
         load(config.data),
-        resolve_along({**ntk_run.get_config().to_dict(), **settings}),
+        read(Settings, {**ntk_run.get_config().to_dict(), **settings}),
         make_mesh(),
     )
 
@@ -39,14 +45,14 @@ def images():
     found = {}
     for split, count in (('train', NUM_TRAIN), ('test', NUM_TEST)):
         data = getattr(splits, split)
-        chosen = balanced_subset(data.labels, count)
-        found[split] = (data.images[chosen] / np.float32(255), data.labels[chosen])
+        indices = balanced_subset(data.labels, count)
+        found[split] = (data.images[indices] / np.float32(255), data.labels[indices])
     return found
 
 
 @pytest.fixture(scope='module')
 def model():
-    return make_gauge().model
+    return make_measures().model
 
 
 @pytest.fixture(scope='module')
@@ -69,10 +75,10 @@ def networks(model):
 @pytest.fixture(scope='module', params=['inference', 'batch'])
 def measured(request, networks):
     """(statistics, row of the first network, row of the second)."""
-    gauge = make_gauge(batch_norm=request.param)
+    measures = make_measures(batch_norm=request.param)
     start, later = networks
-    begin = gauge.start(start)
-    rows = [gauge.measure(network, begin, jax.random.key(3)) for network in (start, later)]
+    begin = measures.start(start)
+    rows = [measures.measure(network, begin, jax.random.key(3)) for network in (start, later)]
     return request.param, *rows
 
 
@@ -191,10 +197,10 @@ def test_the_product_of_spectral_norms_bounds_what_the_network_does(
 
 
 def test_a_second_network_compiles_nothing(networks):
-    gauge = make_gauge(batch_norm='batch')
+    measures = make_measures(batch_norm='batch')
     start, later = networks
-    begin = gauge.start(start)
-    gauge.measure(start, begin, jax.random.key(0))
+    begin = measures.start(start)
+    measures.measure(start, begin, jax.random.key(0))
     compiled = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
@@ -202,7 +208,7 @@ def test_a_second_network_compiles_nothing(networks):
             compiled.append((event, duration_secs))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    gauge.measure(later, begin, jax.random.key(1))
+    measures.measure(later, begin, jax.random.key(1))
     assert compiled == []
     jax.jit(lambda x: x + len(networks))(0.0)
     assert len(compiled) == 1, 'the listener hears nothing'

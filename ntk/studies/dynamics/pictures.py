@@ -1,8 +1,6 @@
 """The figures of the probes: curves along one run, lines against width, curves of two widths.
 
-    along_run(Path('curves.png'), rows)                                  # rows of one run
-    against_width(Path('width.png'), {'kernel_drift': ({3.0: band}, None)})
-    against_epoch(Path('epochs.png'), {0.25: {'kernel_drift': {3.0: band}}})       # width, key
+    for picture in draw(rows, is_study=True, folder=Path('runs/study/ntk/figures')): ...
 
 What differs by factors has a logarithmic axis. Lambdas are ordered, and so are their colours, from
 dark to light; markers differ as well, for print in grey.
@@ -17,13 +15,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from ntk.studies.dynamics.findings import QUANTITIES
+from ntk.studies.dynamics.effects import at_start, by_epoch, by_width, trained
 from war_jax.lab import plots
-from war_jax.lab.plots import BLUE, GREY, INK, PURPLE, STYLE, VERMILION
-from war_jax.studies.width.figures import Band
+from war_jax.lab.experiment import Row
+from war_jax.lab.page import Picture
+from war_jax.lab.plots import BLUE, GREY, PURPLE, STYLE, VERMILION
+from war_jax.lab.probes import FIXED
+from war_jax.lab.quantities import Band, band, quantity
 
+WIDTH_PANELS = (
+    'kernel_drift', 'label_alignment', 'kernel_trace', 'weight_movement',
+    'output_gradient_train', 'output_gradient_test', 'loss_gradient_train', 'loss_gradient_test',
+    'local_lipschitz_train', 'local_lipschitz_test',
+    'local_lipschitz_kl_gradient_train', 'local_lipschitz_kl_gradient_test',
+)  # fmt: skip
+EPOCH_PANELS = (
+    'kernel_drift', 'label_alignment', 'output_gradient_test', 'local_lipschitz_test',
+)  # fmt: skip
 _TRAIN, _TEST = ('train', BLUE, '--', 's'), ('test', VERMILION, '-', 'o')
 # Panels of one run: title -> key -> (name, colour, style, marker).
 _PANELS = {
@@ -54,9 +64,38 @@ _PANELS = {
         'local_lipschitz_kl_gradient_test': _TEST,
     },
 }
-_MARKERS = 'os^Dv<>ph'
 _START: dict[str, Any] = {'color': GREY, 'linestyle': ':', 'marker': 'x'}
 Lines = Mapping[float, Band]  # lambda -> line
+
+
+def draw(rows: Sequence[Row], is_study: bool, folder: Path) -> list[Picture]:
+    """Writes what the rows allow, in the order of the page; rows: of a study, or of one run."""
+    if not is_study:
+        along_run(folder / 'curves.png', rows)
+        caption = 'Solid: test images, dashed: training images, where both are shown.'
+        return [Picture('curves.png', 'Along the run', caption)]
+    drawn = []
+    if trained(rows):
+        panels = {
+            key: (by_width(rows, key), band(at_start(rows, key), quantity(key)))
+            for key in WIDTH_PANELS
+        }
+        against_width(folder / 'width.png', panels)
+        caption = (
+            'Solid: after training, at constant λ; dotted: before it. Means over seeds, bars: 95 % '
+            'intervals (Student’s t). Training and test images share the scale.'
+        )
+        drawn.append(Picture('width.png', 'Against width', caption))
+    if widths := sorted({row['widen_factor'] for row in rows if row['method'] == FIXED}):
+        curves = {
+            width: {key: by_epoch(rows, width, key) for key in EPOCH_PANELS}
+            for width in dict.fromkeys((widths[0], widths[-1]))
+        }
+        against_epoch(folder / 'epochs.png', curves)
+        title = 'Over training, at the thinnest and the widest network'
+        caption = 'Constant λ. Means over seeds; bands reach from the lowest to the highest.'
+        drawn.append(Picture('epochs.png', title, caption))
+    return drawn
 
 
 def along_run(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -70,7 +109,7 @@ def along_run(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         ):
             for key, (name, colour, style, marker) in lines.items():
                 y = np.array([np.nan if row[key] is None else row[key] for row in rows], float)
-                if QUANTITIES[key].by_factors:
+                if quantity(key).by_factors:
                     y = np.where(y > 0, y, np.nan)
                 options = {'color': colour, 'marker': marker, 'label': name}
                 axes.plot(x, y, style, markevery=plots.every(x), **options)
@@ -92,7 +131,7 @@ def against_width(path: Path, panels: Mapping[str, tuple[Lines, Band | None]]) -
     """
     with matplotlib.rc_context(STYLE):
         lams = sorted({lam for lines, _ in panels.values() for lam in lines})
-        styles = _styles(lams)
+        styles = plots.ordered_styles(lams, 'plasma')
         rows = -(-len(panels) // 4)
         figure = Figure(figsize=(12.5, 0.7 + 3.1 * rows), layout='constrained')
         grid = figure.subplots(rows, 4, squeeze=False)
@@ -101,21 +140,21 @@ def against_width(path: Path, panels: Mapping[str, tuple[Lines, Band | None]]) -
             other = drawn.get(key.replace('_test', '_train')) if key.endswith('_test') else None
             if other is not None:
                 axes.sharey(other)
-            axes.set_xscale('log', base=2)
             if start is not None:
-                _bars(axes, start, _START, 1.0)
-            for lam, band in lines.items():
+                plots.bars(axes, start, _START)
+            for lam, line in lines.items():
                 # Side by side, so that intervals do not cover one another.
                 shift = 2.0 ** (0.07 * (lams.index(lam) - (len(lams) - 1) / 2))
-                _bars(axes, band, styles[lam], shift)
-            axes.set(title=QUANTITIES[key].title, xlabel='width k')
-            bands = [*lines.values(), *([start] if start is not None else [])]
-            _ticks(axes, sorted({x for band in bands for x in band.x}))
+                plots.bars(axes, line, styles[lam], shift)
+            axes.set(title=_title(key), xlabel='width k')
+            shown = [*lines.values(), *([start] if start is not None else [])]
+            plots.ticks(axes, sorted({x for line in shown for x in line.x}), base=2)
             drawn[key] = axes
         for key, axes in drawn.items():
             _scale(axes, key)
         has_start = any(start is not None for _, start in panels.values())
-        _legend(figure, styles, [Line2D([], [], label='at initialisation', **_START)] * has_start)
+        start = [Line2D([], [], label='at initialisation', **_START)] * has_start
+        plots.legend_below(figure, styles, 'λ = ', start)
         plots.save(figure, path)
 
 
@@ -123,42 +162,23 @@ def against_epoch(path: Path, curves: Mapping[float, Mapping[str, Lines]]) -> No
     """width -> key -> lambda -> line: a row of panels per width."""
     with matplotlib.rc_context(STYLE):
         keys = list(next(iter(curves.values())))
-        styles = _styles(
-            sorted({lam for row in curves.values() for lines in row.values() for lam in lines})
-        )
+        lams = sorted({lam for row in curves.values() for lines in row.values() for lam in lines})
+        styles = plots.ordered_styles(lams, 'plasma')
         size = (12.5, 0.9 + 2.7 * len(curves))
         figure = Figure(figsize=size, layout='constrained')
         grid = figure.subplots(len(curves), len(keys), squeeze=False, sharex=True, sharey='col')
-        for line, (width, row) in zip(grid, curves.items(), strict=True):
-            for axes, key in zip(line, keys, strict=True):
-                for lam, band in row[key].items():
-                    x, mean, lower, upper = (np.asarray(values, float) for values in band)
-                    axes.fill_between(x, lower, upper, color=styles[lam]['color'], alpha=0.15, lw=0)
-                    axes.plot(x, mean, markevery=plots.every(x), **styles[lam])
-                axes.set_title(QUANTITIES[key].title)
-            line[0].set_ylabel(f'width k = {width:g}')
+        for axes_row, (width, row) in zip(grid, curves.items(), strict=True):
+            for axes, key in zip(axes_row, keys, strict=True):
+                for lam, line in row[key].items():
+                    plots.area(axes, line, styles[lam])
+                axes.set_title(_title(key))
+            axes_row[0].set_ylabel(f'width k = {width:g}')
         for axes, key in zip(grid[-1], keys, strict=True):
             _scale(axes, key)
             axes.set_xlabel('epoch')
             axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-        _legend(figure, styles)
+        plots.legend_below(figure, styles, 'λ = ')
         plots.save(figure, path)
-
-
-def _bars(axes: Axes, band: Band, style: Mapping[str, Any], shift: float) -> None:
-    x, mean, lower, upper = (np.asarray(values, float) for values in band)
-    reach = np.array([mean - lower, upper - mean])
-    reach[~np.isfinite(reach)] = np.nan  # of a single seed
-    axes.errorbar(x * shift, mean, reach, capsize=2.5, elinewidth=1.0, **style)
-
-
-def _styles(lams: Sequence[float]) -> dict[float, dict[str, Any]]:
-    # The end of the colour map is too light for a line on white.
-    colours = matplotlib.colormaps['plasma'](np.linspace(0.0, 0.85, len(lams)))
-    return {
-        lam: {'color': colour, 'marker': _MARKERS[index % len(_MARKERS)], 'linestyle': '-'}
-        for index, (lam, colour) in enumerate(zip(lams, colours, strict=True))
-    }
 
 
 def _scale(axes: Axes, key: str) -> None:
@@ -166,7 +186,7 @@ def _scale(axes: Axes, key: str) -> None:
     drawn = [line.get_ydata() for each in together for line in each.lines]
     if not any(np.isfinite(np.asarray(y, float)).any() for y in drawn):
         return  # nothing that a logarithmic axis could show
-    if QUANTITIES[key].by_factors:
+    if quantity(key).by_factors:
         plots.log_axis(axes)
     elif 'accuracy' in key:
         axes.set_ylim(-0.02, 1.02)
@@ -176,18 +196,6 @@ def _scale(axes: Axes, key: str) -> None:
         axes.set_ylim(min(0.0, lower), max(1.02, upper))
 
 
-def _ticks(axes: Axes, values: Sequence[float]) -> None:
-    axes.xaxis.set_major_locator(FixedLocator(list(values)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
-
-
-def _legend(
-    figure: Figure, styles: Mapping[float, Mapping[str, Any]], more: Sequence[Line2D] = ()
-) -> None:
-    """Below all panels, which share it."""
-    handles = [Line2D([], [], label=f'λ = {lam:g}', **style) for lam, style in styles.items()]
-    handles += more
-    figure.legend(
-        handles=handles, loc='outside lower center', ncols=min(len(handles), 8), labelcolor=INK
-    )
+def _title(key: str) -> str:
+    """On two lines, if it needs them in a narrow panel."""
+    return quantity(key).title.replace(', ', ',\n', 1)
