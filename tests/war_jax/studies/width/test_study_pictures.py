@@ -324,5 +324,8 @@ def test_targets_stand_at_the_ends_of_the_epochs(tmp_path: Path) -> None:
         [1.0, 2.0],
         pytest.approx([4.0, 2.5]),
     )
-    assert pictures.target_ratios(rows, curves, 'constant') == ([0.0, 2.0], pytest.approx([2.5, 2.5]))
+    assert pictures.target_ratios(rows, curves, 'constant') == (
+        [0.0, 2.0],
+        pytest.approx([2.5, 2.5]),
+    )
     assert pictures.target_ratios([], curves, 'constant') == ([], [])

@@ -52,7 +52,8 @@ def test_one_parabola_is_fitted_to_all_lambdas_and_seeds() -> None:
     """Oracle: least squares with a column of ones for each seed."""
     rng = np.random.default_rng(3)
     z = np.log(LAMS)
-    y = 0.6 - 0.03 * (z - 1.1) ** 2 + rng.normal(0.0, 0.01, (3, 5)) + np.array([[0.0], [0.2], [0.1]])
+    y = 0.6 - 0.03 * (z - 1.1) ** 2 + rng.normal(0.0, 0.01, (3, 5))
+    y += np.array([[0.0], [0.2], [0.1]])
     blocks = np.kron(np.eye(3), np.ones((5, 1)))
     design = np.column_stack([blocks, np.tile(z, 3), np.tile(z**2, 3)])
     b, c = np.linalg.lstsq(design, y.ravel(), rcond=None)[0][3:]
@@ -101,7 +102,7 @@ def test_the_prediction_does_not_see_the_widest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('start', 'edge'), [(0.1, 1.0), (99.0, 16.0)])
-def test_a_peak_beyond_the_grid_stays_at_its_edge(tmp_path: Path, start: float, edge: float) -> None:
+def test_a_peak_beyond_the_grid_is_at_its_edge(tmp_path: Path, start: float, edge: float) -> None:
     truth = peak_at(0.0, start)
     rows = study(tmp_path, widths=(1.0, 2.0), lams=LAMS, validation_robust_accuracy=truth)
     for peak in tuning.peaks(rows):
