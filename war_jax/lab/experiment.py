@@ -217,6 +217,13 @@ def read_results(experiment: Experiment[S], folder: Path) -> Results[S]:
     return Results(settings, study['provenance'], about, rows, missing)
 
 
+def decide(experiment: Experiment[S], folder: Path) -> tuple[list[Claim], Mapping[str, Any]]:
+    """The claims, decided anew from what `read_results` reads, and the provenance, with commit,
+    data and command."""
+    results = read_results(experiment, folder)
+    return list(experiment.claims(results)), results.provenance
+
+
 def write_report(experiment: Experiment[S], workdir: Path) -> Path:
     """Draws figures/*, writes rows.csv, verdicts.json, tables/ and report.md; returns its path.
 

@@ -136,7 +136,7 @@ def quantity(key: str) -> Quantity:
 
 def centre(values: Iterable[float], of: Quantity) -> Interval | None:
     """Mean over seeds with its 95 % interval, geometric for what differs by factors; None without a
-    value that counts. That of a rate ends at 0 and 1."""
+    value that counts. That of a rate ends at 0 and 1; that of one value is infinite."""
     listed = list(values)
     if of.by_factors:
         listed = [value for value in listed if value > 0]
@@ -144,7 +144,9 @@ def centre(values: Iterable[float], of: Quantity) -> Interval | None:
     if not listed:
         return None
     mean, lower, upper = mean_interval(listed)
-    return (mean, max(0.0, lower), min(1.0, upper)) if of.is_rate else (mean, lower, upper)
+    if of.is_rate and math.isfinite(upper):
+        return mean, max(0.0, lower), min(1.0, upper)
+    return mean, lower, upper
 
 
 def band(samples: Mapping[float, BySeed], of: Quantity) -> Band | None:

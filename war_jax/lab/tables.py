@@ -198,6 +198,13 @@ def percent_mean(value: tuple[float, float, float]) -> str:
     return f'{100.0 * mean:.1f}' + (f' ± {half:.1f}' if math.isfinite(half) else '')
 
 
+def rate_mean(value: tuple[float, float, float]) -> str:
+    """(0.727, 0.689, 1.0) -> '72.7 (68.9 to 100.0)', in percent: where an interval ends at 0 or
+    100 %, the mean is not in its middle."""
+    mean, lower, upper = (100.0 * number for number in value)
+    return f'{mean:.1f}' + (f' ({lower:.1f} to {upper:.1f})' if math.isfinite(upper) else '')
+
+
 def factor_mean(value: tuple[float, float, float]) -> str:
     """(4.0, 2.0, 8.0) -> '4 (2 to 8)': a geometric mean, whose interval is not symmetric."""
     mean, lower, upper = value

@@ -12,7 +12,7 @@ from tests.war_jax.lab import toy_study
 from tests.war_jax.lab.toy_settings import Settings
 from tests.war_jax.lab.toy_study import TOY
 from war_jax.config import ConfigError
-from war_jax.lab.experiment import read_results, run
+from war_jax.lab.experiment import decide, read_results, run
 from war_jax.lab.settings import read
 from war_jax.lab.verdicts import SUPPORTED, read_verdicts
 from war_jax.records.files import ReportError, read_json, write_json
@@ -114,3 +114,13 @@ def test_settings_are_checked():
         settings(grid={'sizes': (2, 2), 'seeds': (0,)})
     with pytest.raises(ConfigError, match=r'grid\.seeds'):
         settings(grid={'sizes': (2,), 'seeds': (1, 1)})
+
+
+def test_two_small_files_are_enough_to_decide_again(tmp_path: Path):
+    run(TOY, settings(), tmp_path / 'work', COMMAND)
+    (tmp_path / 'kept').mkdir()
+    for name in ('study.json', 'rows.csv'):
+        shutil.copy(tmp_path / 'work' / name, tmp_path / 'kept')
+    claims, provenance = decide(TOY, tmp_path / 'kept')
+    assert [(claim.name, claim.verdict) for claim in claims] == [('value_grows', SUPPORTED)]
+    assert (provenance['command'], provenance['data']) == (COMMAND, 'no data at all')

@@ -1,19 +1,23 @@
 """The finished runs of a study as rows of one table, and their curves.
 
     rows, curves = collect(Path('runs/study/runs'))
-    write_text(Path('runs/study/study.csv'), csv_text(COLUMNS, rows))
+    write_text(Path('runs/study/rows.csv'), csv_text(COLUMNS, rows))
+    rows == read_rows(Path('runs/study/rows.csv'))
     rows[0]['robust_accuracy'], curves[rows[0]['run']]['validation'][-1]['epoch']
 
 A row is a dictionary with the keys of COLUMNS; what a run could not measure is None.
 """
 
-from collections.abc import Iterable, Mapping
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from war_jax.lab.estimates import BySeed, Samples, changes, powers
+from war_jax.lab.probes import FIXED
+from war_jax.lab.quantities import quantity
 from war_jax.records.files import ReportError, read_file, read_json, read_json_lines, require
 
-FIXED = 'fixed'
 COLUMNS = (
     'run',
     'method',  # 'fixed' lambda, or by what WAR moves it: towards a 'trajectory' or a 'constant'
@@ -34,6 +38,7 @@ COLUMNS = (
     'robust_regularization',
     'risk_ratio',
     'validation_robust_accuracy',  # of the checkpoint that the other columns are about
+    'num_validation',  # images behind it
     'best_epoch',
     'epochs',
     'num_examples',
@@ -43,6 +48,8 @@ COLUMNS = (
     'device',  # with how many of them, e.g. '1 × cpu'
     'commit',
 )
+_TEXTS = ('run', 'method', 'norm', 'device', 'commit')
+_COUNTS = ('depth', 'seed', 'num_validation', 'epochs', 'num_examples')
 # Taken from summary.json as they are.
 _MEASURED = (
     'natural_accuracy', 'robust_accuracy', 'perturbation_stability', 'local_lipschitz',
@@ -86,6 +93,26 @@ def collect(runs_dir: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
     return rows, curves
 
 
+def read_rows(path: Path) -> list[Row]:
+    """From a file of the columns above; what it has not is None.
+
+    Raises ValueError for a file of something else.
+    """
+    with path.open(newline='', encoding='utf-8') as file:
+        lines = csv.DictReader(file)
+        if 'widen_factor' not in (lines.fieldnames or ()):
+            raise ValueError('no rows of runs')
+        return [{key: _value(key, line.get(key) or '') for key in COLUMNS} for line in lines]
+
+
+def _value(key: str, text: str) -> Any:
+    if key in _TEXTS:
+        return text
+    if not text:
+        return None
+    return int(text) if key in _COUNTS else float(text)
+
+
 def fixed(rows: Iterable[Row]) -> dict[Cell, Row]:
     """The runs of constant lambda: (widen factor, lambda, seed) -> row."""
     return {
@@ -102,6 +129,35 @@ def war(rows: Iterable[Row], target: str, widen_factor: float) -> dict[int, Row]
         for row in rows
         if row['method'] == target and row['widen_factor'] == widen_factor
     }
+
+
+def samples(rows: Iterable[Row], key: str, x: str, line: str, at: float) -> Samples:
+    """x -> seed -> value of a column, of the runs of constant lambda whose column `line` is `at`.
+
+    x, line: 'widen_factor' and 'lambda', or the other way round. What was not measured is left out.
+    """
+    found: dict[float, dict[int, float]] = {}
+    for row in rows:
+        if row['method'] == FIXED and row[line] == at and row[key] is not None:
+            found.setdefault(row[x], {})[row['seed']] = row[key]
+    return found
+
+
+def slopes(rows: Sequence[Row], key: str, lam: float) -> BySeed:
+    """seed -> change of a column with width at one lambda, of seeds that have it at every width.
+
+    Of a rate: points per doubling of the width. Of what differs by factors: the exponent of the
+    width. Empty where a width has none of this lambda.
+    """
+    found = samples(rows, key, 'widen_factor', 'lambda', lam)
+    if sorted(found) != widths(rows):
+        return {}
+    return powers(found) if quantity(key).by_factors else changes(found, 100.0)
+
+
+def slopes_unit(key: str) -> str:
+    by_factors = quantity(key).by_factors
+    return 'exponent of the width' if by_factors else 'points per doubling of the width'
 
 
 def widths(rows: Iterable[Row]) -> list[float]:
@@ -134,6 +190,7 @@ def _row(
         'robust_accuracy_all': together['robust_accuracy'],
         'perturbation_stability_all': together['perturbation_stability'],
         'validation_robust_accuracy': selected[-1]['robust_accuracy'],
+        'num_validation': selected[-1].get('num_examples'),
         'epochs': config['optimizer']['epochs'],
         'device_seconds': summary['seconds'] * provenance['num_devices'],
         'device': f'{provenance["num_devices"]} × {provenance["device"]}',

@@ -25,14 +25,15 @@ import jax
 from war_jax.config import to_dict
 from war_jax.config_rules import ConfigError, refusal
 from war_jax.data.sources import Splits, checksum, load
+from war_jax.lab.probes import FIXED
 from war_jax.mesh import check_divisible, make_mesh
 from war_jax.processes import check_same, is_first, on_first
 from war_jax.records.files import write_json
 from war_jax.records.interrupt import Stop, signals
 from war_jax.records.provenance import WorkdirInUse, claim_workdir
 from war_jax.run import finish, read_checked
+from war_jax.studies.width import findings
 from war_jax.studies.width.progress import Overview
-from war_jax.studies.width.report import write_report
 from war_jax.studies.width.results import collect
 from war_jax.studies.width.settings import Settings, Task
 from war_jax.studies.width.tuning import best_lambdas
@@ -55,13 +56,14 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
     check_divisible(mesh, 'evaluation.batch_size', base.evaluation.batch_size)
     config = to_dict(base)
     devices = [device for group in groups for device in group]
-    about = claim_workdir(
-        workdir, config, splits.provenance, checksum(splits), command, devices
-    )
+    about = claim_workdir(workdir, config, splits.provenance, checksum(splits), command, devices)
     # Of the grid, unlike the configuration of its runs, a study may grow from call to call: the
     # command that makes what is planned now is the last one.
     about = {**about, 'command': command}
-    study = {'config': config, 'study': asdict(settings.study), 'provenance': about}
+    study = {
+        'experiment': findings.__name__, 'config': config, 'study': asdict(settings.study),
+        'provenance': about,
+    }  # fmt: skip
     check_same('--shard and the study', [shard, asdict(settings.study)])
     if is_first():
         write_json(workdir / 'study.json', study)
@@ -82,7 +84,7 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
             f'{outcome.waiting} runs with WAR wait for the thin network’s; when these are finished '
             'in all shards, run the command again without --shard.'
         )
-    print(f'report: {on_first(lambda: str(write_report(workdir)))}')
+    print(f'report: {on_first(lambda: str(findings.write_report(workdir)))}')
     return 1 if outcome.failed else 0
 
 
@@ -193,8 +195,8 @@ class Runner:
     def run(self, task: Task, group: list[Any], parts: Parts | None) -> Parts | None:
         """Finish one run; returns its parts, for the next one of the same width."""
         reference_path = ''
-        if task.method != 'fixed':
-            thin = Task(task.thin, task.lam, 'fixed', task.seed)
+        if task.method != FIXED:
+            thin = Task(task.thin, task.lam, FIXED, task.seed)
             reference_path = str(self.runs / thin.name)
         config = self.settings.config(task, reference_path)
         display = self.overview.display(task)

@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from war_jax.config import NOT_EMPTY, AboveZero, Config, Positive, Width, resolve
-from war_jax.config_rules import at_least, at_most, build, increasing, refusal
+from war_jax.config_rules import build, increasing, refusal
+from war_jax.lab.settings import Seeds, distinct
 
 Target = Literal['trajectory', 'constant']
-Seed = Annotated[int, at_least(0), at_most(2**32 - 1)]
 
 
 @dataclass(frozen=True)
 class StudyConfig:
     widths: Annotated[tuple[Width, ...], NOT_EMPTY, increasing()]
     lams: Annotated[tuple[AboveZero, ...], NOT_EMPTY, increasing()]
-    seeds: Annotated[tuple[Seed, ...], NOT_EMPTY, increasing()]
+    seeds: Seeds
     war: tuple[Target, ...]
     devices_per_run: Positive
 
@@ -76,6 +76,16 @@ class Settings:
             for seed in self.study.seeds
         ]
 
+    def check(self) -> None:
+        """Raises ConfigError for a base that is no base of a study, and a target named twice."""
+        if self.base.objective.name == 'natural':
+            rule = "must not be that in a study: 'natural' has no lambda"
+            raise refusal('objective.name', 'natural', rule, "'trades'")
+        if self.base.war.reference:
+            rule = 'must be empty in a study, which makes its own references'
+            raise refusal('war.reference', self.base.war.reference, rule, "''")
+        distinct('study.war', self.study.war)
+
     def config(self, task: Task, reference: str = '') -> Config:
         target = self.base.war.target if task.method == 'fixed' else task.method
         return replace(
@@ -98,14 +108,5 @@ def resolve_study(config: Any) -> Settings:
         rule = 'absent; a study needs this group of keys, as configs/width_study.py has it'
         raise refusal('study', study, rule)
     settings = Settings(resolve(values), build(StudyConfig, study, 'study.'))
-    base = settings.base
-    if base.objective.name == 'natural':
-        rule = "must not be that in a study: 'natural' has no lambda"
-        raise refusal('objective.name', 'natural', rule, "'trades'")
-    if base.war.reference:
-        rule = 'must be empty in a study, which makes its own references'
-        raise refusal('war.reference', base.war.reference, rule, "''")
-    if len(set(settings.study.war)) < len(settings.study.war):
-        rule = 'must not name a variant twice'
-        raise refusal('study.war', settings.study.war, rule, repr(settings.study.war[:1]))
+    settings.check()
     return settings

@@ -1,48 +1,58 @@
 """The best lambda of each width, how it grows with width, and what finding it costs.
 
-    rows, _ = collect(Path('runs/study/runs'))
-    best = best_lambdas(rows)                       # {1.0: 3.0, 2.0: 6.0, 4.0: 6.0}
-    growth = power_law(rows)                        # lambda*(k) ~ k^p, seed by seed
-    spent = cost(rows)                              # None without WAR
-    spent and spent.ratio                           # the sweep's cost in those of WAR
+    best_lambdas(rows)                              # {1.0: 3.0, 2.0: 3.0, 4.0: 9.0}, of the grid
+    peaks(rows)                                     # of each width's parabola, with intervals
+    growth = fit_growth(rows)                       # lambda*(k) ~ k^p; None where p has no meaning
+    cost = tuning_cost(rows, num_devices=2)         # None without WAR
+    cost and cost.ratio                             # the sweep's cost in those of WAR
 
 Best is meant on validation images: robust accuracy of the selected checkpoint. Test accuracies play
 no part here. A lambda is above 0 and is compared in logarithms.
+
+At each width a parabola in log lambda is fitted to all seeds at once, y = a_seed + b z + c z^2: its
+peak is less noisy than the highest of a few accuracies, each measured on a few hundred images. For
+intervals, whole seeds are drawn anew, and the images of each of their accuracies (binomially);
+tests/war_jax/studies/width/test_tuning.py counts on made-up curves how often they cover.
 """
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from war_jax.measures.statistics import geometric_interval, parabola_peak, slope
+import numpy as np
+from scipy import stats
+
+from war_jax.lab.estimates import Estimate
+from war_jax.lab.quantities import Interval
 from war_jax.studies.width.results import FIXED, Row, fixed, widths
 
-INSIDE, LOWER_EDGE, UPPER_EDGE = 'inside', 'lower edge', 'upper edge'
-Interval = tuple[float, float, float]  # mean, lower, upper
+_NUM_RESAMPLES = 2000
+_NORMAL = float(stats.norm.ppf(0.975))
+Sweeps = dict[int, dict[float, float]]  # seed -> lambda -> validation robust accuracy
 
 
 @dataclass(frozen=True)
-class Optimum:
-    """The best lambda of one width and seed."""
+class Peak:
+    """The best lambda of one width, over its seeds."""
 
     widen_factor: float
-    seed: int
+    num_seeds: int
     grid_lambda: float  # the best of those tried
-    peak_lambda: float  # of the parabola through it and its neighbours; at an edge, the edge
-    place: str  # INSIDE the grid or at an edge of it, behind which the best one may lie
+    peak_lambda: Interval  # of the parabola; where it has none within the grid, the better edge
+    at_edge: float  # share of the resampled fits without a peak within the grid
 
 
 @dataclass(frozen=True)
-class PowerLaw:
-    """lambda*(k) ~ k^p by seed, for the seeds with an optimum at every width."""
+class Growth:
+    """lambda*(k) ~ k^p, over the seeds that have all lambdas at every width."""
 
     widths: list[float]
-    exponents: dict[int, float]  # seed -> p, fitted to all widths
-    # seed -> lambda* at the widest, from all widths but that; empty if those are fewer than two
-    predicted: dict[int, float]
-    swept: dict[int, float]  # seed -> lambda* at the widest, from the sweep there
-    num_at_edges: int  # of the optima behind the exponents, those at an edge of the grid
+    exponent: Estimate
+    swept: Interval  # lambda* at the widest, from the sweep there
+    predicted: Interval | None  # and by the power law of all thinner widths; None of fewer than two
+    at_edge: float  # share of the resampled fits in which some width has no peak within the grid
+    num_images: int | None  # of validation, that were drawn anew
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,8 @@ class RunTime:
     """What a run of one width takes, whatever its lambda and whether WAR moves that."""
 
     widen_factor: float
-    num_runs: int
-    median: float  # device-seconds; the first run, which compiles, and busy hours do not move it
+    num_runs: int  # behind the median
+    median: float  # device-seconds
 
 
 @dataclass(frozen=True)
@@ -98,34 +108,51 @@ def best_lambdas(rows: Sequence[Row]) -> dict[float, float]:
     return best
 
 
-def optima(rows: Sequence[Row]) -> list[Optimum]:
-    """By width and seed, for the seeds that have all lambdas of the width."""
-    return [
-        _optimum(width, seed, sweep)
-        for width in widths(rows)
-        for seed, sweep in _sweeps(rows, width).items()
-    ]
+def peaks(rows: Sequence[Row]) -> list[Peak]:
+    """By width, each over the seeds that have all its lambdas, of which there are three or more."""
+    found, images = [], _Images(rows)
+    for width, best in best_lambdas(rows).items():
+        sweeps = _sweeps(rows, width)
+        if len(next(iter(sweeps.values()))) > 2:
+            fit = _Fit(sweeps, images)
+            peak = _interval(fit.peak, fit.resampled, len(sweeps))
+            found.append(Peak(width, len(sweeps), best, peak, _share_at_edge(fit.inside)))
+    return found
 
 
-def power_law(rows: Sequence[Row]) -> PowerLaw:
-    """Least squares in logarithms, for two widths or more; no seeds if none has all optima."""
-    found = optima(rows)
+def fit_growth(rows: Sequence[Row]) -> Growth | None:
+    """Least squares through the logarithms of the peaks.
+
+    None with fewer than two widths, fewer than three lambdas at any of them, and without a seed
+    that has all lambdas at every width.
+    """
     all_widths = widths(rows)
-    exponents, predicted, swept, num_at_edges = {}, {}, {}, 0
-    for seed in sorted({optimum.seed for optimum in found}):
-        mine = [optimum for optimum in found if optimum.seed == seed]
-        if len(mine) < max(2, len(all_widths)):
-            continue
-        x = [math.log(optimum.widen_factor) for optimum in mine]
-        y = [math.log(optimum.peak_lambda) for optimum in mine]
-        exponents[seed] = slope(x, y)
-        swept[seed] = mine[-1].peak_lambda
-        num_at_edges += sum(optimum.place != INSIDE for optimum in mine)
-        if len(mine) > 2:
-            thinner = len(mine) - 1
-            centre = sum(x[:-1]) / thinner, sum(y[:-1]) / thinner
-            predicted[seed] = math.exp(centre[1] + slope(x[:-1], y[:-1]) * (x[-1] - centre[0]))
-    return PowerLaw(all_widths, exponents, predicted, swept, num_at_edges)
+    by_width = [_sweeps(rows, width) for width in all_widths]
+    seeds = sorted(set.intersection(*map(set, by_width))) if by_width else []
+    if len(all_widths) < 2 or not seeds or any(len(sweeps[seeds[0]]) < 3 for sweeps in by_width):
+        return None
+    images = _Images(rows)
+    fits = [_Fit({seed: sweeps[seed] for seed in seeds}, images) for sweeps in by_width]
+    point, drawn = np.array([f.peak for f in fits]), np.array([f.resampled for f in fits])
+    x = np.log(all_widths)
+    exponent, exponents = _line(x, point)[0], _line(x, drawn)[0]
+    low, high = _bounds(exponents, len(seeds))
+    predicted = None
+    if len(all_widths) > 2:
+        value, values = (
+            power * (x[-1] - x[:-1].mean()) + level
+            for power, level in (_line(x[:-1], point[:-1]), _line(x[:-1], drawn[:-1]))
+        )
+        predicted = _interval(float(value), values, len(seeds))
+    error = (high - low) / (2.0 * _NORMAL)
+    return Growth(
+        all_widths,
+        Estimate(float(exponent), low, high, len(seeds), error),
+        _interval(fits[-1].peak, fits[-1].resampled, len(seeds)),
+        predicted,
+        _share_at_edge(np.all([fit.inside for fit in fits], axis=0)),
+        images.number,
+    )
 
 
 def lambdas(rows: Sequence[Row]) -> list[float]:
@@ -133,47 +160,124 @@ def lambdas(rows: Sequence[Row]) -> list[float]:
     return sorted({lam for _, lam, _ in fixed(rows)})
 
 
-def run_times(rows: Sequence[Row]) -> list[RunTime]:
-    """Of the widths at which lambda was swept, the thinnest first."""
-    seconds = {
-        width: [row['device_seconds'] for row in rows if row['widen_factor'] == width]
-        for width in widths(rows)
-    }
-    return [
-        RunTime(width, len(found), statistics.median(found)) for width, found in seconds.items()
-    ]
+def run_times(rows: Sequence[Row], num_devices: int) -> list[RunTime]:
+    """Of the widths at which lambda was swept, the thinnest first.
+
+    The seconds of a run hold its compilation, which the runs of one width and device have in
+    common: of each width, the first run on each device does not count, unless there is no other.
+    The order is that in which they are started, by seed and lambda and with WAR last.
+
+    num_devices: of the study; a run takes as many as the column `device` says, '2 × cpu'.
+    """
+    times = []
+    for width in widths(rows):
+        runs = sorted(
+            (row for row in rows if row['widen_factor'] == width),
+            key=lambda row: (row['method'] != FIXED, row['seed'], row['lambda']),
+        )
+        at_once = max(1, num_devices // int(runs[0]['device'].split()[0]))
+        counted = [row['device_seconds'] for row in runs[at_once:] or runs]
+        times.append(RunTime(width, len(counted), statistics.median(counted)))
+    return times
 
 
-def cost(rows: Sequence[Row]) -> Cost | None:
+def tuning_cost(rows: Sequence[Row], num_devices: int) -> Cost | None:
     """None if lambda was swept at fewer than two widths, or no WAR run is finished."""
-    times = run_times(rows)
+    times = run_times(rows, num_devices)
     if len(times) < 2 or all(row['method'] == FIXED for row in rows):
         return None
     return Cost(len(lambdas(rows)), times[0], times[-1])
 
 
-def interval(values: Iterable[float]) -> Interval | None:
-    """Geometric mean over seeds and its 95 % interval; None without a value."""
-    listed = list(values)
-    return geometric_interval(listed) if listed else None
+class _Images:
+    """Accuracies as measured on other validation images, if all rows know on how many they were."""
+
+    def __init__(self, rows: Sequence[Row]):
+        numbers = {row['num_validation'] for row in rows}
+        self.number: int | None = numbers.pop() if len(numbers) == 1 else None
+        self._rng = np.random.default_rng(1)
+
+    def drawn(self, rates: np.ndarray) -> np.ndarray:
+        """Those given where the number is not known."""
+        if self.number is None:
+            return rates
+        return self._rng.binomial(self.number, np.clip(rates, 0.0, 1.0)) / self.number
 
 
-def _optimum(width: float, seed: int, sweep: dict[float, float]) -> Optimum:
-    """sweep: lambda -> validation robust accuracy; of equals, the smallest lambda is the best."""
-    lams = sorted(sweep)
-    at = max(range(len(lams)), key=lambda index: sweep[lams[index]])
-    place = LOWER_EDGE if at == 0 else UPPER_EDGE if at == len(lams) - 1 else INSIDE
-    peak = lams[at]
-    if place == INSIDE:
-        near = lams[at - 1 : at + 2]
-        peak = math.exp(parabola_peak([math.log(lam) for lam in near], [sweep[x] for x in near]))
-    return Optimum(width, seed, lams[at], peak, place)
+class _Fit:
+    """Of one width's parabola: log lambda at its peak, as measured and of seeds and images drawn
+    anew, and whether those drawn have a peak within the grid."""
+
+    def __init__(self, sweeps: Sweeps, images: _Images):
+        lams = sorted(next(iter(sweeps.values())))
+        self.z = np.log(lams)
+        accuracies = np.array([[sweep[lam] for lam in lams] for sweep in sweeps.values()])
+        self.peak = float(self._peaks(accuracies.mean(axis=0))[0])
+        self.resampled, self.inside = self._peaks(_resampled(accuracies, images))
+
+    def _peaks(self, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(..., lambdas) -> (...): the peaks, or better edges, and whether they are within.
+
+        A seed's own level moves no peak: the fit to all seeds is that to their mean.
+        """
+        u = self.z - self.z.mean()
+        # Level curves have no curvature at all, not even by rounding.
+        level = curves - curves[..., :1]
+        c, b, _ = np.moveaxis(level @ np.linalg.pinv(np.vander(u, 3)).T, -1, 0)
+        peak = -b / np.where(c < 0, 2.0 * c, 1.0)
+        inside = (c < 0) & (u[0] < peak) & (peak < u[-1])
+        is_upper = c * u[-1] ** 2 + b * u[-1] > c * u[0] ** 2 + b * u[0]
+        edge = np.where(is_upper, u[-1], u[0])
+        return np.where(inside, peak, edge) + self.z.mean(), inside
 
 
-def _sweeps(rows: Sequence[Row], width: float) -> dict[int, dict[float, float]]:
-    """seed -> lambda -> validation robust accuracy, for seeds with all lambdas of the width."""
+def _resampled(accuracies: np.ndarray, images: _Images) -> np.ndarray:
+    """(seeds, lambdas) -> (resamples, lambdas): mean curves of seeds and images drawn anew.
+
+    For equal numbers of seeds, the same are drawn at each call: a seed moves all widths alike.
+    """
+    num = len(accuracies)
+    mean = accuracies.mean(axis=0)
+    if num == 1:
+        return mean[None]
+    apart = accuracies - mean
+    apart -= apart.mean(axis=1, keepdims=True)  # without the seed's own level
+    # Resampled values vary less than new ones would; and where they alone make the interval, few
+    # of them lack the tails of Student's distribution.
+    stretch = math.sqrt(num / (num - 1))
+    if images.number is None:
+        stretch *= float(stats.t.ppf(0.975, num - 1)) / _NORMAL
+    chosen = np.random.default_rng(0).integers(num, size=(_NUM_RESAMPLES, num))
+    return images.drawn((mean + stretch * apart)[chosen]).mean(axis=1)
+
+
+def _share_at_edge(inside: np.ndarray) -> float:
+    return float(1.0 - inside.mean())
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and mean of (widths, ...) against x."""
+    centred = x - x.mean()
+    return np.tensordot(centred, y, 1) / (centred @ centred), y.mean(axis=0)
+
+
+def _bounds(resampled: np.ndarray, num_seeds: int) -> tuple[float, float]:
+    if num_seeds == 1:
+        return -math.inf, math.inf
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _interval(log_value: float, resampled: np.ndarray, num_seeds: int) -> Interval:
+    """Of a lambda, from its logarithm."""
+    low, high = _bounds(resampled, num_seeds)
+    return math.exp(log_value), math.exp(low), math.exp(high)
+
+
+def _sweeps(rows: Sequence[Row], width: float) -> Sweeps:
+    """For the seeds with all lambdas of the width."""
     key = 'validation_robust_accuracy'
-    grid: dict[int, dict[float, float]] = {}
+    grid: Sweeps = {}
     for (at, lam, seed), row in sorted(fixed(rows).items()):
         if at == width and row[key] is not None:
             grid.setdefault(seed, {})[lam] = row[key]

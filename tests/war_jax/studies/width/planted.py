@@ -48,6 +48,7 @@ def make_study(
     targets: Sequence[str] = (),
     thin_lambda: float = 3.0,
     skip: Callable[[str, float, float, int], bool] = lambda method, k, lam, seed: False,
+    num_validation: int | None = None,
     **truths: Truth,
 ) -> Path:
     """Fills a new folder with study.json and the runs, but for those to skip; returns it.
@@ -75,6 +76,7 @@ def make_study(
                 seed,
                 values,
                 thin=widths[0],
+                num_validation=num_validation,
             )
     return workdir
 
@@ -87,6 +89,7 @@ def make_run(
     seed: int,
     values: dict[str, Any],
     thin: float,
+    num_validation: int | None = None,
 ) -> None:
     """One finished run of two epochs of ten steps; the second one's checkpoint is the best.
 
@@ -137,6 +140,7 @@ def make_run(
                 'natural_accuracy': values['natural_accuracy'] - 0.1 * (2 - epoch),
                 'robust_accuracy': values['validation_robust_accuracy'] - 0.1 * (2 - epoch),
                 'perturbation_stability': values['perturbation_stability'] - 0.1 * (2 - epoch),
+                **({} if num_validation is None else {'num_examples': num_validation}),
             }
         )
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))

@@ -1,6 +1,5 @@
 """Rows and curves of planted runs. Oracle: the numbers that were planted."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 from tests.war_jax.studies.width.planted import edit, make_study
 from war_jax.lab.tables import csv_text
 from war_jax.records.files import ReportError
-from war_jax.studies.width.results import COLUMNS, collect
+from war_jax.studies.width.results import COLUMNS, collect, read_rows, samples, slopes
 
 
 def test_a_row_holds_what_the_run_left(tmp_path: Path) -> None:
@@ -20,7 +19,9 @@ def test_a_row_holds_what_the_run_left(tmp_path: Path) -> None:
         'risk_ratio': 4.0, 'validation_robust_accuracy': 0.55, 'seconds': 12.5,
     }  # fmt: skip
     planted: dict[str, Any] = {key: lambda *_, x=value: x for key, value in truths.items()}
-    workdir = make_study(tmp_path, widths=(2.0,), lams=(0.3,), seeds=(7,), **planted)
+    workdir = make_study(
+        tmp_path, widths=(2.0,), lams=(0.3,), seeds=(7,), num_validation=297, **planted
+    )
     [row], curves = collect(workdir / 'runs')
     expected = {
         **{key: value for key, value in truths.items() if key != 'seconds'},
@@ -32,6 +33,7 @@ def test_a_row_holds_what_the_run_left(tmp_path: Path) -> None:
         'lambda': 0.3,
         'final_lambda': 0.3,
         'reference_width': None,
+        'num_validation': 297,
         'best_epoch': 2.0,
         'epochs': 2,
         'num_examples': 1000,
@@ -120,15 +122,44 @@ def test_a_run_that_cannot_be_read_is_named(
 def test_csv_reads_back_exactly(tmp_path: Path) -> None:
     awkward = 0.1 + 0.2  # 0.30000000000000004
     workdir = make_study(
-        tmp_path, widths=(0.125,), lams=(1 / 3,), seeds=(0,), natural_accuracy=lambda *_: awkward,
-        risk_ratio=lambda *_: None,
+        tmp_path, widths=(0.125, 0.25), lams=(1 / 3,), seeds=(0,), targets=('constant',),
+        natural_accuracy=lambda *_: awkward, risk_ratio=lambda *_: None, num_validation=32,
     )  # fmt: skip
     rows, _ = collect(workdir / 'runs')
     text = csv_text(COLUMNS, rows)
-    assert text == csv_text(COLUMNS, collect(workdir / 'runs')[0])
-    [read] = csv.DictReader(text.splitlines())
-    assert list(read) == list(COLUMNS)
-    assert float(read['natural_accuracy']) == awkward
-    assert float(read['lambda']) == 1 / 3
-    assert read['risk_ratio'] == ''
-    assert text.count('\n') == 2 and '\r' not in text
+    assert text.count('\n') == 4 and '\r' not in text
+    (tmp_path / 'rows.csv').write_text(text)
+    read = read_rows(tmp_path / 'rows.csv')
+    assert read == rows
+    assert [list(map(type, row.values())) for row in read] == [
+        list(map(type, row.values())) for row in rows
+    ]
+
+
+def test_rows_of_before_the_number_of_validation_images_was_kept(tmp_path: Path) -> None:
+    (tmp_path / 'rows.csv').write_text('run,widen_factor,seed\nk2-lam3-seed0,2.0,0\n')
+    [row] = read_rows(tmp_path / 'rows.csv')
+    assert (row['run'], row['widen_factor'], row['seed']) == ('k2-lam3-seed0', 2.0, 0)
+    assert row['num_validation'] is None
+    (tmp_path / 'rows.csv').write_text('folder,name\n')
+    with pytest.raises(ValueError, match='no rows of runs'):
+        read_rows(tmp_path / 'rows.csv')
+
+
+def test_samples_are_of_constant_lambda_by_seed(tmp_path: Path) -> None:
+    workdir = make_study(
+        tmp_path, widths=(1.0, 2.0), lams=(1.0, 3.0), seeds=(0, 1), targets=('constant',),
+        robust_accuracy=lambda k, lam, seed: (10 * k + lam + seed / 10) / 100,
+        risk_ratio=lambda k, lam, seed: None if (k, seed) == (1.0, 1) else 5.0,
+    )  # fmt: skip
+    rows, _ = collect(workdir / 'runs')
+    by_width = samples(rows, 'robust_accuracy', 'widen_factor', 'lambda', 3.0)
+    assert by_width == {
+        1.0: pytest.approx({0: 0.13, 1: 0.131}), 2.0: pytest.approx({0: 0.23, 1: 0.231})
+    }  # fmt: skip
+    by_lambda = samples(rows, 'robust_accuracy', 'lambda', 'widen_factor', 2.0)
+    assert {lam: set(values) for lam, values in by_lambda.items()} == {1.0: {0, 1}, 3.0: {0, 1}}
+    assert samples(rows, 'risk_ratio', 'widen_factor', 'lambda', 3.0)[1.0] == {0: 5.0}
+    # 10 points and no more with the one doubling
+    assert slopes(rows, 'robust_accuracy', 3.0) == pytest.approx({0: 10.0, 1: 10.0})
+    assert slopes(rows, 'robust_accuracy', 9.0) == {}

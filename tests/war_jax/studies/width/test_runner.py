@@ -1,29 +1,38 @@
-"""A study on few digits. Oracle: the same study, made in one go by one process."""
+"""Which runs are made, by whom, when. Oracles: the grid, and the same study made in one go.
 
-import csv
+Only one test trains: in the others a run is a stand-in, which leaves what a finished one leaves.
+"""
+
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import pytest
 
 from configs import width_study
+from tests.war_jax.studies.width import planted
 from war_jax.config import ConfigError
 from war_jax.records.provenance import lock_workdir
 from war_jax.studies.width import runner
+from war_jax.studies.width.results import Row, read_rows
 from war_jax.studies.width.settings import Settings, resolve_study
+from war_jax.training.loop import TrainingError
 
 ROOT = Path(__file__).parents[4]
 NAMES = {
     'k0.125-lam1-seed0', 'k0.125-lam9-seed0', 'k0.25-lam1-seed0', 'k0.25-lam9-seed0',
 }  # fmt: skip
+# The thin network's best lambda of two; see planted.TRUTHS.
+ADJUSTED = 'k0.25-war-trajectory-from-k0.125-lam1-seed0'
 
 
 def settings(**changes: Any) -> Settings:
@@ -42,61 +51,120 @@ def run(
     return runner.run_study(settings(**(changes or {})), workdir, shard, command)
 
 
-def table(workdir: Path) -> list[dict[str, str]]:
-    """study.csv without what a clock or the source tree put there."""
-    with (workdir / 'study.csv').open(newline='') as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if k not in ('device_seconds', 'commit')} for row in rows]
+def stand_in(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> list[Any]:
+    """Runs are made up in so many seconds, on two devices; returns the parts that are built."""
+    built: list[Any] = []
+
+    def build(config: Any, splits: Any, mesh: Any, reference: Any) -> SimpleNamespace:
+        built.append(SimpleNamespace(config=config, mesh=mesh))
+        built[-1].rerun = lambda config, reference: SimpleNamespace(
+            **{**vars(built[-1]), 'config': config}
+        )
+        return built[-1]
+
+    def read_checked(config: Any, splits: Any) -> None:
+        path = Path(config.war.reference)
+        if config.war.reference and not (path / 'summary.json').is_file():
+            raise ConfigError(f'war.reference = {path}: is no finished run')
+
+    def finish(parts: Any, splits: Any, workdir: Path, stop: Any, *rest: Any) -> None:
+        with lock_workdir(workdir):
+            if stop.poll():
+                raise SystemExit(128 + stop.poll())
+            if parts.config.objective.lam > 1e9:
+                raise TrainingError('step 1: the loss is not finite')
+            if not (workdir / 'summary.json').exists():
+                time.sleep(seconds)
+                make_up(parts.config, workdir)
+
+    devices = jax.local_devices()[:2]
+    monkeypatch.setattr(runner.jax, 'local_devices', lambda: devices)
+    for function in (build, read_checked, finish):
+        monkeypatch.setattr(runner, function.__name__, function)
+    return built
+
+
+def make_up(config: Any, workdir: Path) -> None:
+    """Elsewhere first: a finished run is whole, and its summary says so last."""
+    k, lam, seed = config.model.widen_factor, config.objective.lam, config.seed
+    method = config.war.target if config.war.reference else 'fixed'
+    values = {name: truth(k, lam, seed) for name, truth in planted.TRUTHS.items()}
+    elsewhere = workdir.parents[1] / 'made-up' / workdir.name
+    planted.make_run(elsewhere, method, k, lam, seed, values, thin=0.125)
+    for name in ('config.json', 'metrics.jsonl', 'summary.json'):
+        (elsewhere / name).rename(workdir / name)
+
+
+def rows(workdir: Path) -> list[Row]:
+    """Without what a clock or the source tree put there."""
+    return [
+        {k: v for k, v in row.items() if k not in ('device_seconds', 'commit')}
+        for row in read_rows(workdir / 'rows.csv')
+    ]
 
 
 def finished(workdir: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in workdir.glob('runs/*/summary.json')}
 
 
-@pytest.fixture(autouse=True, scope='module')
-def two_devices() -> Iterator[None]:
-    """Two workers, as on two cores; more would compile the same programs more often."""
-    patch = pytest.MonkeyPatch()
-    devices = jax.local_devices()[:2]
-    patch.setattr(runner.jax, 'local_devices', lambda: devices)
-    yield
-    patch.undo()
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    # Figures take most of the time.
+    monkeypatch.setattr(runner.findings.pictures, 'draw', lambda *_: [])
+    return stand_in(monkeypatch)
 
 
-@pytest.fixture(scope='module')
-def whole(tmp_path_factory) -> Path:
-    workdir = tmp_path_factory.mktemp('whole')
-    assert run(workdir) == 0
-    return workdir
+@pytest.fixture
+def whole(built: list[Any], tmp_path: Path) -> Iterator[Path]:
+    assert run(tmp_path / 'whole') == 0
+    built.clear()
+    yield tmp_path / 'whole'
 
 
-def test_every_run_is_made_each_on_one_device(whole: Path) -> None:
-    names = {path.name for path in (whole / 'runs').iterdir()}
-    [adjusted] = names - NAMES
-    assert names > NAMES and adjusted.startswith('k0.25-war-trajectory-from-k0.125-lam')
-    rows = table(whole)
-    assert {row['run'] for row in rows} == names
-    about = json.loads((whole / 'runs' / adjusted / 'config.json').read_text())
+def test_a_small_study_is_trained(tmp_path: Path, monkeypatch) -> None:
+    """Thin run, wide run, and the wide one again with WAR, which reuses what was compiled."""
+    devices, builds = jax.local_devices()[:1], []
+    real = runner.build
+    monkeypatch.setattr(runner.jax, 'local_devices', lambda: devices)
+    monkeypatch.setattr(runner.findings.pictures, 'draw', lambda *_: [])
+    monkeypatch.setattr(runner, 'build', lambda *a: builds.append(a) or real(*a))
+    assert run(tmp_path, {'study.lams': (9.0,)}) == 0
+    assert len(builds) == 2
+    thin, wide, adjusted = sorted(rows(tmp_path), key=lambda row: len(row['run']))
+    assert (thin['run'], wide['run']) == ('k0.125-lam9-seed0', 'k0.25-lam9-seed0')
+    assert (adjusted['method'], adjusted['lambda'], adjusted['reference_width']) == (
+        'trajectory', 9.0, 0.125
+    )  # fmt: skip
+    assert thin['final_lambda'] == 9.0 and adjusted['final_lambda'] >= 9.0
+    assert {row['num_validation'] for row in (thin, wide, adjusted)} == {32}
+    about = json.loads((tmp_path / 'runs' / adjusted['run'] / 'config.json').read_text())
     assert about['provenance']['num_devices'] == 1
-    assert about['reference']['widen_factor'] == 0.125
-    assert (whole / 'report.md').exists()
+    study = json.loads((tmp_path / 'study.json').read_text())
+    assert study['experiment'] == 'war_jax.studies.width.findings'
 
 
-def test_the_tuned_lambda_is_the_best_on_validation_images(whole: Path) -> None:
+def test_every_run_is_made_each_on_one_device(built: list[Any], tmp_path: Path) -> None:
+    assert run(tmp_path) == 0
+    assert finished(tmp_path).keys() == NAMES | {ADJUSTED}
+    assert {row['run'] for row in rows(tmp_path)} == NAMES | {ADJUSTED}
+    assert {parts.mesh.devices.size for parts in built} == {1}
+    assert (tmp_path / 'report.md').exists()
+
+
+def test_war_starts_from_the_best_lambda_on_validation_images(whole: Path) -> None:
     thin = {
-        row['lambda']: float(row['validation_robust_accuracy'])
-        for row in table(whole)
-        if row['widen_factor'] == '0.125'
+        row['lambda']: row['validation_robust_accuracy']
+        for row in rows(whole)
+        if row['widen_factor'] == 0.125
     }
-    best = max(thin, key=lambda lam: (thin[lam], -float(lam)))
-    [adjusted] = [row for row in table(whole) if row['method'] == 'trajectory']
-    assert adjusted['lambda'] == best
+    [adjusted] = [row for row in rows(whole) if row['method'] == 'trajectory']
+    assert adjusted['lambda'] == max(thin, key=thin.__getitem__)
 
 
 def test_a_finished_study_is_not_repeated(whole: Path) -> None:
-    before = finished(whole), (whole / 'study.csv').read_bytes()
+    before = finished(whole), (whole / 'rows.csv').read_bytes()
     assert run(whole, command='once more') == 0
-    assert (finished(whole), (whole / 'study.csv').read_bytes()) == before
+    assert (finished(whole), (whole / 'rows.csv').read_bytes()) == before
     verdicts = json.loads((whole / 'verdicts.json').read_text())
     # What made them as they are, and not how the study began.
     assert {verdict['command'] for verdict in verdicts} == {'once more'}
@@ -113,50 +181,51 @@ def test_shards_with_disks_of_their_own_merge_to_the_whole(
     assert not finished(first).keys() & finished(second).keys()
     shutil.copytree(second / 'runs', first / 'runs', dirs_exist_ok=True)
     assert run(first) == 0
-    assert table(first) == table(whole)
+    assert rows(first) == rows(whole)
 
 
 def test_killed_and_started_again_it_keeps_what_is_finished(whole: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / 'killed'
     script = (
-        'import tests.conftest, jax\n'
+        'import tests.conftest, pytest\n'
         'from pathlib import Path\n'
-        'from tests.war_jax.studies.width.test_runner import run, runner\n'
-        'devices = jax.local_devices()[:2]\n'
-        'runner.jax.local_devices = lambda: devices\n'
-        f'run(Path({str(tmp_path)!r}))\n'
+        'from tests.war_jax.studies.width.test_runner import run, stand_in\n'
+        'stand_in(pytest.MonkeyPatch(), seconds=1.0)\n'
+        f'run(Path({str(workdir)!r}))\n'
     )
     process = subprocess.Popen([sys.executable, '-c', script], cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not finished(tmp_path) and time.monotonic() < deadline:
+    while not finished(workdir) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, 'it ended before it was killed'
-    before = finished(tmp_path)
+    before = finished(workdir)
     assert 1 <= len(before) < 5
-    assert run(tmp_path) == 0
-    after = finished(tmp_path)
+    assert run(workdir) == 0
+    after = finished(workdir)
     assert {name: after[name] for name in before} == before
-    assert table(tmp_path) == table(whole)
+    assert rows(workdir) == rows(whole)
 
 
-def test_a_signal_stops_all_workers_with_checkpoints(whole: Path, tmp_path: Path, monkeypatch):
-    real = runner.finish
+def test_a_signal_stops_all_workers(whole: Path, tmp_path: Path, monkeypatch) -> None:
+    workdir, real = tmp_path / 'told', runner.finish
 
-    def interrupted(parts, splits, workdir, stop, *rest):
-        if len(finished(tmp_path)) == 1:
+    def interrupted(parts, splits, folder, stop, *rest):
+        if finished(workdir):
             stop.signum = signal.SIGTERM
-        return real(parts, splits, workdir, stop, *rest)
+        return real(parts, splits, folder, stop, *rest)
 
-    monkeypatch.setattr(runner, 'finish', interrupted)
-    with pytest.raises(SystemExit) as stopped:
-        run(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, 'finish', interrupted)
+        with pytest.raises(SystemExit) as stopped:
+            run(workdir)
     assert stopped.value.code == 128 + signal.SIGTERM
-    assert 1 <= len(finished(tmp_path)) < 5
-    monkeypatch.undo()
-    assert run(tmp_path) == 0
-    assert table(tmp_path) == table(whole)
+    assert 1 <= len(finished(workdir)) < 5
+    assert run(workdir) == 0
+    assert rows(workdir) == rows(whole)
 
 
+@pytest.mark.usefixtures('built')
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, capsys) -> None:
     assert run(tmp_path, {'study.lams': (1.0, 1e30), 'study.widths': (0.125,)}) == 1
     assert finished(tmp_path).keys() == {'k0.125-lam1-seed0'}
@@ -165,6 +234,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, capsys) -> No
     assert 'λ = 1e+30 seed 0' in (tmp_path / 'report.md').read_text()
 
 
+@pytest.mark.usefixtures('built')
 def test_runs_with_war_are_not_awaited_in_vain(tmp_path: Path, capsys) -> None:
     """A thin run diverges; its wide one does not run, as it would diverge too."""
     assert run(tmp_path, {'study.lams': (1.0, 1e30)}) == 1
@@ -173,41 +243,48 @@ def test_runs_with_war_are_not_awaited_in_vain(tmp_path: Path, capsys) -> None:
     assert 'wait for' not in captured.out
 
 
+@pytest.mark.usefixtures('built')
 def test_a_shard_may_be_empty(tmp_path: Path, capsys) -> None:
     assert run(tmp_path, shard=(90, 100)) == 0
     assert 'study 0/0 (100%)' in capsys.readouterr().err
     assert 'no run' in (tmp_path / 'report.md').read_text().lower()
 
 
+@pytest.mark.usefixtures('built')
 def test_an_error_in_one_worker_stops_the_others(tmp_path: Path, monkeypatch) -> None:
-    real = runner.finish
+    real, failed = runner.finish, threading.Event()
 
     def full_disk(parts, splits, workdir, *rest):
         if workdir.name == 'k0.125-lam9-seed0':
+            failed.set()
             raise OSError(28, 'No space left on device')
+        failed.wait(60.0)
+        time.sleep(0.2)  # until the others are told
         return real(parts, splits, workdir, *rest)
 
-    monkeypatch.setattr(runner, 'finish', full_disk)
-    with pytest.raises(OSError, match='No space left'):
-        run(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, 'finish', full_disk)
+        with pytest.raises(OSError, match='No space left'):
+            run(tmp_path)
     assert len(finished(tmp_path)) < 4
-    monkeypatch.undo()
     assert run(tmp_path) == 0
     assert len(finished(tmp_path)) == 5
 
 
 def test_a_thin_run_that_is_no_reference_fails_what_needs_it(
-    whole: Path, tmp_path: Path, capsys
+    whole: Path, monkeypatch, capsys
 ) -> None:
-    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
-    [adjusted] = finished(tmp_path).keys() - NAMES
-    shutil.rmtree(tmp_path / 'runs' / adjusted)
-    for path in tmp_path.glob('runs/*/war.json'):
-        path.unlink()
-    assert run(tmp_path) == 1
-    assert f'{adjusted} failed: war.reference = ' in capsys.readouterr().err
+    def refused(config: Any, splits: Any) -> None:
+        if config.war.reference:
+            raise ConfigError(f'war.reference = {config.war.reference}: has no war.json')
+
+    shutil.rmtree(whole / 'runs' / ADJUSTED)
+    monkeypatch.setattr(runner, 'read_checked', refused)
+    assert run(whole) == 1
+    assert f'{ADJUSTED} failed: war.reference = ' in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures('built')
 def test_a_run_of_another_process_is_left_to_it(tmp_path: Path, capsys) -> None:
     with lock_workdir(tmp_path / 'runs' / 'k0.125-lam1-seed0'):
         assert run(tmp_path, {'study.widths': (0.125,)}) == 0
@@ -215,22 +292,21 @@ def test_a_run_of_another_process_is_left_to_it(tmp_path: Path, capsys) -> None:
     assert '1 runs are being made by another process' in capsys.readouterr().out
 
 
-def test_a_run_may_take_several_devices(tmp_path: Path) -> None:
+def test_a_run_may_take_several_devices(built: list[Any], tmp_path: Path) -> None:
     changes = {'study.widths': (0.125,), 'study.lams': (1.0,), 'study.devices_per_run': 2}
     assert run(tmp_path, changes) == 0
-    about = json.loads((tmp_path / 'runs/k0.125-lam1-seed0/config.json').read_text())
-    assert about['provenance']['num_devices'] == 2
+    assert [parts.mesh.devices.size for parts in built] == [2]
 
 
+@pytest.mark.usefixtures('built')
 def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'study\.devices_per_run = 3: must be at most .* 2'):
         run(tmp_path / 'new', {'study.devices_per_run': 3})
     assert not (tmp_path / 'new').exists()
 
 
-def test_another_configuration_is_refused_another_grid_is_not(whole: Path, tmp_path: Path) -> None:
+def test_another_configuration_is_refused_another_grid_is_not(whole: Path) -> None:
     with pytest.raises(ConfigError, match=r'threat\.epsilon = 0\.1 \(there 0\.2\)'):
         run(whole, {'threat.epsilon': 0.1})
-    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
-    assert run(tmp_path, {'study.seeds': (0, 1), 'study.war': (), 'study.lams': (1.0,)}) == 0
-    assert len(finished(tmp_path)) == 5 + 2
+    assert run(whole, {'study.seeds': (0, 1), 'study.war': (), 'study.lams': (1.0,)}) == 0
+    assert len(finished(whole)) == 5 + 2

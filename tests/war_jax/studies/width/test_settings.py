@@ -58,7 +58,7 @@ def test_a_task_changes_width_lambda_seed_and_rule_and_nothing_else():
         ('study.lams', (0.0, 1.0), 'must be above 0'),
         ('study.seeds', (1, 1), 'must be strictly increasing'),
         ('study.war', ('paper',), r"must be one of 'trajectory', 'constant'"),
-        ('study.war', ('constant', 'constant'), 'must not name a variant twice'),
+        ('study.war', ('constant', 'constant'), 'must not name one twice'),
         ('study.devices_per_run', 0, 'must be at least 1'),
         ('war.reference', 'runs/thin', 'must be empty in a study'),
         ('objective.name', 'natural', 'has no lambda'),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.war_jax.studies.width.planted import make_study
-from tests.war_jax.studies.width.test_claims import TARGETS, evaluate
-from war_jax.studies.width import claims
-from war_jax.studies.width.claims import CONTRADICTED, SUPPORTED, UNDECIDED, Claim
-from war_jax.studies.width.results import collect
+from tests.war_jax.studies.width.test_study_findings import TARGETS, evaluate
+from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, Claim
+from war_jax.studies.width import findings
+from war_jax.studies.width.study import read_study
 
 
 def war_study(tmp_path: Path, *robust: float, **changes: Any) -> dict[str, Claim]:
@@ -21,7 +21,10 @@ def war_study(tmp_path: Path, *robust: float, **changes: Any) -> dict[str, Claim
     given = {
         'targets': ('trajectory',),
         'robust_accuracy': lambda k, lam, seed: swept[lam] + 0.01 * seed,
-        'validation_robust_accuracy': lambda k, lam, seed: 0.1 * lam,
+        # The thin network's best is 3, where WAR starts.
+        'validation_robust_accuracy': lambda k, lam, seed: (
+            0.1 * lam if k > 1.0 else 0.5 - 0.1 * abs(lam - 3.0)
+        ),
         'war_robust_accuracy': lambda k, lam, seed: robust[seed],
         **changes,
     }
@@ -37,8 +40,9 @@ def war_study(tmp_path: Path, *robust: float, **changes: Any) -> dict[str, Claim
         ((0.485, 0.515, 0.500), -1.0, UNDECIDED),  # -1.5, .5, -2: half an interval is 3.29
         ((0.55, 0.45, 0.44), -3.0, UNDECIDED),
         ((0.494, 0.505, 0.516), -0.5, SUPPORTED),  # lower for every seed, but by less than 2 points
-        ((0.48, 0.49, 0.50), -2.0, CONTRADICTED),  # exactly the margin
+        ((0.479, 0.489, 0.499), -2.1, CONTRADICTED),
         ((0.481, 0.491, 0.501), -1.9, SUPPORTED),
+        ((0.47, 0.485, 0.50), -2.5, UNDECIDED),  # a loss of -3, -2.5, -2 that may be as small
         ((0.30, 0.31, 0.32), -20.0, CONTRADICTED),
     ],
 )
@@ -47,21 +51,9 @@ def test_war_reaches_the_best(
 ) -> None:
     claim = war_study(tmp_path, *robust)['war_trajectory_reaches_the_best']
     assert claim.effect == pytest.approx(effect, abs=1e-9)
-    assert (claim.verdict, claim.unit, claim.num_seeds) == (verdict, claims.POINTS, 3)
-    assert 'λ = 9' in claim.how and 'above −2 points' in claim.how
+    assert (claim.verdict, claim.unit, claim.num_seeds) == (verdict, 'points', 3)
+    assert 'λ = 9' in claim.how and '±3 points' in claim.how and 'above −2,' in claim.rule
     assert claim.statement.endswith('the best λ of the sweep, within 2 points')
-
-
-@pytest.mark.parametrize(
-    ('robust', 'place'),  # the best lambda's own interval is 51 +- 2.48
-    [(0.484, 'WAR’s mean, 48.4\u00a0%, lies below'), (0.486, 'lies within'), (0.534, 'lies within'),
-     (0.536, 'lies above')],
-)  # fmt: skip
-def test_where_war_stands_to_the_best_lambdas_own_seeds(
-    tmp_path: Path, robust: float, place: str
-) -> None:
-    how = war_study(tmp_path, *[robust] * 3)['war_trajectory_reaches_the_best'].how
-    assert place in how and how.endswith('48.5 to 53.5\u00a0%.')
 
 
 @pytest.mark.parametrize(
@@ -84,13 +76,13 @@ def test_war_beats_the_thin_lambda(
 def test_a_lambda_that_has_been_through_float32_is_still_the_thin_networks(tmp_path: Path) -> None:
     workdir = make_study(
         tmp_path, widths=(1.0, 2.0), lams=(0.1, 0.3), targets=('constant',), thin_lambda=0.3,
+        validation_robust_accuracy=lambda k, lam, seed: lam,
         robust_accuracy=lambda *_: 0.5, war_robust_accuracy=lambda *_: 0.6,
     )  # fmt: skip
     for path in (workdir / 'runs').glob('k2-constant-*/summary.json'):
         summary = json.loads(path.read_text())
         path.write_text(json.dumps({**summary, 'lambda_start': float(np.float32(0.3))}))
-    rows, _ = collect(workdir / 'runs')
-    claim = claims.evaluate(rows, ['constant'])[-2]
+    claim = findings.evaluate(read_study(workdir))[-2]
     assert claim.name == 'war_constant_beats_the_thin_lambda'
     assert claim.effect == pytest.approx(10.0) and claim.num_seeds == 3
 
@@ -104,16 +96,16 @@ def test_a_lambda_that_has_been_through_float32_is_still_the_thin_networks(tmp_p
 )  # fmt: skip
 def test_war_costs_less(tmp_path: Path, wide: float, ratio: float, verdict: str) -> None:
     def seconds(k: float, lam: float, seed: int) -> float:
-        slow = 20.0 if (lam, seed) == (9.0, 0) else 1.0  # compiles
+        slow = 20.0 if (lam, seed) == (1.0, 0) else 1.0  # compiles
         return slow * (wide if k == 4.0 else 60.0)
 
     found = evaluate(tmp_path, targets=TARGETS, seconds=seconds)
     assert [name for name in found if 'cost' in name] == ['war_costs_less']
     claim = found['war_costs_less']
     assert claim.effect == pytest.approx(ratio)
-    assert (claim.verdict, claim.unit) == (verdict, claims.TIMES)
+    assert (claim.verdict, claim.unit) == (verdict, 'times')
     assert (claim.interval, claim.num_seeds) == (None, 0)
-    for told in ('median', 'Compilation', '(15 and 9 here)', 'above 1.1', 'can be at most 3.'):
+    for told in ('median', 'compiles', '(14 and 8 here)', 'can be at most 3.'):
         assert told in claim.how
 
 

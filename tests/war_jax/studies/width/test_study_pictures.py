@@ -1,7 +1,11 @@
-"""Figures of a study: what is drawn is what was given. Oracles: the arguments, Pillow."""
+"""Figures of a study: lines hold what was planted, and what is drawn is what was given.
+
+Oracles: planted values, means and t intervals written out by hand, the arguments, Pillow.
+"""
 
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,25 +17,23 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from tests.war_jax.studies.width.planted import make_study
 from war_jax.lab import plots
-from war_jax.studies.width import figures
-from war_jax.studies.width.figures import Band, Marker
+from war_jax.lab.quantities import Band
+from war_jax.studies.width import pictures
+from war_jax.studies.width.pictures import Marker
+from war_jax.studies.width.results import collect
 
 RATES = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
 X = [1.0, 2.0, 4.0]
+T2 = 4.3026527297  # two-sided 95 % quantile of Student's t with two degrees of freedom
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure on its way to a file."""
+    """Every figure, on its way to a file that takes most of the time and is not written."""
     caught: list[Figure] = []
-    save = plots.save
-
-    def catch(figure: Figure, path: Path) -> None:
-        caught.append(figure)
-        save(figure, path)
-
-    monkeypatch.setattr(plots, 'save', catch)
+    monkeypatch.setattr(plots, 'save', lambda figure, path: caught.append(figure))
     return caught
 
 
@@ -75,10 +77,7 @@ def points(axes: Axes) -> list[list[tuple[float, float]]]:
 
 def test_against_width_draws_means_and_intervals(tmp_path: Path, drawn: list[Figure]) -> None:
     bands = {key: {1.0: band(0.5), 9.0: band(0.4, half=0.02)} for key in RATES}
-    path = tmp_path / 'width.png'
-    figures.against_width(path, bands)
-    with Image.open(path) as image:
-        assert (image.format, image.size) == ('PNG', (1760, 576))
+    pictures.against_width(tmp_path / 'width.png', bands)
     [figure] = drawn
     assert [axes.get_title(loc='left') for axes in figure.axes] == [
         'Natural accuracy', 'Robust accuracy', 'Perturbation stability',
@@ -101,13 +100,13 @@ def test_against_width_draws_means_and_intervals(tmp_path: Path, drawn: list[Fig
 def test_lipschitzness_and_ratios_are_logarithmic(tmp_path: Path, drawn: list[Figure]) -> None:
     keys = ('local_lipschitz', 'local_lipschitz_kl_gradient', 'risk_ratio')
     bands = {key: {3.0: band(20.0, 5.0, 1.0)} for key in keys}
-    figures.against_width(tmp_path / 'a.png', bands)
+    pictures.against_width(tmp_path / 'a.png', bands)
     assert [axes.get_yscale() for axes in drawn[0].axes] == ['log'] * 3
 
 
 def test_one_seed_has_a_line_without_intervals(tmp_path: Path, drawn: list[Figure]) -> None:
     single = Band([1.0, 2.0], [0.5, 0.6], [-math.inf] * 2, [math.inf] * 2)
-    figures.against_width(tmp_path / 'a.png', {'robust_accuracy': {3.0: single}})
+    pictures.against_width(tmp_path / 'a.png', {'robust_accuracy': {3.0: single}})
     [axes] = drawn[0].axes
     assert [y for _, y in points(axes)[0]] == [0.5, 0.6]
     assert intervals(axes) == [[]]
@@ -117,7 +116,7 @@ def test_one_seed_has_a_line_without_intervals(tmp_path: Path, drawn: list[Figur
 
 def test_a_single_point_and_no_point_at_all(tmp_path: Path, drawn: list[Figure]) -> None:
     bands = {'robust_accuracy': {3.0: band(0.5, x=[2.0])}, 'risk_ratio': {}}
-    figures.against_width(tmp_path / 'a.png', bands)
+    pictures.against_width(tmp_path / 'a.png', bands)
     assert len(drawn[0].axes[0].containers) == 1 and not drawn[0].axes[1].containers
 
 
@@ -125,7 +124,7 @@ def test_a_single_point_and_no_point_at_all(tmp_path: Path, drawn: list[Figure])
 def test_percent_labels_are_not_rounded(
     tmp_path: Path, drawn: list[Figure], start: float, step: float
 ) -> None:
-    figures.against_width(tmp_path / 'a.png', {'robust_accuracy': {3.0: band(start, step)}})
+    pictures.against_width(tmp_path / 'a.png', {'robust_accuracy': {3.0: band(start, step)}})
     [axes] = drawn[0].axes
     lower, upper = axes.get_ylim()
     assert lower >= -0.02 and upper <= 1.02
@@ -141,7 +140,7 @@ def test_against_lambda_rings_the_best_and_places_war(tmp_path: Path, drawn: lis
     bands = {key: {1.0: band(0.5, x=grid), 2.0: band(0.6, x=grid)} for key in RATES}
     rates = {'natural_accuracy': 0.9, 'robust_accuracy': 0.66, 'perturbation_stability': 0.7}
     markers = [Marker('trajectory', 2.0, 4.5, rates)]
-    figures.against_lambda(tmp_path / 'a.png', bands, {1.0: 3.0, 2.0: 9.0}, markers)
+    pictures.against_lambda(tmp_path / 'a.png', bands, {1.0: 3.0, 2.0: 9.0}, markers)
     [figure] = drawn
     assert names(figure) == ['width k = 1', 'width k = 2', 'best on validation', 'WAR (trajectory)']
     for axes, key in zip(figure.axes, RATES, strict=True):
@@ -158,7 +157,7 @@ def test_against_lambda_rings_the_best_and_places_war(tmp_path: Path, drawn: lis
 def test_war_at_a_width_without_a_line_is_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
     bands = {'robust_accuracy': {1.0: band(0.5)}}
     markers = [Marker('constant', 4.0, 4.5, {'robust_accuracy': 0.7})]
-    figures.against_lambda(tmp_path / 'a.png', bands, {1.0: 2.0}, markers)
+    pictures.against_lambda(tmp_path / 'a.png', bands, {1.0: 2.0}, markers)
     [figure] = drawn
     assert names(figure)[:2] == ['width k = 1', 'width k = 4']
     [axes] = figure.axes
@@ -175,7 +174,7 @@ def test_against_epoch_has_a_row_per_lambda(tmp_path: Path, drawn: list[Figure])
         }
         for lam in (1.0, 9.0)
     }
-    figures.against_epoch(tmp_path / 'a.png', bands)
+    pictures.against_epoch(tmp_path / 'a.png', bands)
     [figure] = drawn
     titles = [axes.get_title(loc='left') for axes in figure.axes]
     assert titles[0] == 'Natural accuracy, λ = 1' and titles[4] == 'Robust accuracy, λ = 9'
@@ -193,7 +192,7 @@ def test_against_epoch_has_a_row_per_lambda(tmp_path: Path, drawn: list[Figure])
 def test_lambda_under_war_shows_start_and_target(tmp_path: Path, drawn: list[Figure]) -> None:
     lams = {'constant': {2.0: band(3.0, 0.5, 0.1, [0.0, 1.0, 2.0])}}
     ratios = {'constant': {2.0: band(8.0, -1.0, 0.1, [1.0, 2.0])}}
-    figures.lambda_under_war(
+    pictures.lambda_under_war(
         tmp_path / 'a.png', lams, ratios, {'constant': ([0.0, 2.0], [6.0, 6.0])}
     )
     [figure] = drawn
@@ -210,14 +209,14 @@ def test_lambda_under_war_shows_start_and_target(tmp_path: Path, drawn: list[Fig
 
 def test_costs_are_stacked_to_scale(tmp_path: Path, drawn: list[Figure]) -> None:
     bars = {'sweep': {'sweep': 7200.0}, 'WAR (constant)': {'thin_sweep': 900.0, 'war': 1800.0}}
-    figures.tuning_costs(tmp_path / 'a.png', bars)
+    pictures.tuning_costs(tmp_path / 'a.png', bars)
     [axes] = drawn[0].axes
     found = [(bar.get_x(), bar.get_width()) for bar in rectangles(axes)]
     assert found == [(0.0, 2.0), (0.0, 0.25), (0.25, 0.5)]
     assert axes.get_xlabel() == 'device-hours'
     assert [label.get_text() for label in axes.get_yticklabels()] == list(bars)
     assert [text.get_text() for text in axes.texts] == ['2 h 0 min', '45 min 0 s']
-    figures.tuning_costs(tmp_path / 'b.png', {'sweep': {'sweep': 90.0}})
+    pictures.tuning_costs(tmp_path / 'b.png', {'sweep': {'sweep': 90.0}})
     assert drawn[1].axes[0].get_xlabel() == 'device-minutes'
     assert rectangles(drawn[1].axes[0])[0].get_width() == 1.5
 
@@ -225,6 +224,108 @@ def test_costs_are_stacked_to_scale(tmp_path: Path, drawn: list[Figure]) -> None
 def test_equal_data_give_equal_bytes_and_settings_stay(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     for name in ('a.png', 'b.png'):
-        figures.against_width(tmp_path / name, {'risk_ratio': {3.0: band(2.0)}})
+        pictures.against_width(tmp_path / name, {'risk_ratio': {3.0: band(2.0)}})
+    with Image.open(tmp_path / 'a.png') as image:
+        assert (image.format, image.size) == ('PNG', (1760, 576))
     assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
     assert dict(matplotlib.rcParams) == before
+
+
+def made(tmp_path: Path, **changes: Any) -> tuple[Any, Any]:
+    return collect(make_study(tmp_path, **changes) / 'runs')
+
+
+def test_lines_over_widths_and_lambdas(tmp_path: Path) -> None:
+    rows, _ = made(
+        tmp_path, robust_accuracy=lambda k, lam, seed: 0.1 * k + 0.01 * lam + 0.02 * (seed - 1)
+    )
+    half = 0.02 * T2 / math.sqrt(3)
+    by_width = pictures.by_width(rows, 'robust_accuracy')
+    assert list(by_width) == [1.0, 3.0, 9.0]
+    band = by_width[3.0]
+    assert band.x == [1.0, 2.0, 4.0]
+    assert band.mean == pytest.approx([0.13, 0.23, 0.43])
+    assert band.lower == pytest.approx([0.13 - half, 0.23 - half, 0.43 - half])
+    assert band.upper == pytest.approx([0.13 + half, 0.23 + half, 0.43 + half])
+    by_lambda = pictures.by_lambda(rows, 'robust_accuracy')
+    assert by_lambda[2.0].x == [1.0, 3.0, 9.0]
+    assert by_lambda[2.0].mean == pytest.approx([0.21, 0.23, 0.29])
+
+
+def test_intervals_of_accuracies_end_at_0_and_100_percent(tmp_path: Path) -> None:
+    rows, _ = made(
+        tmp_path, widths=(1.0,), lams=(3.0, 9.0), natural_accuracy=lambda k, lam, seed: 0.5 * seed
+    )
+    line = pictures.by_lambda(rows, 'natural_accuracy')[1.0]
+    assert (line.mean, line.lower, line.upper) == ([0.5, 0.5], [0.0, 0.0], [1.0, 1.0])
+
+
+def test_what_differs_by_factors_is_averaged_in_logarithms(tmp_path: Path) -> None:
+    """2, 4, 8 have the geometric mean 4; a ratio that is None is no run."""
+    rows, _ = made(
+        tmp_path, widths=(1.0, 2.0), lams=(3.0,),
+        local_lipschitz=lambda k, lam, seed: 2.0 ** (seed + 1),
+        risk_ratio=lambda k, lam, seed: None if k == 2.0 else 5.0,
+    )  # fmt: skip
+    band = pictures.by_width(rows, 'local_lipschitz')[3.0]
+    factor = 2 ** (T2 / math.sqrt(3))
+    assert band.mean == pytest.approx([4.0, 4.0])
+    assert band.upper == pytest.approx([4.0 * factor] * 2)
+    assert band.lower == pytest.approx([4.0 / factor] * 2)
+    assert pictures.by_width(rows, 'risk_ratio')[3.0].x == [1.0]
+
+
+def test_war_runs_are_on_no_line_but_are_markers(tmp_path: Path) -> None:
+    rows, _ = made(
+        tmp_path, widths=(1.0, 2.0), lams=(3.0,), targets=('constant',),
+        robust_accuracy=lambda *_: 0.5, war_robust_accuracy=lambda k, lam, seed: 0.6 + 0.01 * seed,
+        final_lambda=lambda k, lam, seed: 2.0 ** (seed + 1),
+    )  # fmt: skip
+    assert pictures.by_width(rows, 'robust_accuracy')[3.0].mean == [0.5, 0.5]
+    [marker] = pictures.war_markers(rows)
+    assert (marker.target, marker.widen_factor) == ('constant', 2.0)
+    assert marker.lam == pytest.approx(4.0)
+    assert marker.rates['robust_accuracy'] == pytest.approx(0.61)
+
+
+def test_lines_over_epochs_reach_from_the_lowest_to_the_highest_seed(tmp_path: Path) -> None:
+    rows, curves = made(
+        tmp_path, validation_robust_accuracy=lambda k, lam, seed: (0.5, 0.6, 0.52)[seed] + k / 100
+    )
+    bands = pictures.by_epoch(rows, curves, 3.0, 'robust_accuracy')
+    assert list(bands) == [1.0, 2.0, 4.0]
+    band = bands[2.0]
+    assert band.x == [1.0, 2.0]
+    assert band.mean == pytest.approx([0.46, 0.56])
+    assert band.lower == pytest.approx([0.42, 0.52])
+    assert band.upper == pytest.approx([0.52, 0.62])
+
+
+def test_lambda_under_war_begins_at_its_start(tmp_path: Path) -> None:
+    """Half way after the first of two epochs: 3 to 3 + (final - 3) / 2, final = 5, 13, 5."""
+    rows, curves = made(
+        tmp_path, widths=(1.0, 2.0), lams=(3.0,), targets=('constant',),
+        final_lambda=lambda k, lam, seed: 13.0 if seed == 1 else 5.0,
+    )  # fmt: skip
+    band = pictures.under_war(rows, curves, 'constant', 'lambda')[2.0]
+    assert band.x == [0.0, 1.0, 2.0]
+    assert band.mean == pytest.approx([3.0, (4 * 8 * 4) ** (1 / 3), (5 * 13 * 5) ** (1 / 3)])
+    assert band.lower == pytest.approx([3.0, 4.0, 5.0])
+    assert band.upper == pytest.approx([3.0, 8.0, 13.0])
+    assert pictures.under_war(rows, curves, 'trajectory', 'lambda') == {}
+
+
+def test_targets_stand_at_the_ends_of_the_epochs(tmp_path: Path) -> None:
+    rows, curves = made(tmp_path, targets=('trajectory', 'constant'))
+    for name in curves:
+        if 'seed1' in name:  # 8 -> 1: geometric mean of 8, 1, 8 is 4
+            curves[name]['target'] = [v / 8 for v in curves[name]['target']]
+    assert pictures.target_ratios(rows, curves, 'trajectory') == (
+        [1.0, 2.0],
+        pytest.approx([4.0, 2.5]),
+    )
+    assert pictures.target_ratios(rows, curves, 'constant') == (
+        [0.0, 2.0],
+        pytest.approx([2.5, 2.5]),
+    )
+    assert pictures.target_ratios([], curves, 'constant') == ([], [])
