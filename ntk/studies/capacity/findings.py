@@ -59,10 +59,9 @@ def samples(results: Found, key: str, over: str, **where: Any) -> Samples:
     kind, column = _SOURCES[name]
 
     def value(cell: Cell) -> float | None:
-        rows = [results.rows.get(cell)]
-        if ratio:
-            rows.append(results.rows.get(replace(cell, radius=0.0)))
-        if None in rows:
+        compared = [cell, replace(cell, radius=0.0)] if ratio else [cell]
+        rows = [results.rows[other] for other in compared if other in results.rows]
+        if len(rows) < len(compared):
             return None
         numbers = [math.nan if row[column] is None else float(row[column]) for row in rows]
         return numbers[0] / numbers[1] if ratio else numbers[0]
