@@ -195,6 +195,7 @@ def how(results: Found) -> Section:
         ('Data', results.provenance['data']),
         ('Seeds', ', '.join(map(str, settings.grid.seeds))),
         ('Base', f'{describe_base(settings)}, ε = {settings.base.epsilon:g}'),
+        ('Quantities', '; '.join(f'{of.key}: {of.meaning}' for of in MEASURED.values())),
         ('Start', 'Two halves of equal weights, subtracted: f is 0'),
         ('Deep', f'{training.deep_layers} trained layers between fixed ones'),
         (
