@@ -72,13 +72,19 @@ def work(settings: tuple[str, Any, Path, Path], command: str) -> int:
 
         report = frame.run(EXPERIMENT, read_settings(Settings, config), workdir, command)
     elif experiment == 'convergence':
-        from ntk.studies.convergence.runner import run_convergence
+        from ntk.studies.convergence.findings import EXPERIMENT
+        from ntk.studies.convergence.settings import Settings
+        from war_jax.lab import experiment as frame
+        from war_jax.lab.settings import read as read_settings
 
-        report = run_convergence(config, workdir, command)
+        report = frame.run(EXPERIMENT, read_settings(Settings, config), workdir, command)
     elif experiment == 'capacity':
-        from ntk.studies.capacity.runner import run_capacity
+        from ntk.studies.capacity.findings import EXPERIMENT
+        from ntk.studies.capacity.settings import Settings
+        from war_jax.lab import experiment as frame
+        from war_jax.lab.settings import read as read_settings
 
-        report = run_capacity(config, workdir, command)
+        report = frame.run(EXPERIMENT, read_settings(Settings, config), workdir, command)
     elif experiment == 'adv_ntk':
         from ntk.studies.adversarial.findings import EXPERIMENT
         from ntk.studies.adversarial.settings import Settings

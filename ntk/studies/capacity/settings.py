@@ -1,21 +1,21 @@
 """What a study of capacity consists of: numbers of pairs, dimensions, radii and seeds.
 
-settings = resolve_capacity(ntk_capacity.get_config())
-for cell in settings.cells: ...                 # one set of pairs and one radius each
+    settings = read(Settings, ntk_capacity.get_config())    # war_jax.lab.settings
+    for cell in settings.cells: ...                         # one set of pairs and one radius each
+
+Free of JAX.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from ntk.studies.adversary import Strong
-from ntk.studies.capacity.training import WIDEST
-from ntk.studies.cells import study_settings
 from war_jax.config import NOT_EMPTY, AboveZero, Positive
-from war_jax.config_rules import above, at_least, at_most, below, increasing, refusal
+from war_jax.config_rules import above, at_least, at_most, below, increasing
+from war_jax.lab.settings import Seeds, among, distinct_names
 
+WIDEST = 1024  # units: training pads each network to one of a few widths, of which it is the last
 Radius = Annotated[float, at_least(0), below(1)]
 Dimension = Annotated[int, at_least(3)]
-Seed = Annotated[int, at_least(0), at_most(2**32 - 1)]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CapacityGrid:
     num_pairs: Annotated[tuple[Positive, ...], NOT_EMPTY, increasing()]
     dimensions: Annotated[tuple[Dimension, ...], NOT_EMPTY, increasing()]
     radii: Annotated[tuple[Radius, ...], NOT_EMPTY, increasing()]
-    seeds: Annotated[tuple[Seed, ...], NOT_EMPTY, increasing()]
+    seeds: Seeds
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,20 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its file: 'n16-d8-rho0.9-seed0'."""
+        """'n16-d8-rho0.9-seed0'."""
         return f'n{self.num_pairs}-d{self.dimension}-rho{self.radius:g}-seed{self.seed}'
+
+
+class SmallestNorm(Cell):
+    """The smallest RKHS norm of a function that interpolates."""
+
+    folder = 'kernels'
+
+
+class SmallestWidth(Cell):
+    """The smallest width of a network that interpolates, and every width tried."""
+
+    folder = 'widths'
 
 
 @dataclass(frozen=True)
@@ -84,37 +96,30 @@ class Settings:
     verify: CapacityVerify
     kernel: CapacityKernel
 
-    @property
-    def attack(self) -> Strong:
-        return Strong(self.verify.num_steps, self.verify.restarts)
+    def check(self) -> None:
+        """Raises ConfigError for values that do not go together."""
+        grid, base = self.grid, self.base
+        among('base.num_pairs', base.num_pairs, 'grid.num_pairs', grid.num_pairs)
+        among('base.dimension', base.dimension, 'grid.dimensions', grid.dimensions)
+        among('base.radius', base.radius, 'grid.radii', grid.radii)
+        distinct_names('grid.radii', grid.radii, [cell.name for cell in self.widths])
 
     @property
-    def cells(self) -> list[Cell]:
-        """From the base: radii; n, plain and at the base's radius; d likewise."""
+    def places(self) -> list[tuple[int, int, float]]:
+        """(pairs, dimension, radius): from the base all radii; n and d, plainly and robustly."""
         grid, base = self.grid, self.base
         places = [(base.num_pairs, base.dimension, radius) for radius in grid.radii]
         for radius in (0.0, base.radius):
             places += [(n, base.dimension, radius) for n in grid.num_pairs]
             places += [(base.num_pairs, d, radius) for d in grid.dimensions]
-        return [Cell(*place, seed) for place in dict.fromkeys(places) for seed in grid.seeds]
+        return list(dict.fromkeys(places))
 
+    @property
+    def widths(self) -> list[SmallestWidth]:
+        return [SmallestWidth(*place, seed) for place in self.places for seed in self.grid.seeds]
 
-def resolve_capacity(config: Any) -> Settings:
-    """Returns the settings of a ConfigDict or mapping with exactly their keys.
-
-    Raises ConfigError, one line, for a key or value that cannot be.
-    """
-    settings = study_settings(Settings, config)
-    grid, base = settings.grid, settings.base
-    for key, value, name, among in (
-        ('num_pairs', base.num_pairs, 'num_pairs', grid.num_pairs),
-        ('dimension', base.dimension, 'dimensions', grid.dimensions),
-        ('radius', base.radius, 'radii', grid.radii),
-    ):
-        if value not in among:
-            nearest = min(among, key=lambda known: abs(known - value))
-            raise refusal(f'base.{key}', value, f'must be in grid.{name}, {among}', f'{nearest:g}')
-    if len({cell.name for cell in settings.cells}) < len(settings.cells):
-        rule = 'must differ in their first six digits'
-        raise refusal('grid.radii', grid.radii, rule)
-    return settings
+    @property
+    def cells(self) -> list[SmallestNorm | SmallestWidth]:
+        """First the norms, which are quick."""
+        norms = [SmallestNorm(*place, seed) for place in self.places for seed in self.grid.seeds]
+        return [*norms, *self.widths]

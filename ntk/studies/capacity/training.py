@@ -29,11 +29,11 @@ import optax
 from jax import Array
 
 from ntk.studies.adversary import Strong, strong_attack, weak_attack
+from ntk.studies.capacity.settings import WIDEST
 from war_jax.attacks.sphere import Cap
 
 Weights = tuple[Array, Array]  # (m, d), (m,)
-_PADDED = (16, 64, 256, 1024)
-WIDEST = _PADDED[-1]
+_PADDED = (16, 64, 256, WIDEST)
 
 
 def network(weights: Weights, x: Array) -> Array:

@@ -1,35 +1,139 @@
-"""The figures of a study of convergence.
+"""The rows of a study of convergence by design, quantity and what it is drawn against; figures.
 
-for picture in draw(study, Path('runs/convergence/figures')):
-    print(picture.file, picture.caption)
+    samples(results, 'softplus', 'gap', radius=8.0)                # m -> seed -> value
+    gaps_over_time(results, 'softplus', radius=8.0)                # steps -> seed -> gap
+    for picture in draw(results, Path('runs/convergence/figures')): print(picture.file)
+
+`gap` is min over the steps of L_A, minus the best robust loss of the linearised network in the
+same ball (its certified lower bound). Training without projection is compared with the best in the
+largest ball of the grid.
 """
 
 import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from ntk.studies.claims import Samples
-from ntk.studies.convergence.claims import Study, titled
+from ntk.studies.convergence.settings import Cell, DesignName, Settings
 from war_jax.lab import plots
+from war_jax.lab.estimates import BySeed, Samples
+from war_jax.lab.experiment import Results
+from war_jax.lab.page import Picture
 from war_jax.lab.plots import BLUE, GREEN, INK, ORANGE, PURPLE, STYLE, VERMILION
-from war_jax.measures.statistics import geometric_interval, mean_interval
-from war_jax.studies.width.pictures import Picture
+from war_jax.lab.quantities import NATS, NORM, RATIO, Quantity, band
 
-_COLOURS = (INK, BLUE, GREEN, VERMILION, PURPLE, ORANGE)
-_MARKERS = 'osD^vP'
-Interval = Callable[[Sequence[float]], tuple[float, float, float]]
+Found = Results[Settings]
+NAMES = {
+    'softplus': 'two-layer softplus',
+    'relu': 'two-layer ReLU',
+    'deep': 'deep ReLU',
+}
+MEASURED = {
+    listed.key: listed
+    for listed in (
+        Quantity('least', 'min L_A', NATS, False, 'least loss under the attack A so far'),
+        Quantity('late_fall', 'Late fall', NATS, False, 'of min L_A in the last half of the steps'),
+        Quantity('best', 'Best in the ball', NATS, False, 'of the linearised network'),
+        Quantity('gap', 'Gap', NATS, False, 'least minus best'),
+        Quantity('robust_loss', 'L_* at the end', NATS, False, 'loss under the strong attack'),
+        Quantity('movement', '‖U‖', NORM, True, 'over all layers'),
+        Quantity('row_movement', 'Row movement', NORM, True, 'largest ‖w_r − w_r(0)‖'),
+        Quantity('linearisation_error', 'Linearisation error', RATIO, True,
+                 '‖f − f_lin‖ / ‖f_lin‖ on adversarial points'),
+    )
+}  # fmt: skip
+_STYLES = [
+    {'color': colour, 'marker': marker}
+    for colour, marker in zip((INK, BLUE, GREEN, VERMILION, PURPLE, ORANGE), 'osD^vP', strict=True)
+]
 
 
-def draw(study: Study, folder: Path) -> list[Picture]:
+def titled(design: DesignName) -> str:
+    return NAMES[design][0].upper() + NAMES[design][1:]
+
+
+def ball(radius: float) -> str:
+    return f'B({radius:g})' if radius else 'no projection'
+
+
+def value(results: Found, cell: Cell, key: str) -> float | None:
+    """Of a training that is there; key: one of MEASURED.
+
+    None if what it is compared with is not there yet, NaN if the training diverged.
+    """
+    row = results.rows[cell]
+    if key in ('best', 'gap'):
+        best = results.rows.get(results.settings.optimum_of(cell))
+        if best is None:
+            return None
+        least = row['least_attacked_loss'][-1]
+        return best['lower'] if key == 'best' else _number(least) - best['lower']
+    if key in ('least', 'late_fall'):
+        before, least = map(_number, row['least_attacked_loss'][-2:])
+        return least if key == 'least' else before - least
+    if key in ('movement', 'row_movement'):
+        layers = [_number(layer) for layer in row[key]]
+        whole = math.hypot(*layers)
+        return whole if key == 'movement' or math.isnan(whole) else max(layers)
+    return _number(row[key])
+
+
+def has_diverged(results: Found, cell: Cell) -> bool:
+    found = [value(results, cell, key) for key in MEASURED]
+    return any(number is not None and math.isnan(number) for number in found)
+
+
+def _number(found: float | None) -> float:
+    return math.nan if found is None else found
+
+
+def samples(
+    results: Found, design: DesignName, key: str, over: str = 'width', **where: Any
+) -> Samples:
+    """x -> seed -> value, in the order of x; what is neither x nor in `where` is the base's.
+
+    Empty if a training diverged, as those that did not would speak for it.
+    """
+    base = results.settings.base
+    fixed = {'radius': base.radius, 'epsilon': base.epsilon, 'attack': base.attack, **where}
+    if over not in where:
+        fixed.pop(over, None)
+    found = results.samples(
+        lambda cell: value(results, cell, key), over, Cell, design=design, **fixed
+    )
+    if any(math.isnan(number) for by_seed in found.values() for number in by_seed.values()):
+        return {}
+    return dict(sorted(found.items()))
+
+
+def gaps_over_time(results: Found, design: DesignName, radius: float) -> Samples:
+    """Steps -> seed -> gap by then, at the widest; as long as all gaps exceed the tolerance.
+
+    The best loss itself is known within that tolerance only.
+    """
+    settings = results.settings
+    at_end = samples(results, design, 'gap', width=settings.widths(design)[-1], radius=radius)
+    found: dict[float, dict[int, float]] = {}
+    for width, by_seed in at_end.items():
+        for seed in by_seed:
+            base = settings.base
+            cell = Cell(design, int(width), radius, base.epsilon, base.attack, seed)
+            best = results.rows[settings.optimum_of(cell)]['lower']
+            row = results.rows[cell]
+            for steps, loss in zip(row['steps'], row['least_attacked_loss'], strict=True):
+                found.setdefault(steps, {})[seed] = loss - best
+    tolerance = settings.strong.tolerance
+    return {steps: gaps for steps, gaps in found.items() if min(gaps.values()) > tolerance}
+
+
+def draw(results: Found, folder: Path) -> list[Picture]:
     """Writes what the rows allow, in the order of the report."""
+    if not any(isinstance(cell, Cell) for cell in results.rows):
+        return []
     pictures = []
     for file, title, caption, panels in (
         (
@@ -58,64 +162,71 @@ def draw(study: Study, folder: Path) -> list[Picture]:
         ),
     ):
         with matplotlib.rc_context(STYLE):
-            figure = panels(study)
-            plots.save(figure, folder / file)
+            plots.save(panels(results), folder / file)
         pictures.append(Picture(file, title, caption))
     return pictures
 
 
-def _losses(study: Study) -> Figure:
-    designs = study.settings.grid.designs
+def _losses(results: Found) -> Figure:
+    designs = results.settings.grid.designs
     figure = Figure(figsize=(3.1 * len(designs), 3.3), layout='constrained')
     for axes, design in zip(
         figure.subplots(1, len(designs), squeeze=False)[0], designs, strict=True
     ):
-        for look, radius in enumerate(study.settings.grid.radii):
-            series(axes, study.samples(design, 'least', radius=radius), look)
-            if radius:
-                series(axes, study.samples(design, 'best', radius=radius), look, dashed=True)
+        for index, radius in enumerate(results.settings.grid.radii):
+            _line(axes, samples(results, design, 'least', radius=radius), 'least', index)
+            best = band(samples(results, design, 'best', radius=radius), MEASURED['best'])
+            if radius and best is not None:
+                axes.plot(best.x, best.mean, ls='--', lw=1.0, color=_STYLES[index % 6]['color'])
         axes.axhline(math.log(2.0), color=plots.GREY, lw=0.8)
         axes.set(title=titled(design), xlabel='width m', ylim=(0.0, None))
-        width_axis(axes, study.settings.widths(design))
+        plots.ticks(axes, results.settings.widths(design), base=2)
     figure.axes[0].set_ylabel('logistic loss')
-    _radius_legend(figure, study)
+    _radius_legend(figure, results)
     return figure
 
 
-def _movements(study: Study) -> Figure:
-    designs = study.settings.grid.designs
+def _movements(results: Found) -> Figure:
+    designs = results.settings.grid.designs
     figure = Figure(figsize=(3.1 * len(designs), 5.6), layout='constrained')
     grid = figure.subplots(2, len(designs), squeeze=False)
     for column, design in enumerate(designs):
-        for row, key in enumerate(('movement', 'linearisation_error')):
+        for row, (key, title) in enumerate(
+            (('movement', 'movement'), ('linearisation_error', 'linearisation'))
+        ):
             axes = grid[row][column]
-            for look, radius in enumerate(study.settings.grid.radii):
-                _positive(axes, study.samples(design, key, radius=radius), look)
+            for index, radius in enumerate(results.settings.grid.radii):
+                _line(axes, samples(results, design, key, radius=radius), key, index)
             plots.log_axis(axes)
-            width_axis(axes, study.settings.widths(design))
-            title = 'movement' if key == 'movement' else 'linearisation'
+            plots.ticks(axes, results.settings.widths(design), base=2)
             axes.set_title(f'{titled(design)}: {title}', fontsize=8.5)
         grid[1][column].set_xlabel('width m')
-    _radius_legend(figure, study)
+    _radius_legend(figure, results)
     return figure
 
 
-def _sweeps(study: Study) -> Figure:
-    base, grid = study.settings.base, study.settings.grid
+def _sweeps(results: Found) -> Figure:
+    base, grid = results.settings.base, results.settings.grid
     figure = Figure(figsize=(9.3, 3.3), layout='constrained')
     attacks, caps, time = figure.subplots(1, 3)
     keys = {'least': 'min L_A', 'robust_loss': 'L_* at the end', 'best': 'best in the ball'}
-    places = {name: float(number) for number, name in enumerate(grid.attacks)}
-    for look, (key, name) in enumerate(keys.items()):
-        by_attack = study.samples(base.design, key, over='attack', width=base.width)
-        shown = {places[a]: values for a, values in by_attack.items()}
-        series(attacks, shown, look, name)
-        series(caps, study.samples(base.design, key, over='epsilon', width=base.width), look, name)
-    attacks.set_xticks(list(places.values()), list(places), fontsize=8)
+    for index, (key, name) in enumerate(keys.items()):
+        by_attack: dict[float, BySeed] = {}
+        for place, attack in enumerate(grid.attacks):
+            found = samples(results, base.design, key, 'attack', width=base.width, attack=attack)
+            for by_seed in found.values():
+                by_attack[place] = by_seed
+        _line(attacks, by_attack, key, index, name)
+        by_cap = samples(results, base.design, key, 'epsilon', width=base.width)
+        _line(caps, by_cap, key, index, name)
+    attacks.set_xticks(range(len(grid.attacks)), list(grid.attacks), fontsize=8)
     attacks.set(title='Attack A', ylabel='logistic loss')
     caps.set(title='Radius of the cap', xlabel='ε')
-    for look, radius in enumerate(grid.radii):
-        _positive(time, study.gaps_over_time(base.design, radius), look, _ball(radius))
+    for index, radius in enumerate(grid.radii):
+        gaps = gaps_over_time(results, base.design, radius)
+        drawn = band(gaps, MEASURED['gap']._replace(by_factors=True))  # they shrink by factors
+        if drawn is not None:
+            plots.area(time, drawn, {**_STYLES[index % 6], 'label': ball(radius)})
     time.set_xscale('log', base=2)
     plots.log_axis(time)
     time.set(title='min L_A − best', xlabel='steps')
@@ -125,49 +236,16 @@ def _sweeps(study: Study) -> Figure:
     return figure
 
 
-def series(
-    axes: Axes,
-    samples: Samples,
-    look: int,
-    name: str = '',
-    dashed: bool = False,
-    interval: Interval = mean_interval,
-) -> None:
-    """Means over seeds, with Student's 95 % interval where there are several."""
-    if not samples:
-        return
-    x = np.array(sorted(samples))
-    bands = np.array([interval(samples[key]) for key in x])
-    colour = _COLOURS[look % len(_COLOURS)]
-    style: dict[str, Any] = {'ls': '--', 'lw': 1.0} if dashed else {'marker': _MARKERS[look % 6]}
-    axes.plot(x, bands[:, 0], color=colour, label=name or None, **style)
-    if not dashed and np.isfinite(bands).all():
-        axes.fill_between(x, bands[:, 1], bands[:, 2], color=colour, alpha=0.12, lw=0)
+def _line(axes: Axes, found: Samples, key: str, index: int, name: str | None = None) -> None:
+    """Means over seeds and their 95 % intervals."""
+    drawn = band(found, MEASURED[key])
+    if drawn is not None:
+        plots.area(axes, drawn, {**_STYLES[index % 6], 'label': name})
 
 
-def _positive(axes: Axes, samples: Samples, look: int, name: str = '') -> None:
-    """For a logarithmic axis: geometric means."""
-    series(axes, samples, look, name, interval=geometric_interval)
-
-
-def width_axis(axes: Axes, widths: Sequence[int]) -> None:
-    axes.set_xscale('log', base=2)
-    axes.xaxis.set_major_locator(FixedLocator(list(widths)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
-
-
-def _plain(value: float, _: int) -> str:
-    return f'{value:g}'
-
-
-def _radius_legend(figure: Figure, study: Study) -> None:
+def _radius_legend(figure: Figure, results: Found) -> None:
     handles = [
-        Line2D([], [], color=_COLOURS[look % 6], marker=_MARKERS[look % 6], label=_ball(radius))
-        for look, radius in enumerate(study.settings.grid.radii)
+        Line2D([], [], label=ball(radius), **_STYLES[index % 6])
+        for index, radius in enumerate(results.settings.grid.radii)
     ]
     figure.legend(handles=handles, loc='outside lower center', ncols=len(handles), labelcolor=INK)
-
-
-def _ball(radius: float) -> str:
-    return f'B({radius:g})' if radius else 'no projection'

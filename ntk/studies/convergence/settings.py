@@ -1,24 +1,24 @@
 """What a study of convergence consists of: designs, widths, radii, attacks, caps and seeds.
 
-settings = resolve_convergence(ntk_convergence.get_config())
-for cell in settings.cells: ...                 # one training each
+    settings = read(Settings, ntk_convergence.get_config())     # war_jax.lab.settings
+    for cell in settings.trainings: ...                         # one training each
+    for best in settings.optima: ...                            # what they are compared with
+
+Free of JAX.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from ntk.studies.adversary import Strong
-from ntk.studies.cells import study_settings
-from ntk.studies.convergence.network import Design
 from war_jax.config import NOT_EMPTY, AboveZero, Positive
 from war_jax.config_rules import Rule, above, at_least, at_most, increasing, refusal
+from war_jax.lab.settings import Seeds, among, distinct, distinct_names
 
 DesignName = Literal['softplus', 'relu', 'deep']
 AttackName = Literal['none', 'fgsm', 'pgd2', 'pgd5', 'pgd10', 'pgd20']
 EVEN = Rule('must be even', lambda m: m % 2 == 0, lambda m: f'{m + 1}')
 Width = Annotated[int, at_least(2), at_most(2**20), EVEN]
 Radius = Annotated[float, at_least(0)]
-Seed = Annotated[int, at_least(0), at_most(2**32 - 1)]
 # Of a chord: beyond, the cap would be the sphere of the free coordinates.
 Epsilon = Annotated[float, above(0), at_most(1.7)]
 
@@ -37,7 +37,7 @@ class ConvergenceGrid:
     radii: Annotated[tuple[Radius, ...], NOT_EMPTY, increasing()]
     epsilons: Annotated[tuple[Epsilon, ...], NOT_EMPTY, increasing()]
     attacks: Annotated[tuple[AttackName, ...], NOT_EMPTY]
-    seeds: Annotated[tuple[Seed, ...], NOT_EMPTY, increasing()]
+    seeds: Seeds
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,11 @@ class Cell:
     epsilon: float
     attack: AttackName
     seed: int
+    folder = 'cells'
 
     @property
     def name(self) -> str:
-        """Of its file: 'softplus-m256-R8-eps0.1-pgd5-seed0', or 'softplus-m256-free-...'."""
+        """'softplus-m256-R8-eps0.1-pgd5-seed0', or 'softplus-m256-free-...'."""
         ball = f'R{self.radius:g}' if self.radius else 'free'
         return (
             f'{self.design}-m{self.width}-{ball}-eps{self.epsilon:g}-{self.attack}-seed{self.seed}'
@@ -93,6 +94,7 @@ class Optimum:
     radius: float
     epsilon: float
     seed: int
+    folder = 'optima'
 
     @property
     def name(self) -> str:
@@ -107,84 +109,56 @@ class Settings:
     training: ConvergenceTraining
     strong: ConvergenceStrong
 
-    def design(self, name: DesignName) -> Design:
-        if name == 'deep':
-            return Design('deep', 'relu', self.training.deep_layers)
-        return Design('two_layer', name, 1)
-
-    def rate(self, name: DesignName) -> float:
-        training = self.training
-        return training.deep_learning_rate if name == 'deep' else training.learning_rate
+    def check(self) -> None:
+        """Raises ConfigError for values that do not go together."""
+        grid, base = self.grid, self.base
+        distinct('grid.designs', grid.designs)
+        distinct('grid.attacks', grid.attacks)
+        if base.design not in grid.designs:
+            rule = f'must be one of grid.designs, {grid.designs}'
+            raise refusal('base.design', base.design, rule, repr(grid.designs[0]))
+        key = 'grid.deep_widths' if base.design == 'deep' else 'grid.widths'
+        among('base.width', base.width, key, self.widths(base.design))
+        among('base.radius', base.radius, 'grid.radii', grid.radii)
+        distinct_names('grid.radii', grid.radii, [f'{radius:g}' for radius in grid.radii])
+        # That of the base need not be among them.
+        names = [cell.name for cell in self.trainings]
+        distinct_names('grid.epsilons', grid.epsilons, names)
 
     def widths(self, name: DesignName) -> tuple[int, ...]:
         return self.grid.deep_widths if name == 'deep' else self.grid.widths
 
     @property
-    def attack_budget(self) -> Strong:
-        return Strong(self.strong.num_steps, self.strong.restarts)
-
-    @property
-    def cells(self) -> list[Cell]:
+    def trainings(self) -> list[Cell]:
         """Widths against radii for every design; from the base, one key at a time, the others.
 
         All of a design and width behind one another: they share their programs.
         """
         grid, base = self.grid, self.base
-        found = []
+        places = []
         for design in grid.designs:
             for width in self.widths(design):
-                found += [
-                    Cell(design, width, radius, base.epsilon, base.attack, seed)
-                    for radius in grid.radii
-                    for seed in grid.seeds
-                ]
-                if (design, width) == (base.design, base.width):
-                    found += [
-                        Cell(design, width, base.radius, epsilon, base.attack, seed)
-                        for epsilon in grid.epsilons
-                        for seed in grid.seeds
-                    ]
-                    found += [
-                        Cell(design, width, base.radius, base.epsilon, attack, seed)
-                        for attack in grid.attacks
-                        for seed in grid.seeds
-                    ]
-        return list(dict.fromkeys(found))
+                of = (design, width)
+                places += [(*of, radius, base.epsilon, base.attack) for radius in grid.radii]
+                if of == (base.design, base.width):
+                    places += [(*of, base.radius, eps, base.attack) for eps in grid.epsilons]
+                    places += [(*of, base.radius, base.epsilon, name) for name in grid.attacks]
+        return [Cell(*place, seed) for place in dict.fromkeys(places) for seed in grid.seeds]
 
     @property
     def optima(self) -> list[Optimum]:
-        return list(
-            dict.fromkeys(
-                Optimum(cell.design, cell.width, cell.radius, cell.epsilon, cell.seed)
-                for cell in self.cells
-                if cell.radius
-            )
-        )
+        found = [
+            Optimum(cell.design, cell.width, cell.radius, cell.epsilon, cell.seed)
+            for cell in self.trainings
+            if cell.radius
+        ]
+        return list(dict.fromkeys(found))
 
+    @property
+    def cells(self) -> list[Cell | Optimum]:
+        return [*self.trainings, *self.optima]
 
-def resolve_convergence(config: Any) -> Settings:
-    """Returns the settings of a ConfigDict or mapping with exactly their keys.
-
-    Raises ConfigError, one line, for a key or value that cannot be.
-    """
-    settings = study_settings(Settings, config)
-    grid, base = settings.grid, settings.base
-    for key in ('designs', 'attacks'):
-        chosen = getattr(grid, key)
-        if len(set(chosen)) < len(chosen):
-            rule = 'must not name one twice'
-            raise refusal(f'grid.{key}', chosen, rule, repr(tuple(dict.fromkeys(chosen))))
-    if base.design not in grid.designs:
-        rule = f'must be one of grid.designs, {grid.designs}'
-        raise refusal('base.design', base.design, rule, repr(grid.designs[0]))
-    for key, value, among in (
-        ('width', base.width, settings.widths(base.design)),
-        ('radius', base.radius, grid.radii),
-    ):
-        if value not in among:
-            nearest = min(among, key=lambda known: abs(known - value))
-            raise refusal(f'base.{key}', value, f'must be one of {among}', f'{nearest:g}')
-    if len({cell.name for cell in settings.cells}) < len(settings.cells):
-        rule = 'must differ in their first six digits, as grid.epsilons'
-        raise refusal('grid.radii', grid.radii, rule)
-    return settings
+    def optimum_of(self, cell: Cell) -> Optimum:
+        """What a training is compared with; without projection, the best in the largest ball."""
+        radius = cell.radius or self.grid.radii[-1]
+        return Optimum(cell.design, cell.width, radius, cell.epsilon, cell.seed)
