@@ -10,6 +10,7 @@ logarithms; of rates, the plain mean's).
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ NAMES = {
     'sqrt_m_unit': '√m, W_L ~ N(0, 1)',
     'mup': 'µP',
 }
-_LOOKS = {
+_LOOKS: dict[str, dict[str, Any]] = {
     'standard': {'color': INK, 'marker': 'o'},
     'ntk': {'color': BLUE, 'marker': 's'},
     'sqrt_m': {'color': GREEN, 'marker': '^'},

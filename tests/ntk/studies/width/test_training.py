@@ -10,7 +10,7 @@ import pytest
 
 from ntk.networks import Architecture, make_network, plain_weights
 from ntk.networks.parametrization import PARAMETRIZATIONS
-from ntk.studies.width.training import Rates, make_step, outputs, predict, start
+from ntk.studies.width.training import Rates, Step, make_step, outputs, predict, start
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 
@@ -39,7 +39,7 @@ def test_lazy_training_on_the_squared_loss_is_kernel_regression():
     def f(weights):
         return outputs(model, scales.multipliers, weights, x)
 
-    leaves = jax.tree.leaves(jax.jacrev(f)(weights))
+    leaves = jax.tree.leaves(jax.jit(jax.jacrev(f))(weights))
     jacobian = np.concatenate([np.asarray(leaf, float).reshape(18, -1) for leaf in leaves], axis=1)
     theta = jacobian @ jacobian.T
     at_start = np.asarray(f(weights), float).ravel()
@@ -66,9 +66,10 @@ def test_natural_training_is_heavy_ball_on_the_cross_entropy():
         logits = outputs(model, scales.multipliers, weights, x)
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
+    gradient = jax.jit(jax.grad(loss))
     expected, velocity = weights, jax.tree.map(jnp.zeros_like, weights)
     for _ in range(3):
-        grads = jax.grad(loss)(expected)
+        grads = gradient(expected)
         velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, grads)
         expected = jax.tree.map(lambda w, v: w - 0.5 * v, expected, velocity)
     step, network = make_step(model, 'natural', THREAT, BUDGET), start(weights, scales, 1.0)
@@ -84,12 +85,12 @@ def test_trades_adds_lambda_times_the_divergence_at_images_in_the_ball():
     model, weights, scales, x, y = problem()
     key = jax.random.key(2)
 
-    def loss_before(phase: str, lam: float) -> float:
-        step = make_step(model, phase, THREAT, BUDGET)  # type: ignore[arg-type]
+    def loss_before(step: Step, lam: float) -> float:
         return float(step(start(weights, scales, 1.0), key, 0, rates(0.1, 0.9, lam), x, y)[1])
 
-    natural = loss_before('natural', 0.0)
-    risks = [loss_before('trades', lam) for lam in (0.0, 1.0, 4.0)]
+    natural = loss_before(make_step(model, 'natural', THREAT, BUDGET), 0.0)
+    trades = make_step(model, 'trades', THREAT, BUDGET)
+    risks = [loss_before(trades, lam) for lam in (0.0, 1.0, 4.0)]
     assert risks[0] == pytest.approx(natural, rel=1e-6)
     divergence = risks[1] - natural
     assert divergence > 1e-7
@@ -99,8 +100,8 @@ def test_trades_adds_lambda_times_the_divergence_at_images_in_the_ball():
 def test_scaling_changes_how_far_weights_move_and_not_what_is_learned():
     model, weights, scales, x, y = problem()
     ends, moved = [], []
+    step = make_step(model, 'trades_lazy', THREAT, BUDGET)
     for alpha in (100.0, 400.0):
-        step = make_step(model, 'trades_lazy', THREAT, BUDGET)
         network = start(weights, scales, alpha)
         for number in range(4):
             args = (network, jax.random.key(2), number, rates(0.3, 0.9, 2.0), x, y)
