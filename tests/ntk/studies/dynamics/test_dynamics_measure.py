@@ -8,6 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from configs import digits, ntk_run
+from ntk.studies.dynamics.findings import KEYS
 from ntk.studies.dynamics.measure import (
     NetworkMeasures,
     attack_budget,
@@ -73,13 +74,17 @@ def networks(model):
 
 
 @pytest.fixture(scope='module', params=['inference', 'batch'])
-def measured(request, networks):
+def measures(request):
+    return make_measures(batch_norm=request.param)
+
+
+@pytest.fixture(scope='module')
+def measured(measures, networks):
     """(statistics, row of the first network, row of the second)."""
-    measures = make_measures(batch_norm=request.param)
     start, later = networks
     begin = measures.start(start)
     rows = [measures.measure(network, begin, jax.random.key(3)) for network in (start, later)]
-    return request.param, *rows
+    return measures.settings.batch_norm, *rows
 
 
 def dense_kernel(model, variables, images, statistics):
@@ -196,11 +201,15 @@ def test_the_product_of_spectral_norms_bounds_what_the_network_does(
     assert norms.max() < later['spectral_product'] < np.inf
 
 
-def test_a_second_network_compiles_nothing(networks):
-    measures = make_measures(batch_norm='batch')
+def test_each_quantity_has_a_number(measured):
+    _, *rows = measured
+    assert [set(row) for row in rows] == [set(KEYS)] * 2
+    assert np.isfinite([list(row.values()) for row in rows]).all()
+
+
+@pytest.mark.usefixtures('measured')
+def test_another_network_compiles_nothing(measures, networks):
     start, later = networks
-    begin = measures.start(start)
-    measures.measure(start, begin, jax.random.key(0))
     compiled = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
@@ -208,7 +217,7 @@ def test_a_second_network_compiles_nothing(networks):
             compiled.append((event, duration_secs))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    measures.measure(later, begin, jax.random.key(1))
+    measures.measure(start, measures.start(later), jax.random.key(1))
     assert compiled == []
     jax.jit(lambda x: x + len(networks))(0.0)
     assert len(compiled) == 1, 'the listener hears nothing'
