@@ -4,6 +4,7 @@
     for other in usual(channels=3): ...
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -43,15 +44,19 @@ class Normalisation:
             return (images - mean) / jnp.maximum(std, 1 / np.sqrt(np.prod(images.shape[1:])))
         if self.is_identity:
             return images
-        shift, scale = (jnp.array(v, images.dtype) for v in (self.mean, self.std))
+        shift, scale = self._of_channels(images)
         return (images - shift) / scale
 
     def inverse(self, normalised: Array) -> Array:
         """The images that `self` makes `normalised`. Raises ValueError for per_image."""
         if self.per_image:
             raise ValueError('the mean and the deviation of each image are lost')
-        mean, std = (jnp.array(v, normalised.dtype) for v in (self.mean, self.std))
-        return normalised * std + mean
+        shift, scale = self._of_channels(normalised)
+        return normalised * scale + shift
+
+    def _of_channels(self, images: Array) -> Iterator[Array]:
+        """mean and std, each (1, 1, 1, channels), or 1 for all channels."""
+        return (jnp.array(v, images.dtype).reshape(1, 1, 1, -1) for v in (self.mean, self.std))
 
     @property
     def is_identity(self) -> bool:

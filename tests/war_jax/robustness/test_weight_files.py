@@ -194,6 +194,7 @@ KINDS = {
 }
 
 
+@pytest.mark.filterwarnings('ignore:Validating sparse tensor')
 @pytest.mark.parametrize('kind', KINDS)
 def test_files_of_pytorch(kind, tmp_path):
     torch = pytest.importorskip('torch')
