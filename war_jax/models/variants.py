@@ -3,30 +3,23 @@
     variant = read_variant(state)                       # a PyTorch state dict
     variables = from_torch(variant.state)               # in the names that torch_io knows
     model = WideResNet(..., activation=variant.activation, padding=variant.padding)
-    logits = model.apply(variables, (images - variant.mean) / variant.std, train=False)
+    logits = model.apply(variables, Normalisation(variant.mean, variant.std)(images), train=False)
 
-Known are TRADES' names, with or without the normalisation of the input that RobustBench keeps as
-`mu` and `sigma` in the same dict, and the names of DeepMind's PyTorch code (Gowal et al. 2020),
-which most of RobustBench's later networks have: Swish, TensorFlow's padding, and images normalised
-by constants that are in the code only.
+Known are TRADES' names and those of DeepMind's PyTorch code (Gowal et al. 2020), which most of
+RobustBench's later networks have: most often with Swish, with TensorFlow's padding, and with images
+normalised by constants that are in the code only. A normalisation of the input may be in the same
+dict: as `mu` and `sigma`, as in RobustBench's code, or as `mean` and `std`, also of a layer before
+a wrapped network.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
+from war_jax.models.normalisation import CIFAR, IDENTITY, Normalisation, Numbers
+from war_jax.models.torch_io import as_array, check_nothing_beside, unwrapped
 
-from war_jax.models.torch_io import without_prefix
-
-Numbers = tuple[float, ...]
-
-# Mean and standard deviation of the channels in the training set, as in DeepMind's code.
-NORMALISATION: dict[int, tuple[Numbers, Numbers]] = {
-    10: ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),  # CIFAR-10
-    100: ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),  # CIFAR-100
-}
-
+_MEAN, _STD = ('mu', 'mean'), ('sigma', 'std')
 _DEEPMIND = {'init_conv': 'conv1', 'batchnorm': 'bn1', 'logits': 'fc'}
 _DEEPMIND_IN_BLOCK = {
     'batchnorm_0': 'bn1', 'conv_0': 'conv1', 'batchnorm_1': 'bn2', 'conv_1': 'conv2',
@@ -35,34 +28,48 @@ _DEEPMIND_IN_BLOCK = {
 
 
 class Variant(NamedTuple):
-    """state: in TRADES' names; activation, padding: as WideResNet takes them; mean and std: of the
-    normalisation, one number per channel or one for all; None where it cannot be known."""
+    """state: in TRADES' names, without `prefix`; activation, padding: as WideResNet takes them.
+
+    mean, std: of the normalisation in the state dict; None where it holds none.
+    assumed: the normalisation if it holds neither; None where that cannot be known.
+    """
 
     state: dict[str, Any]
+    prefix: str
     activation: str
     padding: str
     mean: Numbers | None
     std: Numbers | None
+    assumed: Normalisation | None
 
 
 def read_variant(state: Mapping[str, Any]) -> Variant:
-    """What a PyTorch state dict tells of its WideResNet."""
-    arrays = without_prefix(state)
-    is_deepmind = 'init_conv.weight' in arrays
-    mean, std = _pop(arrays, 'mu', 'mean'), _pop(arrays, 'sigma', 'std')
-    if not is_deepmind:
-        return Variant(arrays, 'relu', 'torch', mean or (0.0,), std or (1.0,))
-    if mean is None and std is None:
-        classes = len(np.atleast_1d(arrays.get('logits.bias', ())))
-        mean, std = NORMALISATION.get(classes, (None, None))
+    """What a PyTorch state dict tells of its WideResNet.
+
+    Raises ValueError, naming them, for arrays beside a wrapped network that are no normalisation.
+    """
+    prefix, arrays, beside = unwrapped(state)
+    constants = {name: arrays.pop(name) for name in (*_MEAN, *_STD) if name in arrays}
+    left = []
+    for name, value in beside.items():
+        leaf = name.rpartition('.')[2]
+        if leaf in (*_MEAN, *_STD) and leaf not in constants:
+            constants[leaf] = value
+        else:
+            left.append(name)
+    check_nothing_beside(prefix, left)
+    mean, std = _first(constants, _MEAN), _first(constants, _STD)
+    if 'init_conv.weight' not in arrays:
+        return Variant(arrays, prefix, 'relu', 'torch', mean, std, IDENTITY)
+    assumed = CIFAR.get(as_array('logits.bias', arrays.get('logits.bias', ())).size)
     renamed = {_of_trades(name): value for name, value in arrays.items()}
-    return Variant(renamed, 'swish', 'tensorflow', mean, std)
+    return Variant(renamed, prefix, 'swish', 'tensorflow', mean, std, assumed)
 
 
-def _pop(arrays: dict[str, Any], *names: str) -> Numbers | None:
-    """The numbers of the first of these arrays that is there; all of them are taken out."""
-    found = [np.ravel(arrays.pop(name)) for name in names if name in arrays]
-    return tuple(float(value) for value in found[0]) if found else None
+def _first(constants: Mapping[str, Any], names: tuple[str, ...]) -> Numbers | None:
+    """The numbers of the first of these arrays that is there."""
+    found = [as_array(name, constants[name]) for name in names if name in constants]
+    return tuple(float(value) for value in found[0].ravel()) if found else None
 
 
 def _of_trades(name: str) -> str:

@@ -8,14 +8,19 @@ After Carlini et al. 2019 ("On evaluating adversarial robustness") and the check
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from war_jax.attacks.square import Square
+from war_jax.data.sources import balanced_subset
+from war_jax.models.normalisation import Normalisation, usual
 from war_jax.robustness.ensemble import Ensemble
 
 NUM_CHECKED = 256  # images for the checks that call the network again
 SQUARE_SHARE = 0.002  # of all examples, that Square may break after the white-box attacks
 LEFT_AT_LARGEST = 0.01  # robust accuracy at the largest epsilon of the curve
+NUM_NORMALISED = 512  # images that are normalised in other ways
+GAIN = 0.01  # of natural accuracy on them, beyond chance, that speaks for another way
 
 
 class Curve(NamedTuple):
@@ -26,11 +31,17 @@ class Curve(NamedTuple):
     attack: str
 
 
-def doubts(ensemble: Ensemble, curve: Curve | None) -> list[str]:
-    """Sentences, none if all is well. Calls the network on a few images."""
+def doubts(
+    ensemble: Ensemble, curve: Curve | None, assumed: Normalisation | None = None
+) -> list[str]:
+    """Sentences, none if all is well. Calls the network on a few images.
+
+    assumed: how the network normalises its images, if nobody said so.
+    """
     few_classes = ensemble.clean_logits.shape[-1] < 4
     return [
         *_of_logits(ensemble),
+        *(_of_normalisation(ensemble, assumed) if assumed is not None else ()),
         *_of_gradients(ensemble),
         *_of_square(ensemble),
         *(_of_curve(curve) if curve is not None else ()),
@@ -70,6 +81,26 @@ def _of_logits(ensemble: Ensemble) -> Iterator[str]:
         yield (
             'logits depend on which images are in a batch, as with BatchNorm in training mode: '
             'no attack on single images means anything then'
+        )
+
+
+def _of_normalisation(ensemble: Ensemble, assumed: Normalisation) -> Iterator[str]:
+    """A normalisation in a network's code is not in its file: others are tried on clean images."""
+    chosen = balanced_subset(ensemble.labels, NUM_NORMALISED)
+    images, right = jnp.asarray(ensemble.images[chosen]), ensemble.natural[chosen]
+    least, best = GAIN * len(chosen), None
+    for other in usual(images.shape[-1]):
+        # What the network as it was read makes the image that the other way would have made.
+        given = np.asarray(assumed.inverse(other(images)))
+        also_right = ensemble.logits(given).argmax(-1) == ensemble.labels[chosen]
+        won, lost = int((also_right & ~right).sum()), int((right & ~also_right).sum())
+        if won - lost > max(least, 2 * np.sqrt(won + lost)):
+            least, best = won - lost, (other, float(also_right.mean()))
+    if best is not None:
+        yield (
+            f'natural accuracy on {len(chosen)} images is {right.mean():.1%} as the network was '
+            f'read, {assumed}, but {best[1]:.1%} with {best[0].flags}: its file does not say how '
+            'its code normalises images; evaluate it with that flag if it does so'
         )
 
 

@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config import Config, ConfigError, DataConfig
-from war_jax.data.arrays import Dataset
+from war_jax.data.arrays import DataError, Dataset
 from war_jax.data.sources import balanced_subset, load
 from war_jax.mesh import check_divisible, make_mesh
 from war_jax.processes import is_first
@@ -38,7 +38,7 @@ from war_jax.robustness.curve import stability_curve
 from war_jax.robustness.doubts import Curve, doubts
 from war_jax.robustness.ensemble import Ensemble, Result, make_attacks
 from war_jax.robustness.inputs import image_shape
-from war_jax.robustness.network import UNTOLD, Network, Untold, read_network
+from war_jax.robustness.network import NO_OPTIONS, FileOptions, Network, read_network
 from war_jax.robustness.page import contents, write_page
 
 CURVE_SCALES = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0, 8.0)
@@ -56,7 +56,7 @@ class Settings:
     epsilon: float = 0.0
     data: str = ''
     data_dir: str = ''
-    untold: Untold = UNTOLD  # of a network in a file
+    file: FileOptions = NO_OPTIONS  # of a network in a file
     num_examples: int = 0  # of the test set, balanced over the classes; 0: all
     batch_size: int = 256
     seed: int = 0
@@ -67,15 +67,18 @@ class Settings:
 def run(settings: Settings, workdir: str | Path, command: str | None = None) -> dict[str, Any]:
     """Evaluates a checkpoint, or goes on where an earlier call stopped.
 
-    Raises ConfigError for a checkpoint or setting that cannot be, and for a workdir that is in use
-    or holds another evaluation; DataError for data that cannot be had; SystemExit(128 + signal
-    number) after SIGINT or SIGTERM, with everything found so far on disk.
+    Raises ConfigError for a checkpoint or setting that cannot be, for data that cannot be had, and
+    for a workdir that is in use or holds another evaluation; SystemExit(128 + signal number) after
+    SIGINT or SIGTERM, with everything found so far on disk.
     """
     workdir, mesh, display = Path(workdir), make_mesh(), Display()
     check_divisible(mesh, '--batch_size', settings.batch_size)
-    network = read_network(settings.checkpoint, settings.untold)
+    network = read_network(settings.checkpoint, settings.file)
     settings, data = completed(settings, network.config)
-    splits = load(data)
+    try:
+        splits = load(data)
+    except DataError as error:
+        raise ConfigError(f'{error}; other data can be named by --data') from error
     images, labels, indices = chosen(splits.test, settings.num_examples)
     _check_fits(network, splits.num_classes, images)
     threat = ThreatModel(settings.norm or 'linf', settings.epsilon)
@@ -102,7 +105,7 @@ def run(settings: Settings, workdir: str | Path, command: str | None = None) -> 
         state.load(path, ensemble)
         work(ensemble, display, stop, path)
         curve = _curve(ensemble, threat, settings.curve_examples, display)
-        found = doubts(ensemble, curve)
+        found = doubts(ensemble, curve, network.assumed)
         result = {'settings': about, **contents(ensemble, threat, curve, found), 'origin': origin}
         if is_first():
             write_npz(workdir / 'examples.npz', per_example(ensemble, indices))

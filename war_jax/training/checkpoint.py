@@ -29,6 +29,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from war_jax.processes import LostError, agree, on_first
 from war_jax.records.files import write_json
@@ -127,6 +128,14 @@ class Checkpoints:
         """The variables that `save_best` saved at `step`. UnreadableError if they are gone."""
         arguments = ocp.args.StandardRestore(_abstract(like))
         return _restore(self._best, step, variables=arguments)['variables']
+
+    def best_shapes(self, step: int) -> dict[str, Any]:
+        """What `save_best` saved at `step`, as a tree of what has a shape and a dtype.
+
+        Raises UnreadableError if that is gone or damaged.
+        """
+        folder = epath.Path(_check(self._best, step)) / 'variables'
+        return ocp.StandardCheckpointHandler().metadata(folder).tree
 
     def best_step(self) -> int | None:
         """Step of the best network so far; None before the first validation."""

@@ -9,6 +9,7 @@ from tests.war_jax.robustness import linear
 from war_jax.attacks.square import Square
 from war_jax.attacks.threat import ThreatModel
 from war_jax.mesh import make_mesh
+from war_jax.models.normalisation import IDENTITY, PER_IMAGE, Normalisation
 from war_jax.robustness.curve import stability_curve
 from war_jax.robustness.doubts import doubts
 from war_jax.robustness.ensemble import Ensemble, make_attacks
@@ -137,3 +138,40 @@ def test_a_curve_that_does_not_fall(scales, doubted):
     curve = stability_curve(one, THREAT, scales, COUNT)
     assert curve.robust[0] == 1.0 and list(curve.robust) == sorted(curve.robust, reverse=True)
     assert any('should fall to 0' in sentence for sentence in doubts(one, curve)) == doubted
+
+
+@pytest.mark.parametrize(
+    ('really', 'assumed', 'flag'),
+    [
+        (PER_IMAGE, IDENTITY, '--normalize=per_image'),
+        (IDENTITY, Normalisation((0.5,), (0.5,)), '--input_mean=0 --input_std=1'),
+        (Normalisation((0.5,), (0.5,)), IDENTITY, '--input_mean=0.5 --input_std=0.5'),
+        (IDENTITY, IDENTITY, None),
+    ],
+)
+def test_a_normalisation_that_is_not_in_the_file(really, assumed, flag):
+    """Labels are what the network says of images that are normalised as it was trained to."""
+    x = linear.images(200) * 2 - 0.5  # of more contrast than the least that per_image divides by
+    given = x.astype(np.float64)
+    if really.per_image:
+        mean, deviation = given.mean((1, 2, 3)), given.reshape(200, -1).std(1, ddof=1)
+        given = (given - mean[:, None, None, None]) / deviation[:, None, None, None]
+    else:
+        given = (given - really.mean[0]) / really.std[0]
+    logits = given.reshape(200, -1) @ linear.weights().T
+    bias = -logits.mean(0)  # so that all classes are met, and a shift of the images matters
+    labels = (logits + bias).argmax(-1)
+    attacks = make_attacks('pgd1', THREAT, linear.SHAPE)
+
+    def classify(params, images):
+        return linear.classify(params, assumed(images)) + bias.astype('f')[None]
+
+    one = Ensemble(classify, linear.params(), x, labels.astype('i'), attacks, 0.05, make_mesh(), 40)
+    sentences = [sentence for sentence in doubts(one, None, assumed) if 'normalis' in sentence]
+    if flag is None:
+        assert one.natural.all() and sentences == []
+    else:
+        (sentence,) = sentences
+        assert f'100.0% with {flag}:' in sentence
+        assert f'is {one.natural.mean():.1%} as the network was read' in sentence
+    assert not any('normalis' in sentence for sentence in doubts(one, None))

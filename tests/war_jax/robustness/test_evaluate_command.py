@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -21,9 +23,10 @@ from war_jax.records.interrupt import Stop
 from war_jax.robustness import run as running
 from war_jax.robustness import state
 from war_jax.robustness.ensemble import Ensemble, make_attacks
-from war_jax.robustness.network import read_network, state_dict
+from war_jax.robustness.network import read_network
 from war_jax.robustness.run import Settings
 from war_jax.run import train
+from war_jax.training.checkpoint import Checkpoints
 
 OPTIONS = ('--attack=pgd20,apgd-ce,apgd-t', '--num_examples=60', '--batch_size=32',
            '--curve_examples=20', '--epsilon=0.1')  # fmt: skip
@@ -196,6 +199,10 @@ def test_stopped_and_saved_it_goes_on_to_the_same_numbers(tmp_path):
         (['--checkpoint=.', '--input_std=0'], '--input_std=0: must be positive numbers'),
         (['--checkpoint=.', '--atack=pgd20'], '--atack: no such flag; nearest: --attack'),
         (['--checkpoint=.', '--norm=l1'], 'norm'),
+        (['--checkpoint=.', '--data=imagenette'], "--data = 'imagenette': must be one of digits"),
+        (['--checkpoint=.', '--data=my.npz'], 'nearest: npz:my.npz'),
+        (['--checkpoint=.', '--normalize=per_image', '--input_mean=0'], 'must not come with'),
+        (['--checkpoint=.', '--weights=ema'], 'a run says what its network is'),
         (['--checkpoint=.', 'pgd20'], "'pgd20': must be a flag"),
         (['--checkpoint=.', '--workdir=w'], 'must be the folder of a run of war_jax.main'),
     ],
@@ -239,10 +246,44 @@ def test_a_broken_file_is_one_line(content, tmp_path, capsys):
     assert os.listdir(tmp_path) == ['net.npz']
 
 
-def test_state_dicts_are_found_inside_of_checkpoints():
-    inner = {'module.conv1.weight': np.zeros(1)}
-    assert state_dict(inner) is inner
-    assert state_dict({'epoch': 3, 'state_dict': inner}) is inner
-    for wrong in (3, {'epoch': 3}):
-        with pytest.raises(ValueError, match='state dict'):
-            state_dict(wrong)
+def test_a_run_is_evaluated_without_its_data(run_dir, tmp_path, monkeypatch, capsys):
+    """Its training file is gone: the same network, for which other data have to be named."""
+    moved = tmp_path / 'run'
+    shutil.copytree(run_dir, moved, ignore=shutil.ignore_patterns('evaluation', 'alone'))
+    config = json.loads((moved / 'config.json').read_text())
+    config['config']['data']['name'] = 'npz:gone.npz'
+    (moved / 'config.json').write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
+    kept = read_network(str(run_dir))
+    network = read_network(str(moved))
+    assert (network.num_classes, network.channels) == (kept.num_classes, kept.channels) == (10, 1)
+    jax.tree.map(np.testing.assert_array_equal, network.params, kept.params)
+    assert evaluate.main(['evaluate', f'--checkpoint={moved}', '--attack=pgd1']) == 2
+    message = capsys.readouterr().err
+    assert "no file 'gone.npz'" in message and message.endswith('named by --data\n')
+    assert message.count('\n') == 1
+
+
+def test_of_a_run_with_a_moving_average_that_is_evaluated(run_dir, tmp_path):
+    """Oracle: what was saved, whatever else the run holds."""
+    config = json.loads((run_dir / 'config.json').read_text())
+    config['config']['ema_decay'] = 0.9
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    kept = read_network(str(run_dir)).params
+    variables = jax.tree.map(lambda leaf: np.full_like(leaf, 0.5), kept)
+    checkpoints = Checkpoints(tmp_path / 'checkpoints', 2)
+    checkpoints.save_best(7, jax.tree.map(jax.numpy.asarray, variables))
+    checkpoints.close()
+    network = read_network(str(tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, network.params, variables)
+    assert network.description.endswith('at step 7, its moving average')
+
+
+def test_a_checkpoint_of_another_network_is_one_line(run_dir, tmp_path, capsys):
+    shutil.copytree(run_dir, tmp_path / 'run')
+    config = json.loads((run_dir / 'config.json').read_text())
+    config['config']['model']['depth'] = 16
+    (tmp_path / 'run' / 'config.json').write_text(json.dumps(config))
+    assert evaluate.main(['evaluate', f'--checkpoint={tmp_path}/run']) == 1
+    message = capsys.readouterr().err
+    assert 'does not hold what it should' in message and message.count('\n') == 1

@@ -2,6 +2,7 @@
 PyTorch, in float64, for weights that are drawn here as there (tests/fixtures/README.md)."""
 
 import json
+import re
 import zlib
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 
 from war_jax.config import ConfigError
+from war_jax.models.normalisation import Normalisation
 from war_jax.models.torch_io import from_torch, to_torch
 from war_jax.models.variants import read_variant
 from war_jax.records.files import write_npz
-from war_jax.robustness.network import Untold, read_network
+from war_jax.robustness.network import FileOptions, read_network
 
 FIXTURE = Path(__file__).parents[2] / 'fixtures' / 'torch_logits.npz'
+ASSUMED = '(assumed: the file has no mu and sigma)'
 IMAGES = np.random.RandomState(0).uniform(size=(4, 32, 32, 3)).astype(np.float32)
 NETWORKS = ('28-10', '34-1', 'normalised-10-1', 'deepmind-16-2')
 
@@ -82,8 +85,8 @@ def write(folder: Path, state: dict[str, np.ndarray]) -> str:
 def test_normalisation_can_be_given(tmp_path):
     """As RobustBench's code does for a network whose file does not hold it."""
     state = state_of('normalised-10-1')
-    untold = Untold(mean=tuple(state.pop('mu').ravel()), std=tuple(state.pop('sigma').ravel()))
-    network = read_network(write(tmp_path, state), untold)
+    told = FileOptions(mean=tuple(state.pop('mu').ravel()), std=tuple(state.pop('sigma').ravel()))
+    network = read_network(write(tmp_path, state), told)
     logits = network.classify(network.params, jnp.asarray(IMAGES))
     np.testing.assert_allclose(logits, recorded('normalised-10-1'), rtol=0, atol=1e-4)
 
@@ -95,10 +98,10 @@ def test_a_normalisation_that_cannot_be_known_is_asked_for(tmp_path):
     path = write(tmp_path, state)
     with pytest.raises(ConfigError, match='not known for 7 classes: give --input_mean'):
         read_network(path)
-    network = read_network(path, Untold(mean=(0.5,), std=(0.25,)))
+    network = read_network(path, FileOptions(mean=(0.5,), std=(0.25,)))
     assert network.num_classes == 7
     with pytest.raises(ConfigError, match='--input_mean must be as many numbers, or one, not 2'):
-        read_network(path, Untold(mean=(0.5, 0.5), std=(0.25,)))
+        read_network(path, FileOptions(mean=(0.5, 0.5), std=(0.25,)))
 
 
 @pytest.mark.parametrize(
@@ -107,12 +110,20 @@ def test_a_normalisation_that_cannot_be_known_is_asked_for(tmp_path):
         # As in DeepMind's code: CIFAR-100's numbers; what is in the file goes first.
         (100, {}, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
         (10, {'mean': np.full((3, 1, 1), 0.5), 'std': np.ones(1)}, (0.5, 0.5, 0.5), (1.0,)),
+        # A layer before the wrapped network.
+        (10, {'0.mu': np.full(3, 0.5), '0.sigma': np.ones(3)}, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),
     ],
 )
 def test_normalisation_of_deepminds_networks(classes, buffers, mean, std):
-    state = {'module.init_conv.weight': 1, 'module.logits.bias': np.zeros(classes)}
-    variant = read_variant(state | {f'module.{name}': value for name, value in buffers.items()})
-    assert (variant.mean, variant.std) == (mean, std)
+    state = {'module.1.init_conv.weight': 1, 'module.1.logits.bias': np.zeros(classes)}
+    state |= {f'module.{name if "." in name else f"1.{name}"}': v for name, v in buffers.items()}
+    variant = read_variant(state)
+    if buffers:
+        assert (variant.mean, variant.std) == (mean, std)
+    else:
+        assert (variant.mean, variant.std) == (None, None)
+        assert variant.assumed == Normalisation(mean, std)
+    assert variant.prefix == 'module.1.'
     assert variant.state.keys() == {'conv1.weight', 'fc.bias'}
 
 
@@ -120,18 +131,81 @@ def test_what_a_network_is_given_is_part_of_its_description(saved):
     """So it is in the report, and an evaluation is not continued under another normalisation."""
     name, path = saved
     expected = {
-        '28-10': f'WRN-28-10, {path.name}',
-        '34-1': f'WRN-34-1, {path.name}',
+        '28-10': f'WRN-28-10, {path.name}, images not normalised {ASSUMED}',
+        '34-1': f'WRN-34-1, {path.name}, images not normalised {ASSUMED}',
         'normalised-10-1': 'images normalised by 0.',
         'deepmind-16-2': 'swish and the padding of tensorflow, images normalised by '
-        '0.4914, 0.4822, 0.4465 and 0.2471, 0.2435, 0.2616',
+        f'0.4914, 0.4822, 0.4465 and 0.2471, 0.2435, 0.2616 {ASSUMED}',
     }
-    description = read_network(str(path)).description
-    assert expected[name] in description
-    if name in ('28-10', '34-1'):
-        assert description == expected[name]
+    network = read_network(str(path))
+    assert expected[name] in network.description
+    if name == 'normalised-10-1':
+        assert ASSUMED not in network.description and network.assumed is None
 
 
 def test_a_run_is_not_told_what_it_is(tmp_path):
     with pytest.raises(ConfigError, match='a run says what its network is; --strides'):
-        read_network(str(tmp_path), Untold(mean=(0.5,)))
+        read_network(str(tmp_path), FileOptions(mean=(0.5,)))
+
+
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        ({'sigma': np.array([0.2, 0.0, 0.2])}, 'deviation (sigma) of 0.2, 0, 0.2: must be finite'),
+        ({'sigma': np.full(3, np.nan)}, 'must be finite, and above 0'),
+        ({'mu': np.full(3, np.inf)}, 'by a mean of inf, inf, inf: must be finite'),
+        ({'sigma': None}, 'by a mean, but by no deviation that is known: give both --input_mean'),
+        ({'mu': None}, 'by a deviation, but by no mean that is known'),
+        ({'mu': np.ones(2)}, 'has images of 3 channels'),
+    ],
+)
+def test_a_normalisation_that_cannot_be_is_refused(change, sentence, tmp_path):
+    state = {**state_of('normalised-10-1'), **change}
+    path = write(tmp_path, {name: array for name, array in state.items() if array is not None})
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        read_network(path)
+    told = read_network(path, FileOptions(mean=(0.5,), std=(0.5,)))
+    assert 'images normalised by 0.5 and 0.5' in told.description and told.assumed is None
+
+
+def test_each_image_by_its_own_mean_and_deviation(tmp_path):
+    """Oracle: images that NumPy normalised in float64, given to the same network as it is."""
+    state = state_of('normalised-10-1')
+    del state['mu'], state['sigma']
+    path = write(tmp_path, state)
+    flat = IMAGES.astype(np.float64).reshape(4, -1)
+    deviation = np.sqrt(((flat - flat.mean(1, keepdims=True)) ** 2).sum(1) / (flat.shape[1] - 1))
+    normalised = (flat - flat.mean(1, keepdims=True)) / deviation[:, None]
+    plain = read_network(path)
+    expected = plain.classify(plain.params, jnp.asarray(normalised.reshape(IMAGES.shape), 'f'))
+    network = read_network(path, FileOptions(normalize='per_image'))
+    logits = network.classify(network.params, jnp.asarray(IMAGES))
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
+    assert 'each image normalised by its own mean' in network.description
+    assert np.isfinite(network.classify(network.params, jnp.full((1, 32, 32, 3), 0.5))).all()
+
+
+def test_the_activation_can_be_given(tmp_path):
+    """Oracle: the network of the other names, with the same weights and no stride to pad for."""
+    state = state_of('normalised-10-1')
+    of_deepmind = {_of_deepmind(name): array for name, array in state.items()}
+    told = FileOptions(strides=(1, 1, 1), activation='relu')
+    network = read_network(write(tmp_path, of_deepmind), told)
+    plain = read_network(write(tmp_path, state), FileOptions(strides=(1, 1, 1)))
+    images = jnp.asarray(IMAGES[:, :8, :8])
+    expected = plain.classify(plain.params, images)
+    np.testing.assert_allclose(network.classify(network.params, images), expected, atol=1e-5)
+    swish = read_network(write(tmp_path, of_deepmind), FileOptions(strides=(1, 1, 1)))
+    assert np.abs(swish.classify(swish.params, images) - expected).max() > 0.1
+
+
+def _of_deepmind(name: str) -> str:
+    for ours, theirs in (
+        (r'^conv1\.', 'init_conv.'), (r'^bn1\.', 'batchnorm.'), (r'^fc\.', 'logits.'),
+        (r'^block1\.layer', 'layer.0.block'), (r'^block2\.layer', 'layer.1.block'),
+        (r'^block3\.layer', 'layer.2.block'), (r'\.bn1\.', '.batchnorm_0.'),
+        (r'\.bn2\.', '.batchnorm_1.'), (r'\.conv1\.', '.conv_0.'), (r'\.conv2\.', '.conv_1.'),
+        ('convShortcut', 'shortcut'),
+    ):  # fmt: skip
+        name = re.sub(ours, theirs, name)
+    return name
