@@ -42,7 +42,8 @@ def with_word(group: str, key: str, word: str) -> Any:
 # What takes the word, one word that it knows, and how it is called.
 CHOICES: list[tuple[str, str, Callable[[Any], Any]]] = [
     ('norm', 'l2', lambda word: ThreatModel(word, 0.1)),
-    ('norm', 'l2', lambda word: to_hyperplane(*jnp.ones((2, 1, 3)), jnp.ones(1), word)),
+    ('norm', 'l2', lambda word: to_hyperplane(
+        jnp.ones((1, 3)), jnp.ones((1, 3)), jnp.ones(1), word)),
     ('init', 'none', lambda word: Budget(1, 0.1, word, 1.0)),
     ('objective', 'dlr', lambda word: Apgd('apgd', THREAT, word)),
     ('objective', 'cw', lambda word: Ascent('cw1', THREAT, word, 1, 2.0, 1, True)),

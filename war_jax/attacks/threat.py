@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 
 from war_jax.config_rules import convert, refusal
 
@@ -46,7 +47,7 @@ class ThreatModel:
     def __post_init__(self) -> None:
         # Frozen: this is the way in which a dataclass sets its own fields.
         object.__setattr__(self, 'norm', _norm_name(self.norm))
-        if not isinstance(self.epsilon, jax.core.Tracer):
+        if not isinstance(self.epsilon, Tracer):
             _check_radius(self.norm, self.epsilon)
 
     def project(self, x_adv: Array, x: Array) -> Array:

@@ -62,7 +62,7 @@ def test_bytes_are_scaled_and_said_to_be():
 
 @pytest.mark.parametrize('dtype', ['float16', 'float64', ml_dtypes.bfloat16])
 def test_images_of_other_float_types(dtype):
-    given = np.array([0, 0.25, 1], dtype).reshape(1, 3, 1, 1)
+    given = np.array([0, 0.25, 1]).astype(dtype).reshape(1, 3, 1, 1)
     values = in_box(given).values
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values.ravel(), np.float32([0, 0.25, 1]))
