@@ -45,8 +45,9 @@ def test_a_module_stands_for_its_apply():
     params = variables_of(model)['params']
     expected = dense_kernel(lambda p, x: model.apply({'params': p}, x), params)
     np.testing.assert_allclose(empirical_ntk(model, params, X), expected, rtol=1e-5)
-    whole = dense_kernel(model.apply, {'params': params})
-    np.testing.assert_allclose(empirical_ntk(model.apply, {'params': params}, X), whole, rtol=1e-5)
+    apply: Any = model.apply
+    kernel = empirical_ntk(apply, {'params': params}, X)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-5)
     largest = largest_eigenvalue(model, params, X)
     assert 0 < largest <= 2 * np.trace(expected) * (1 + 1e-5)
 
@@ -74,7 +75,7 @@ def test_dropout_that_is_on_is_refused(rate):
     model = Network(rate=rate)
     variables = variables_of(model)
 
-    def dropping(params, x):
+    def dropping(params: Any, x: Any) -> Any:
         return model.apply({'params': params}, x, train=True, rngs={'dropout': jax.random.key(1)})
 
     with pytest.raises(ValueError, match=r'^f gives an example other outputs .* or dropout; use'):
@@ -94,7 +95,8 @@ def test_dropout_that_is_on_is_refused(rate):
 def test_other_collections_are_no_parameters():
     model = Network(norm=True)
     variables = variables_of(model)
-    for f in (model, model.apply):
+    functions: list[Any] = [model, model.apply]
+    for f in functions:
         with pytest.raises(ValueError, match=r"^params with .*\['batch_stats', 'params'\].*functi"):
             empirical_ntk(f, variables, X)
     with pytest.raises(ValueError, match=r"^params with the collections \['params'\]"):

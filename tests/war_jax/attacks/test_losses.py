@@ -173,12 +173,13 @@ def test_nothing_but_minus_infinity_stays_and_small_types_get_their_least():
 
 def test_losses_have_the_precision_of_the_logits():
     """Also where float64 is enabled; those of bfloat16 logits are summed in float32."""
+    labels = jnp.asarray(LABELS)
+    targets = (labels + 1) % 5
     for dtype in ('float32', 'float64'):
         z, other = jnp.asarray(logits(0), dtype), jnp.asarray(logits(1), dtype)
-        targets = (LABELS + 1) % 5
         losses = (
-            cross_entropy(z, LABELS), cross_entropy(z, LABELS, 0.1), margin_loss(z, LABELS),
-            kl_divergence(z, other), dlr_loss(z, LABELS), targeted_dlr_loss(z, LABELS, targets),
+            cross_entropy(z, labels), cross_entropy(z, labels, 0.1), margin_loss(z, labels),
+            kl_divergence(z, other), dlr_loss(z, labels), targeted_dlr_loss(z, labels, targets),
         )  # fmt: skip
         assert {loss.dtype.name for loss in losses} == {dtype}
-    assert cross_entropy(jnp.asarray(logits(0), 'bfloat16'), LABELS).dtype == jnp.float32
+    assert cross_entropy(jnp.asarray(logits(0), 'bfloat16'), labels).dtype == jnp.float32
