@@ -241,12 +241,6 @@ def write_report(experiment: Experiment[S], workdir: Path) -> Path:
     return workdir / 'report.md'
 
 
-def decide(experiment: Experiment[S], folder: Path) -> tuple[list[Claim], Mapping[str, Any]]:
-    """The claims of what is in a folder, as `read_results` reads it, and its provenance."""
-    results = read_results(experiment, folder)
-    return list(experiment.claims(results)), results.provenance
-
-
 def rows_text(rows: Mapping[Any, Any]) -> str:
     """All rows as CSV: folder and name of the cell, then a column per key, as JSON if no number."""
     listed = [

@@ -3,7 +3,6 @@
     lower, upper = binomial_interval(successes=84, total=100)          # (0.756, 0.899)
     mean, lower, upper = mean_interval([0.71, 0.74, 0.73])             # (0.727, 0.689, 0.765)
     per_doubling = slope([-1.0, 0.0, 1.0], [0.60, 0.65, 0.70])         # 0.05
-    best = parabola_peak([0.0, 1.0, 2.0], [0.60, 0.70, 0.65])          # 1.167
     trend = bootstrap_slope([0.0, 1.0], [[0.60, 0.62], [0.70, 0.69]])   # (0.085, 0.064, 0.106)
 
 Intervals are of 95 % unless another confidence is given.
@@ -129,20 +128,3 @@ def bootstrap_slope(
     tail = 50.0 * (1.0 - confidence)
     lower, upper = np.percentile(slopes, [tail, 100.0 - tail])
     return fitted, float(lower), float(upper)
-
-
-def parabola_peak(x: Sequence[float], y: Sequence[float]) -> float:
-    """Where the parabola through three points has its maximum; the middle one if all are level.
-
-    The middle point is the highest (others may be as high), which puts the peak between the
-    midpoints of the two intervals. Raises ValueError unless x increases and the middle is highest.
-    """
-    left, middle, right = (float(value) for value in x)
-    if not (left < middle < right and y[0] <= y[1] >= y[2]):
-        raise ValueError(f'x = {list(x)}, y = {list(y)}: expected the highest point in the middle')
-    rise, fall = (y[1] - y[0]) / (middle - left), (y[2] - y[1]) / (right - middle)
-    if rise == fall:
-        return middle
-    # The derivative is linear: `rise` at the middle of the first interval, `fall` of the second.
-    first, second = (left + middle) / 2.0, (middle + right) / 2.0
-    return first + (second - first) * rise / (rise - fall)

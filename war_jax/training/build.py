@@ -21,7 +21,8 @@ from jax.sharding import Mesh
 
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
-from war_jax.config import BatchNormConfig, Config, WarConfig
+from war_jax.config import Config
+from war_jax.config_keys import BatchNormConfig, WarConfig
 from war_jax.config_rules import convert
 from war_jax.data.sources import Splits
 from war_jax.measures.network import Measures, make_measures

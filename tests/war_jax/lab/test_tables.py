@@ -117,6 +117,11 @@ def test_percent_interval_covers_the_interval(interval: tuple[float, float], exp
     assert tables.percent_interval(interval) == expected
 
 
+def test_the_mean_of_a_rate_shows_an_interval_that_it_is_not_in_the_middle_of() -> None:
+    assert tables.rate_mean((0.727, 0.6894, 1.0)) == '72.7 (68.9 to 100.0)'
+    assert tables.rate_mean((0.5, -math.inf, math.inf)) == '50.0'
+
+
 def test_number_and_duration() -> None:
     assert [tables.number(value) for value in (3.01649, 6.0, 0.06214, None, math.inf)] == [
         '3.016', '6', '0.06214', '—', '—',

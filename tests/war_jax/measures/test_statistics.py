@@ -11,7 +11,6 @@ from war_jax.measures.statistics import (
     bootstrap_slope,
     geometric_interval,
     mean_interval,
-    parabola_peak,
     slope,
 )
 
@@ -149,25 +148,6 @@ def test_slope_is_that_of_numpys_fit() -> None:
     for x, y in (([1.0, 1.0], [1.0, 2.0]), ([1.0, 2.0], [1.0])):
         with pytest.raises(ValueError, match='two different x'):
             slope(x, y)
-
-
-@pytest.mark.parametrize(
-    ('x', 'peak', 'curvature'),
-    [([0.0, 1.0, 2.0], 1.2, 0.5), ([0.0, 1.1, 3.3], 1.7, 2.0), ([-2.0, 0.5, 1.0], 0.1, 0.01)],
-)
-def test_parabola_peak_finds_a_planted_peak(x: list[float], peak: float, curvature: float) -> None:
-    y = [0.6 - curvature * (value - peak) ** 2 for value in x]
-    assert parabola_peak(x, y) == pytest.approx(peak, abs=1e-9)
-    a, b, _ = np.polyfit(x, y, 2)
-    assert parabola_peak(x, y) == pytest.approx(-b / (2 * a), abs=1e-9)
-
-
-def test_parabola_peak_of_a_plateau_and_of_what_has_none() -> None:
-    assert parabola_peak([0.0, 1.0, 4.0], [0.5, 0.5, 0.5]) == 1.0
-    assert parabola_peak([0.0, 1.0, 2.0], [0.2, 0.5, 0.5]) == 1.5  # two equal: halfway
-    for x, y in (([0.0, 1.0, 2.0], [0.1, 0.2, 0.3]), ([0.0, 2.0, 1.0], [0.1, 0.3, 0.2])):
-        with pytest.raises(ValueError, match='highest point in the middle'):
-            parabola_peak(x, y)
 
 
 def test_bootstrap_slope_covers_the_true_slope_and_shrinks_with_more_samples():

@@ -65,7 +65,7 @@ def test_images_of_other_float_types(dtype):
     given = np.array([0, 0.25, 1]).astype(dtype).reshape(1, 3, 1, 1)
     values = in_box(given).values
     assert values.dtype == np.float32
-    np.testing.assert_array_equal(values.ravel(), np.float32([0, 0.25, 1]))
+    np.testing.assert_array_equal(values.ravel(), np.array([0, 0.25, 1], 'float32'))
 
 
 FIRST = np.transpose(X, (0, 3, 1, 2))[:, :1]  # (n, 1, h, w)
