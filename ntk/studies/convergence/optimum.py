@@ -32,6 +32,8 @@ from ntk.studies.convergence.training import Programs
 
 _EDGE = 1e-9  # H is continued by its Taylor polynomial beyond: L-BFGS-B may look there
 _MAX_ROUNDS = 12
+# Of L-BFGS-B, as at a kink: a layer's length is 0 where the best movement lies inside of the ball.
+_LINE_SEARCH_FAILED = 2
 
 
 class Best(NamedTuple):
@@ -98,15 +100,15 @@ def solve_dual(
         gradient = slope[owners] / n - radius / n * (products / lengths[:, None]).sum(0)
         return -value, -gradient
 
+    bounds = [(0.0, 1.0)] * len(guess)
     options = {'maxiter': 1000, 'maxfun': 2000, 'ftol': 1e-11, 'gtol': 1e-8}
-    found = minimize(
-        negative,
-        guess,
-        jac=True,
-        method='L-BFGS-B',
-        bounds=[(0.0, 1.0)] * len(guess),
-        options=options,
-    )
+    found = minimize(negative, guess, jac=True, method='L-BFGS-B', bounds=bounds, options=options)
+    if found.status == _LINE_SEARCH_FAILED:
+        options = {'maxiter': 300, 'ftol': 1e-12}
+        slower = minimize(
+            negative, found.x, jac=True, method='SLSQP', bounds=bounds, options=options
+        )
+        found = min(found, slower, key=lambda result: result.fun)
     return found.x, -float(found.fun)
 
 

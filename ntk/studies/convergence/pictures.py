@@ -46,7 +46,7 @@ MEASURED = {
                  '‖f − f_lin‖ / ‖f_lin‖ on adversarial points'),
     )
 }  # fmt: skip
-_STYLES = [
+_STYLES: list[dict[str, Any]] = [
     {'color': colour, 'marker': marker}
     for colour, marker in zip((INK, BLUE, GREEN, VERMILION, PURPLE, ORANGE), 'osD^vP', strict=True)
 ]

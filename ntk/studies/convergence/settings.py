@@ -8,7 +8,7 @@ Free of JAX.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from war_jax.config import NOT_EMPTY, AboveZero, Positive
 from war_jax.config_rules import Rule, above, at_least, at_most, increasing, refusal
@@ -130,20 +130,25 @@ class Settings:
 
     @property
     def trainings(self) -> list[Cell]:
-        """Widths against radii for every design; from the base, one key at a time, the others.
-
-        All of a design and width behind one another: they share their programs.
-        """
+        """Widths against radii for every design; from the base, one key at a time, the others."""
         grid, base = self.grid, self.base
-        places = []
+
+        def of_all_seeds(design: DesignName, width: int, **swept: Any) -> list[Cell]:
+            fixed: dict[str, Any] = {
+                'radius': base.radius, 'epsilon': base.epsilon, 'attack': base.attack, **swept,
+            }  # fmt: skip
+            return [Cell(design, width, seed=seed, **fixed) for seed in grid.seeds]
+
+        found: list[Cell] = []
         for design in grid.designs:
             for width in self.widths(design):
-                of = (design, width)
-                places += [(*of, radius, base.epsilon, base.attack) for radius in grid.radii]
-                if of == (base.design, base.width):
-                    places += [(*of, base.radius, eps, base.attack) for eps in grid.epsilons]
-                    places += [(*of, base.radius, base.epsilon, name) for name in grid.attacks]
-        return [Cell(*place, seed) for place in dict.fromkeys(places) for seed in grid.seeds]
+                for radius in grid.radii:
+                    found += of_all_seeds(design, width, radius=radius)
+        for epsilon in grid.epsilons:
+            found += of_all_seeds(base.design, base.width, epsilon=epsilon)
+        for attack in grid.attacks:
+            found += of_all_seeds(base.design, base.width, attack=attack)
+        return list(dict.fromkeys(found))
 
     @property
     def optima(self) -> list[Optimum]:
