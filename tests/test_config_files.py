@@ -4,6 +4,7 @@ Oracles: values worked out by hand, and the programs' own checks of their config
 """
 
 import dataclasses
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -20,22 +21,23 @@ from configs import (
     width_study,
     wrn,
 )
-from ntk.studies.adversarial.settings import resolve_adversarial
-from ntk.studies.capacity.settings import resolve_capacity
-from ntk.studies.convergence.settings import resolve_convergence
-from ntk.studies.dynamics.settings import resolve_along
-from ntk.studies.width.settings import resolve_width
+from ntk.studies.adversarial.settings import Settings as AdversarialSettings
+from ntk.studies.capacity.settings import Settings as CapacitySettings
+from ntk.studies.convergence.settings import Settings as ConvergenceSettings
+from ntk.studies.dynamics.settings import Settings as DynamicsSettings
+from ntk.studies.width.settings import Settings as WidthSettings
 from war_jax.config import ConfigError, resolve
+from war_jax.lab.settings import read
 from war_jax.studies.regularization.settings import resolve_regularization
 from war_jax.studies.width.settings import resolve_study
 
 FILES = {
-    adv_ntk: resolve_adversarial,
+    adv_ntk: partial(read, AdversarialSettings),
     digits: resolve,
-    ntk_capacity: resolve_capacity,
-    ntk_convergence: resolve_convergence,
-    ntk_run: resolve_along,
-    ntk_width: resolve_width,
+    ntk_capacity: partial(read, CapacitySettings),
+    ntk_convergence: partial(read, ConvergenceSettings),
+    ntk_run: partial(read, DynamicsSettings),
+    ntk_width: partial(read, WidthSettings),
     regularization: resolve_regularization,
     width_study: resolve_study,
     wrn: resolve,
@@ -133,7 +135,7 @@ def flat(config: Any, path: str = '') -> dict[str, Any]:
 
 
 def test_words_of_different_keys_combine():
-    both = resolve_width(ntk_width.get_config('wrn,relu'))
+    both = read(WidthSettings, ntk_width.get_config('wrn,relu'))
     assert (both.network.kind, both.network.activation) == ('wrn', 'relu')
     assert (both.training.lazy_scale, both.training.tuned_width) == (1.0, 2.0)
 

@@ -16,8 +16,8 @@ RULES = (
     'A claim is *supported* if its whole 95 % interval lies in the claimed range, *contradicted* '
     f'if it lies wholly outside, and *undecided* otherwise and with fewer than {MIN_SEEDS} seeds. '
     'Effects are computed seed by seed and intervals are Student’s t over seeds; ranks have none '
-    'and are decided by a test. Nothing is corrected for the number of claims here. Each claim’s own '
-    'rule, and what it was computed from, stand in the table.'
+    'and are decided by a test. Nothing is corrected for the number of claims here. Each claim’s '
+    'own rule, and what it was computed from, stand in the table.'
 )
 
 

@@ -3,7 +3,6 @@
     lower, upper = binomial_interval(successes=84, total=100)          # (0.756, 0.899)
     mean, lower, upper = mean_interval([0.71, 0.74, 0.73])             # (0.727, 0.689, 0.765)
     per_doubling = slope([-1.0, 0.0, 1.0], [0.60, 0.65, 0.70])         # 0.05
-    trend = bootstrap_slope([0.0, 1.0], [[0.60, 0.62], [0.70, 0.69]])   # (0.085, 0.064, 0.106)
 
 Intervals are of 95 % unless another confidence is given.
 """
@@ -92,39 +91,3 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
     centred = across - across.mean()
     # The shift of y by a constant changes nothing but rounding: equal y have the slope 0 exactly.
     return float(centred @ (up - up[0]) / (centred @ centred))
-
-
-def bootstrap_slope(
-    x: Sequence[float],
-    samples: Sequence[Sequence[float]],
-    *,
-    confidence: float = 0.95,
-    num_resamples: int = 4000,
-) -> tuple[float, float, float]:
-    """(slope, lower, upper) of the line through the means of samples[i], drawn at x[i].
-
-    The interval is the percentile bootstrap's: at each x its samples are drawn anew with
-    replacement, apart from those of the others. Deviations from the mean are first stretched by
-    sqrt(n / (n - 1)), without which n resampled values vary less than n new ones would; for small n
-    the interval still is somewhat too narrow. It covers the draw of the samples and not whether
-    there is a line. With one sample at any x it is (-infinity, infinity). Deterministic.
-
-    Raises ValueError for fewer than two different x, no samples, and values that are not finite.
-    Source: Efron and Tibshirani, An introduction to the bootstrap (1993), chapters 9 and 13.
-    """
-    arrays = [np.asarray(values, float) for values in samples]
-    if len(arrays) != len(x) or not all(a.size and np.isfinite(a).all() for a in arrays):
-        raise ValueError(f'{len(x)} x, samples {samples}: expected finite samples at each x')
-    fitted = slope(x, [a.mean() for a in arrays])
-    if any(a.size == 1 for a in arrays):
-        return fitted, -math.inf, math.inf
-    rng = np.random.default_rng(0)
-    means = []
-    for a in arrays:
-        stretched = a.mean() + (a - a.mean()) * math.sqrt(a.size / (a.size - 1))
-        means.append(stretched[rng.integers(a.size, size=(num_resamples, a.size))].mean(1))
-    centred = np.asarray(x, float) - np.mean(x)
-    slopes = centred @ np.stack(means) / (centred @ centred)
-    tail = 50.0 * (1.0 - confidence)
-    lower, upper = np.percentile(slopes, [tail, 100.0 - tail])
-    return fitted, float(lower), float(upper)

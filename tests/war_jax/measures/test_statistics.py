@@ -8,7 +8,6 @@ from scipy import special, stats
 
 from war_jax.measures.statistics import (
     binomial_interval,
-    bootstrap_slope,
     geometric_interval,
     mean_interval,
     slope,
@@ -148,32 +147,3 @@ def test_slope_is_that_of_numpys_fit() -> None:
     for x, y in (([1.0, 1.0], [1.0, 2.0]), ([1.0, 2.0], [1.0])):
         with pytest.raises(ValueError, match='two different x'):
             slope(x, y)
-
-
-def test_bootstrap_slope_covers_the_true_slope_and_shrinks_with_more_samples():
-    rng = np.random.default_rng(3)
-    x = [0.0, 1.0, 2.0, 3.0]
-    covered, widths = 0, {5: 0.0, 20: 0.0}
-    for _ in range(200):
-        for count in widths:
-            samples = [list(0.3 * at + rng.normal(size=count)) for at in x]
-            fitted, lower, upper = bootstrap_slope(x, samples, num_resamples=500)
-            widths[count] += upper - lower
-            if count == 5:
-                covered += lower < 0.3 < upper
-            means = [np.mean(values) for values in samples]
-            assert fitted == pytest.approx(np.polyfit(x, means, 1)[0])
-    assert 0.89 <= covered / 200 <= 0.99
-    assert widths[5] / widths[20] == pytest.approx(2.0, rel=0.15)
-
-
-def test_bootstrap_slope_of_one_sample_says_nothing_about_the_spread():
-    assert bootstrap_slope([0, 1], [[1.0], [3.0, 3.0]]) == (2.0, -math.inf, math.inf)
-    equal = bootstrap_slope([0, 1], [[1.0, 1.0], [3.0, 3.0]])
-    assert equal == (2.0, 2.0, 2.0)
-
-
-@pytest.mark.parametrize('samples', [[[1.0]], [[1.0], []], [[1.0], [math.nan]]])
-def test_bootstrap_slope_refuses(samples: list[list[float]]):
-    with pytest.raises(ValueError, match='expected finite samples'):
-        bootstrap_slope([0.0, 1.0], samples)
