@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 
 from ntk.studies.images import balanced, centred_targets
-from war_jax.config import ConfigError
+from war_jax.config import ConfigError, DataConfig
 from war_jax.data.sources import Splits, load
-from war_jax.lab.settings import all_images
 
 
 @pytest.fixture(scope='module')
 def digits() -> Splits:
-    return load(all_images('digits', ''))
+    return load(DataConfig.whole('digits', ''))
 
 
 def test_images_are_balanced_and_in_the_unit_interval(digits: Splits):
