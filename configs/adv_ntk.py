@@ -96,6 +96,7 @@ def _cifar10(config: Tree) -> None:
 
 
 def _smoke(config: Tree) -> None:
+    config.smoke = True
     config.data.num_train = 40
     config.data.num_validation = 20
     config.data.num_test = 30

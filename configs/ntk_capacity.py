@@ -73,6 +73,7 @@ def get_config(argument: str = '') -> Tree:
 
 
 def _smoke(config: Tree) -> None:
+    config.smoke = True
     config.grid.num_pairs = (2, 4)
     config.grid.dimensions = (4, 6)
     config.grid.radii = (0.0, 0.5)

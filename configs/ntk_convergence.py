@@ -73,6 +73,7 @@ def get_config(argument: str = '') -> Tree:
 
 
 def _smoke(config: Tree) -> None:
+    config.smoke = True
     config.data.num_points = 8
     config.data.dimension = 4
     config.grid.designs = ('softplus', 'deep')

@@ -53,6 +53,7 @@ def get_config(argument: str = '') -> Tree:
 
 
 def _smoke(config: Tree) -> None:
+    config.smoke = True
     config.num_train = 10
     config.num_test = 10
     config.attack_steps = 2

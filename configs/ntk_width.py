@@ -115,6 +115,7 @@ def _wrn(config: Tree) -> None:
 
 
 def _smoke(config: Tree) -> None:
+    config.smoke = True
     config.data.num_train = 20
     config.data.num_test = 20
     config.data.num_kernel = 4

@@ -22,6 +22,7 @@ finished so far kept. Several processes of one job (launch/) share the work out.
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,17 @@ from absl import flags
 from war_jax import command_line
 from war_jax.config import ConfigError
 from war_jax.config_rules import nearest, refusal
+from war_jax.lab.settings import read as read_settings
 from war_jax.program import Program
 
 SHARED = ('width', 'run')  # out among several processes
-EXPERIMENTS = (*SHARED, 'convergence', 'capacity', 'adv_ntk')
+PACKAGES = {
+    'width': 'ntk.studies.width',
+    'run': 'ntk.studies.dynamics',
+    'convergence': 'ntk.studies.convergence',
+    'capacity': 'ntk.studies.capacity',
+    'adv_ntk': 'ntk.studies.adversarial',
+}
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -52,57 +60,38 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def read(values: flags.FlagValues) -> tuple[str, Any, Path, Path]:
-    """Experiment, its config, the folder to measure and the one to write to. Raises ConfigError."""
+    """Experiment, its settings, the folder to measure and the one to write to.
+
+    Raises ConfigError.
+    """
     experiment = check_experiment(values.config)
-    return experiment, values.config, *check_folders(experiment, values.run, values.workdir)
+    folders = check_folders(experiment, values.run, values.workdir)
+    settings = import_module(f'{PACKAGES[experiment]}.settings').Settings
+    return experiment, read_settings(settings, values.config), *folders
 
 
-def work(settings: tuple[str, Any, Path, Path], command: str) -> int:
-    experiment, config, source, workdir = settings
+def work(about: tuple[str, Any, Path, Path], command: str) -> int:
+    experiment, settings, source, workdir = about
     from war_jax.processes import is_one_of_several
+    from war_jax.records.console import SMOKE_SENTENCE
 
     if experiment not in SHARED and is_one_of_several():
         rule = 'must run as one process; nearest: --process=alone'
         raise ConfigError(f'--config: experiment={experiment!r} {rule}')
-    if experiment == 'width':
-        from ntk.studies.width.findings import EXPERIMENT
-        from ntk.studies.width.settings import Settings
-        from war_jax.lab import experiment as frame
-        from war_jax.lab.settings import read as read_settings
-
-        report = frame.run(EXPERIMENT, read_settings(Settings, config), workdir, command)
-    elif experiment == 'convergence':
-        from ntk.studies.convergence.findings import EXPERIMENT
-        from ntk.studies.convergence.settings import Settings
-        from war_jax.lab import experiment as frame
-        from war_jax.lab.settings import read as read_settings
-
-        report = frame.run(EXPERIMENT, read_settings(Settings, config), workdir, command)
-    elif experiment == 'capacity':
-        from ntk.studies.capacity.findings import EXPERIMENT
-        from ntk.studies.capacity.settings import Settings
-        from war_jax.lab import experiment as frame
-        from war_jax.lab.settings import read as read_settings
-
-        report = frame.run(EXPERIMENT, read_settings(Settings, config), workdir, command)
-    elif experiment == 'adv_ntk':
-        from ntk.studies.adversarial.findings import EXPERIMENT
-        from ntk.studies.adversarial.settings import Settings
-        from war_jax.lab import experiment as frame
-        from war_jax.lab.settings import read as read_settings
-
-        report = frame.run(EXPERIMENT, read_settings(Settings, config), workdir, command)
-    else:
-        from ntk.studies.dynamics.settings import Settings
-        from war_jax.lab.settings import read as read_settings
-
-        dynamics = read_settings(Settings, config)
+    if experiment == 'run':
         from ntk.studies.dynamics.bench import run_dynamics
         from war_jax.mesh import spread_over_cores
 
         spread_over_cores()
-        report = run_dynamics(dynamics, source, workdir, command)
+        report = run_dynamics(settings, source, workdir, command)
+    else:
+        from war_jax.lab.experiment import run
+
+        findings = import_module(f'{PACKAGES[experiment]}.findings')
+        report = run(findings.EXPERIMENT, settings, workdir, command)
     print(f'report: {report}')
+    if settings.smoke:
+        print(SMOKE_SENTENCE)
     return 0
 
 
@@ -114,9 +103,9 @@ def check_experiment(config: Any) -> str:
             '--config: has no key experiment, so it configures none of the programs here; nearest: '
             '--config=configs/ntk_width.py'
         )
-    if experiment not in EXPERIMENTS:
-        rule = f'must be one of {", ".join(EXPERIMENTS)}'
-        choice = nearest(str(experiment), EXPERIMENTS)
+    if experiment not in PACKAGES:
+        rule = f'must be one of {", ".join(PACKAGES)}'
+        choice = nearest(str(experiment), PACKAGES)
         raise refusal('experiment', experiment, rule, repr(choice))
     return experiment
 

@@ -236,7 +236,8 @@ def write_report(experiment: Experiment[S], workdir: Path) -> Path:
     write_verdicts(workdir / 'verdicts.json', claims, results.provenance, command)
     sections = list(experiment.sections(results, claims, workdir))
     names = [f'{cell.folder}/{cell.name}' for cell in results.missing]
-    text = page.text(experiment.title(results), sections, names, command)
+    smoke = getattr(results.settings, 'smoke', False)
+    text = page.text(experiment.title(results), sections, names, command, smoke)
     write_text(workdir / 'report.md', text)
     return workdir / 'report.md'
 

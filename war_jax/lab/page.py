@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from war_jax.lab import tables
 from war_jax.lab.tables import Column, small, small_interval, write_table
 from war_jax.lab.verdicts import MIN_SEEDS, WORDS, Claim
+from war_jax.records.console import SMOKE_SENTENCE
 
 RULES = (
     'A claim is *supported* if its whole 95 % interval lies in the claimed range, *contradicted* '
@@ -35,9 +36,17 @@ class Picture(NamedTuple):
     caption: str
 
 
-def text(title: str, sections: Sequence[Section], missing: Sequence[str], command: str) -> str:
-    """report.md. missing: names of what is not there yet."""
+def text(
+    title: str,
+    sections: Sequence[Section],
+    missing: Sequence[str],
+    command: str,
+    smoke: bool = False,
+) -> str:
+    """report.md. missing: names of what is not there yet; smoke: numbers that mean nothing."""
     blocks = [f'# {tables.markdown_text(title)}']
+    if smoke:
+        blocks.append(f'> **Warning.** {SMOKE_SENTENCE}')
     if missing:
         blocks.append(
             f'> **Not finished.** {len(missing)} of its parts are missing, see '

@@ -10,6 +10,11 @@ from typing import Annotated, Any, TypeVar
 from war_jax.config import NOT_EMPTY, ThreatConfig
 from war_jax.config_rules import at_least, at_most, build, increasing, refusal
 
+# Of the key `smoke` of an experiment: key(False, SMOKE, absent=False), as old studies lack it.
+SMOKE = (
+    'Whether the experiment only shows that every part works, so that its numbers mean nothing. '
+    'Set by the word smoke of a config file.'
+)
 S = TypeVar('S')
 Seed = Annotated[int, at_least(0), at_most(2**32 - 1)]
 Seeds = Annotated[tuple[Seed, ...], NOT_EMPTY, increasing()]

@@ -18,8 +18,8 @@ from war_jax.config import (
     Positive,
     ThreatConfig,
 )
-from war_jax.config_rules import at_least, at_most, increasing, refusal
-from war_jax.lab.settings import Seeds, check_ball
+from war_jax.config_rules import at_least, at_most, increasing, key, refusal
+from war_jax.lab.settings import SMOKE, Seeds, check_ball
 
 Method = Literal['natural', 'adversarial']
 METHODS: tuple[Method, ...] = ('natural', 'adversarial')
@@ -98,6 +98,7 @@ class Settings:
     training: AdvTraining
     threat: ThreatConfig
     attack: AdvAttack
+    smoke: bool = key(False, SMOKE, absent=False)
 
     @property
     def ball(self) -> ThreatModel:

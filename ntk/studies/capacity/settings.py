@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from war_jax.config import NOT_EMPTY, AboveZero, Positive
-from war_jax.config_rules import above, at_least, at_most, below, increasing
-from war_jax.lab.settings import Seeds, among, distinct_names
+from war_jax.config_rules import above, at_least, at_most, below, increasing, key
+from war_jax.lab.settings import SMOKE, Seeds, among, distinct_names
 
 WIDEST = 1024  # units: training pads each network to one of a few widths, of which it is the last
 Radius = Annotated[float, at_least(0), below(1)]
@@ -95,6 +95,7 @@ class Settings:
     search: CapacitySearch
     verify: CapacityVerify
     kernel: CapacityKernel
+    smoke: bool = key(False, SMOKE, absent=False)
 
     def check(self) -> None:
         """Raises ConfigError for values that do not go together."""

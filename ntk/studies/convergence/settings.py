@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from war_jax.config import NOT_EMPTY, AboveZero, Positive
-from war_jax.config_rules import Rule, above, at_least, at_most, increasing, refusal
-from war_jax.lab.settings import Seeds, among, distinct, distinct_names
+from war_jax.config_rules import Rule, above, at_least, at_most, increasing, key, refusal
+from war_jax.lab.settings import SMOKE, Seeds, among, distinct, distinct_names
 
 DesignName = Literal['softplus', 'relu', 'deep']
 AttackName = Literal['none', 'fgsm', 'pgd2', 'pgd5', 'pgd10', 'pgd20']
@@ -108,6 +108,7 @@ class Settings:
     base: ConvergenceBase
     training: ConvergenceTraining
     strong: ConvergenceStrong
+    smoke: bool = key(False, SMOKE, absent=False)
 
     def check(self) -> None:
         """Raises ConfigError for values that do not go together."""

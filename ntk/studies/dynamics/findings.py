@@ -117,7 +117,8 @@ def write_report(workdir: Path) -> Path:
     found, command = claims(results), results.provenance['command']
     verdicts.write_verdicts(workdir / 'verdicts.json', found, results.provenance, command)
     listed = list(sections(results, found, workdir))
-    text = page.text(title(results), listed, results.missing, command)
+    smoke = results.settings.smoke
+    text = page.text(title(results), listed, results.missing, command, smoke)
     write_text(workdir / 'report.md', text)
     return workdir / 'report.md'
 

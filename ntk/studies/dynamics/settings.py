@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 from war_jax.config import Count
-from war_jax.config_rules import Rule
+from war_jax.config_rules import Rule, key
+from war_jax.lab.settings import SMOKE
 
 # Without two images there is nothing to align, and without a first and a last probe no change.
 NONE_OR_SEVERAL = Rule('must be 0 or at least 2', lambda v: v == 0 or v >= 2, lambda v: '2')
 # Keys that change no number, up to rounding.
-_FREE = ('block_size', 'max_probes')
+_FREE = ('block_size', 'max_probes', 'smoke')
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Settings:
     attack_steps: Count
     block_size: Count
     max_probes: Annotated[int, NONE_OR_SEVERAL]
+    smoke: bool = key(False, SMOKE, absent=False)
 
     @property
     def digest(self) -> str:

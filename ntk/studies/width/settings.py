@@ -20,8 +20,8 @@ from war_jax.config import (
     Positive,
     ThreatConfig,
 )
-from war_jax.config_rules import above, at_least, at_most, increasing, refusal
-from war_jax.lab.settings import Seeds, check_ball, distinct, distinct_names
+from war_jax.config_rules import above, at_least, at_most, increasing, key, refusal
+from war_jax.lab.settings import SMOKE, Seeds, check_ball, distinct, distinct_names
 
 ParametrizationName = Literal['standard', 'ntk', 'sqrt_m', 'sqrt_m_unit', 'mup']
 PhaseName = Literal['natural', 'natural_lazy', 'trades', 'trades_lazy']
@@ -129,6 +129,7 @@ class Settings:
     training: WidthTraining
     threat: ThreatConfig
     attack: WidthAttack
+    smoke: bool = key(False, SMOKE, absent=False)
 
     def check(self) -> None:
         """Raises ConfigError for values that do not go together."""

@@ -45,11 +45,14 @@ def read(values: flags.FlagValues) -> tuple[Settings, Path, str]:
 def work(read: tuple[Settings, Path, str], command: str) -> int:
     from war_jax import processes
     from war_jax.mesh import spread_over_cores
+    from war_jax.records.console import SMOKE_SENTENCE
 
     if processes.is_one_of_several():
         raise ConfigError('--process: war_jax.studies.regularization runs as one process')
     spread_over_cores()
     print(f'report: {study(*read, command)}')
+    if read[0].study.base.smoke:
+        print(SMOKE_SENTENCE)
     return 0
 
 

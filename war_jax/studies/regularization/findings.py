@@ -171,7 +171,8 @@ def write_report(workdir: Path, networks: Sequence[Network]) -> Path:
     write_verdicts(workdir / 'verdicts.json', listed, provenance, command)
     title = f'Adversarial robustness as regularization: {study["config"]["data"]["name"]}'
     sections = _sections(networks, found, study, workdir)
-    write_text(workdir / 'report.md', page.text(title, list(sections), [], command))
+    smoke = study['config'].get('smoke', False)
+    write_text(workdir / 'report.md', page.text(title, list(sections), [], command, smoke))
     return workdir / 'report.md'
 
 

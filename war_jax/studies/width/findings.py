@@ -298,7 +298,9 @@ def write_report(workdir: Path) -> Path:
         *_tables(study, workdir / 'tables'),
         page.how_section(tabulate.conditions(study)),
     ]
-    write_text(workdir / 'report.md', page.text(title, sections, study.missing, command))
+    smoke = config.get('smoke', False)
+    text = page.text(title, sections, study.missing, command, smoke)
+    write_text(workdir / 'report.md', text)
     return workdir / 'report.md'
 
 

@@ -28,6 +28,7 @@ from war_jax.data.sources import Splits, checksum, load
 from war_jax.lab.probes import FIXED
 from war_jax.mesh import check_divisible, make_mesh
 from war_jax.processes import check_same, is_first, on_first
+from war_jax.records.console import SMOKE_SENTENCE
 from war_jax.records.files import write_json
 from war_jax.records.interrupt import Stop, signals
 from war_jax.records.provenance import WorkdirInUse, claim_workdir
@@ -85,6 +86,8 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
             'in all shards, run the command again without --shard.'
         )
     print(f'report: {on_first(lambda: str(findings.write_report(workdir)))}')
+    if base.smoke:
+        print(SMOKE_SENTENCE)
     return 1 if outcome.failed else 0
 
 
