@@ -73,12 +73,12 @@ def claims(results: Found) -> Iterator[Claim]:
             yield claim(
                 f'{key}-{design}', f'{titled(design)}, without projection: {text}',
                 power(samples(results, design, key, radius=0.0)), near(predicted, FLAT),
-                'power of m',
+                'power of m', how=f'At the end of training; of theory, within {FLAT:g}.',
             )  # fmt: skip
     for design in grid.designs:
         for radius in grid.radii:
             where = f'in B({radius:g})' if radius else 'without projection'
-            low, high = (f'−{-power:g}' for power in LINEARISATION)
+            low, high = (f'−{-bound:g}' for bound in LINEARISATION)
             yield claim(
                 f'linearisation-{design}-R{radius:g}',
                 f'{titled(design)}, {where}: the linearisation error falls as a power of m between '
@@ -108,7 +108,7 @@ def _reaches_best(
 
 def answer(found: Sequence[Claim]) -> str:
     """A paragraph: how many of which claims hold."""
-    low, high = (f'm^−{-power:g}' for power in LINEARISATION)
+    low, high = (f'm^−{-bound:g}' for bound in LINEARISATION)
     sentences = []
     for kind, text in (
         ('converges', f'that training comes within {TOLERANCE:g} of the best in the ball'),

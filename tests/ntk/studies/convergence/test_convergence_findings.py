@@ -44,7 +44,7 @@ def test_claims_of_exponents():
     assert error.effect == pytest.approx(-0.8)
     assert error.interval == pytest.approx((-0.8 - half, -0.8 + half), abs=1e-6)
     assert error.verdict == UNDECIDED  # a little of it is below -1
-    assert len(found) == 4 + 3 + 3 + 4
+    assert len(found) == 4 + 3 + 3 + 4 and all(claim.how for claim in found.values())
 
 
 def test_a_training_that_diverged_leaves_its_claims_undecided():
