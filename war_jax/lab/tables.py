@@ -223,7 +223,8 @@ def decimal_interval(value: tuple[float, float]) -> str:
 
 
 def small(value: float) -> str:
-    """Two decimals, and for small numbers two digits: '0.0012'."""
+    """Two decimals, and for small numbers two digits, '0.0012'; what is but rounding is 0."""
+    value = value if abs(value) >= 1e-9 else 0.0
     return decimal(value) if abs(value) >= 0.1 or value == 0 else f'{value:.2g}'.replace('-', '−')
 
 

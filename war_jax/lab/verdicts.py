@@ -188,10 +188,7 @@ def claim_of_trend(
 ) -> Claim:
     """Decided by `judge_trend`; the effect is the mean rank correlation."""
     word = 'rise' if sign > 0 else 'fall'
-    rule = (
-        f'Supported if the ranks {word} by Page’s trend test with the seeds as blocks (two-sided, '
-        f'{100 * LEVEL:g} %), contradicted if they go the other way.'
-    )
+    rule = f'The ranks {word} by Page’s trend test with the seeds as blocks (two-sided, 5 %).'
     verdict = judge_trend(trend, sign)
     return Claim(
         name, statement, trend and trend.correlation, None, 'rank correlation',
@@ -203,11 +200,10 @@ def claim_of_layers(
     name: str, statement: str, trends: Mapping[str, Trend | None], sign: int, how: str = ''
 ) -> Claim:
     """Decided by `judge_layers`; the effect is the share of the layers that go the claimed way."""
-    word, other = ('rise', 'fall') if sign > 0 else ('fall', 'rise')
+    word = 'rise' if sign > 0 else 'fall'
     rule = (
-        f'Supported if more than half of the layers {word}, contradicted if more than half '
-        f'{other}, each by Page’s trend test with the seeds as blocks (two-sided, '
-        f'{100 * LEVEL:g} % after Holm’s correction for the number of layers).'
+        f'More than half of the layers {word}, each by Page’s trend test with the seeds as blocks '
+        '(two-sided, 5 % after Holm’s correction for the number of layers).'
     )
     found = [trend for trend in trends.values() if trend is not None]
     verdict = judge_layers(trends, sign)
@@ -233,10 +229,9 @@ def claim_at_each(
     """Decided by `judge_each`; the effect that is shown is the pooled one."""
     verdict = judge_each(effects, supported)
     rule = (
-        f'Decided at each of {", ".join(effects)} by whether the whole interval lies {supported}, '
-        'with Holm’s correction for their number; supported if it holds at any and is contradicted '
-        'at none, and the other way round. The effect shown is the mean over all; it decides '
-        'nothing.'
+        f'At each of {", ".join(effects)}, with Holm’s correction for their number: the whole '
+        f'interval lies {supported}. It must hold at one and be contradicted at none. The effect '
+        'shown is the mean over them.'
     )
     return _made(name, statement, pooled, unit, verdict, rule, how)
 
