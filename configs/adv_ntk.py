@@ -48,7 +48,7 @@ DEFAULTS: dict[str, Any] = {
         # Hidden units of the finite networks.
         'widths': (32, 128, 512),
         # Of which images are for training and which for validation, of weights and of attacks.
-        'seeds': (0, 1, 2),
+        'seeds': (0, 1, 2, 3, 4),
     },
     # Of Adv-NTK.
     'kernel': {

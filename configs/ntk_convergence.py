@@ -4,7 +4,7 @@
     python -m ntk.main --config=configs/ntk_convergence.py:smoke --workdir=runs/convergence-smoke
 
 Argument:
-    (nothing)   two-layer and deep networks, m = 64 ... 1024, three seeds
+    (nothing)   two-layer and deep networks, m = 64 ... 1024, five seeds
     smoke       every part, as little as possible of each
 
 Two minutes on two cores. In B(2) and B(8) training ends within 0.004 of the best robust loss (means
@@ -39,7 +39,7 @@ DEFAULTS: dict[str, Any] = {
         'epsilons': (0.05, 0.1, 0.2),
         'attacks': ('none', 'fgsm', 'pgd2', 'pgd5', 'pgd20'),
         # Each draws points, labels and weights.
-        'seeds': (0, 1, 2),
+        'seeds': (0, 1, 2, 3, 4),
     },
     'base': {
         'design': 'softplus',

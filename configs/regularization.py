@@ -7,7 +7,7 @@
         --workdir=runs/smoke
 
 Argument:
-    (nothing)   256 handwritten digits, WRN-10-0.5, six epsilons, three seeds
+    (nothing)   256 handwritten digits, WRN-10-0.5, six epsilons, five seeds
     smoke       every part, as little as possible of each
 
 With --runs=FOLDER the networks are those of a finished study of war_jax.studies.width that was made
@@ -36,7 +36,7 @@ STUDY: dict[str, Any] = {
     'widths': (0.5,),
     # natural + 1 * (adversarial - natural) risk: Madry's adversarial training.
     'lams': (1.0,),
-    'seeds': (0, 1, 2),
+    'seeds': (0, 1, 2, 3, 4),
     'war': (),
     'devices_per_run': 1,
 }

@@ -28,7 +28,7 @@ STUDY: dict[str, Any] = {
     'widths': (0.25, 0.5, 1.0, 2.0),
     # Each is tried at each width.
     'lams': (1.0, 3.0, 9.0, 27.0),
-    'seeds': (0, 1, 2, 3),
+    'seeds': (0, 1, 2, 3, 4),
     # Variants of WAR, each at all widths but the first; see war.target.
     'war': ('trajectory',),
     # A run takes so many devices, and as many runs as find room go side by side.
