@@ -31,6 +31,10 @@ from war_jax.records.files import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+_UNASKED = (
+    'No study whose rows are kept speaks of this yet. What earlier ones found, by the rules of their '
+    'time, stands in [results.md](results.md).'
+)
 # As the experiments call what they measured; here it is rows.csv.
 _ROWS = ('rows.csv', 'study.csv', 'ntk_run.csv')
 Studies = Mapping[str, Sequence[Record]]  # name of the study -> what it found
@@ -129,8 +133,7 @@ def page(studies: Studies) -> str:
             _row(name, record, corrected[name, record.name])
             for name, record in _of(question, studies)
         ]
-        if rows:
-            blocks += [f'## {question.title}', as_markdown(_columns(), rows)]
+        blocks += [f'## {question.title}', as_markdown(_columns(), rows) if rows else _UNASKED]
     blocks += ['## The studies', *(_study(name, studies[name]) for name in sorted(studies))]
     return join(blocks)
 
