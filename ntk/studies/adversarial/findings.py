@@ -4,7 +4,7 @@
     accuracy(results, INFINITE, 'adversarial', 'robust_accuracy')        # seed -> points
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ntk.studies.adversarial.bench import Bench
 from ntk.studies.adversarial.settings import INFINITE, METHODS, Method, Settings
-from war_jax.lab import experiment, page, plots
+from war_jax.lab import page, plots
 from war_jax.lab.estimates import BySeed, change, paired
 from war_jax.lab.experiment import Experiment, Results
 from war_jax.lab.page import Picture, Section
@@ -220,8 +220,3 @@ EXPERIMENT = Experiment(
     sections=sections,
     folders={'cells': 'predictors'},
 )
-
-
-def decide(folder: Path) -> tuple[list[Claim], Mapping[str, Any]]:
-    """The claims of the rows in a folder, and their provenance."""
-    return experiment.decide(EXPERIMENT, folder)
