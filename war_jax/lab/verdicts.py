@@ -274,11 +274,11 @@ def _made(
     rule: str,
     how: str,
 ) -> Claim:
-    if effect is None:
-        return Claim(name, statement, None, None, unit, 0, UNDECIDED, rule, how)
+    # Of a claim at each of several places there may be a verdict without a mean over these.
+    shown = (None, None) if effect is None else (effect.value, effect.interval)
     return Claim(
-        name, statement, effect.value, effect.interval, unit, effect.num_seeds, verdict.word, rule,
-        how, verdict.where, verdict.p_value,
+        name, statement, *shown, unit, effect.num_seeds if effect else 0, verdict.word, rule, how,
+        verdict.where, verdict.p_value,
     )  # fmt: skip
 
 
