@@ -5,6 +5,7 @@
 #   make faults   runs that are killed, damaged and crowded out, many times over
 #   make lint     ruff and pyright
 #   make ntk      how Lipschitzness scales with width, in theory and practice  -> runs/ntk/report.md
+#   make findings all studies of docs/, resumable; says how long it takes      -> docs/findings.md
 #   make bench    our training step and PGD-20 beside PyTorch's, and what the host adds; minutes
 #   make bench-accelerator   the same for the paper's networks, on a GPU
 #   make clean    remove .venv and caches; runs/ is left alone

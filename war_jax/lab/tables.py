@@ -2,7 +2,7 @@
 
     columns = [
         Column('widen_factor', 'Width', '{:g}'.format),
-        Column('robust', 'Robust', percent_mean),         # the rows hold (mean, lower, upper)
+        Column('robust', 'Robust', rate_mean),            # the rows hold (mean, lower, upper)
     ]
     rows = [{'widen_factor': 2.0, 'robust': (0.727, 0.689, 0.765)}]
     text = write_table(Path('runs/study/tables'), 'accuracy', columns, rows)
@@ -189,13 +189,6 @@ def write_table(
 def as_markdown(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as Markdown text only."""
     return markdown(*_printed(columns, rows))
-
-
-def percent_mean(value: tuple[float, float, float]) -> str:
-    """(0.727, 0.689, 0.765) -> '72.7 ± 3.8': a mean and half its interval, in percent."""
-    mean, lower, upper = value
-    half = 50.0 * (upper - lower)
-    return f'{100.0 * mean:.1f}' + (f' ± {half:.1f}' if math.isfinite(half) else '')
 
 
 def rate_mean(value: tuple[float, float, float]) -> str:

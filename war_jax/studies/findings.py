@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+from war_jax.lab import experiment
 from war_jax.lab.page import join
 from war_jax.lab.tables import Column, as_markdown, small, small_interval
 from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, WORDS, Record, after_holm, records
@@ -32,11 +33,10 @@ from war_jax.records.files import (
 
 ROOT = Path(__file__).resolve().parents[2]
 _UNASKED = (
-    'No study whose rows are kept speaks of this yet. What earlier ones found, by the rules of their '
-    'time, stands in [results.md](results.md).'
+    'No study whose rows are kept speaks of this yet. What earlier ones found, by the rules of '
+    'their time, stands in [results.md](results.md).'
 )
-# As the experiments call what they measured; here it is rows.csv.
-_ROWS = ('rows.csv', 'study.csv', 'ntk_run.csv')
+_KEPT = ('study.json', 'rows.csv')
 Studies = Mapping[str, Sequence[Record]]  # name of the study -> what it found
 
 
@@ -81,23 +81,29 @@ PAPERS = (
 def keep(name: str, workdir: Path, root: Path = ROOT) -> None:
     """Copies what a study's claims rest on to docs/studies/NAME. Raises ReportError."""
     folder = root / 'docs' / 'studies' / name
-    rows = next((workdir / file for file in _ROWS if (workdir / file).is_file()), None)
-    if rows is None or not (workdir / 'study.json').is_file():
+    if not all((workdir / file).is_file() for file in _KEPT):
         raise ReportError(f'{name}={workdir}: must be the folder of a study that has its report')
-    for source, target in ((workdir / 'study.json', 'study.json'), (rows, 'rows.csv')):
-        with replacing(folder / target) as temporary:
-            shutil.copyfile(source, temporary)
+    # Before anything is copied: a study of before the frame has none, and could not be decided.
+    study = read_file(workdir / 'study.json', read_json)
+    require(workdir / 'study.json', study, ('experiment',))
+    for file in _KEPT:
+        with replacing(folder / file) as temporary:
+            shutil.copyfile(workdir / file, temporary)
 
 
 def decide_again(folder: Path) -> list[Record]:
-    """By the experiment that study.json names. Raises ReportError, one line."""
+    """By the module that study.json names: by the Experiment it holds as EXPERIMENT, or else by its
+    function `decide`. Raises ReportError, one line."""
     study = read_file(folder / 'study.json', read_json)
     require(folder / 'study.json', study, ('experiment',))
     try:
-        experiment = importlib.import_module(study['experiment'])
+        module = importlib.import_module(study['experiment'])
     except ImportError as error:
         raise ReportError(f'{folder}: its experiment is not there: {error}') from error
-    claims, provenance = experiment.decide(folder)
+    if hasattr(module, 'EXPERIMENT'):
+        claims, provenance = experiment.decide(module.EXPERIMENT, folder)
+    else:
+        claims, provenance = module.decide(folder)
     return records(claims, provenance, provenance['command'] or '')
 
 
@@ -134,7 +140,8 @@ def page(studies: Studies) -> str:
             for name, record in _of(question, studies)
         ]
         blocks += [f'## {question.title}', as_markdown(_columns(), rows) if rows else _UNASKED]
-    blocks += ['## The studies', *(_study(name, studies[name]) for name in sorted(studies))]
+    listed = [_study(name, found) for name, found in sorted(studies.items()) if found]
+    blocks += ['## The studies', *listed]
     return join(blocks)
 
 

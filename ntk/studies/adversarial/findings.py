@@ -4,7 +4,7 @@
     accuracy(results, INFINITE, 'adversarial', 'robust_accuracy')        # seed -> points
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,26 @@ from matplotlib.figure import Figure
 
 from ntk.studies.adversarial.bench import Bench
 from ntk.studies.adversarial.settings import INFINITE, METHODS, Method, Settings
-from war_jax.lab import experiment, page, plots
+from war_jax.lab import page, plots
 from war_jax.lab.estimates import BySeed, change, paired
 from war_jax.lab.experiment import Experiment, Results
 from war_jax.lab.page import Picture, Section
 from war_jax.lab.plots import BLUE, STYLE, VERMILION
 from war_jax.lab.quantities import Interval, centre, quantity
-from war_jax.lab.tables import Column, percent_mean, write_table
-from war_jax.lab.verdicts import ABOVE, BELOW, Claim, claim, no_worse
+from war_jax.lab.tables import Column, rate_mean, write_table
+from war_jax.lab.verdicts import (
+    ABOVE,
+    BELOW,
+    MARGIN,
+    WHY_MARGIN,
+    Claim,
+    claim,
+    no_worse,
+)
 from war_jax.report import conditions
 
 Found = Results[Settings]
 RATES = ('natural_accuracy', 'robust_accuracy')
-# Points: with some hundred test images, what a seed cannot tell from no difference.
-MARGIN = 2.0
 _LOOKS = {'natural': (BLUE, 'o'), 'adversarial': (VERMILION, 's')}
 
 
@@ -62,7 +68,7 @@ def claims(results: Found) -> Iterator[Claim]:
         paired(infinite('adversarial', 'robust_accuracy'), networks),
         no_worse(MARGIN),
         'points',
-        f'{how} {MARGIN:g} points are what a few hundred test images cannot tell from none.',
+        f'{how} {WHY_MARGIN}',
     )
     for key in reversed(RATES) if len(widths) > 1 else ():
         samples = {float(m): accuracy(results, m, 'adversarial', key) for m in widths}
@@ -90,7 +96,7 @@ def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterator[
     ])  # fmt: skip
     yield Section('Accuracies', [
         write_table(workdir / 'tables', 'accuracy', *accuracies_table(results)),
-        'In percent, ± half of the 95 % interval over seeds. Times: at which rate Adv-NTK lets its '
+        'In percent, with the 95 % interval over seeds. Times: at which rate Adv-NTK lets its '
         'training examples be learned, median over examples and seeds, in units of 1 / (mean '
         'diagonal of the NTK).',
     ])  # fmt: skip
@@ -155,8 +161,8 @@ def accuracies_table(results: Found) -> tuple[list[Column], list[dict[str, Any]]
     columns = [
         Column('width', 'Width', align='l'),
         Column('method', 'Training', align='l'),
-        Column('natural_accuracy', 'Natural', percent_mean),
-        Column('robust_accuracy', 'Robust', percent_mean),
+        Column('natural_accuracy', 'Natural', rate_mean),
+        Column('robust_accuracy', 'Robust', rate_mean),
         Column('times', 'Times', '{:.3g}'.format),
     ]
     lines = []
@@ -220,8 +226,3 @@ EXPERIMENT = Experiment(
     sections=sections,
     folders={'cells': 'predictors'},
 )
-
-
-def decide(folder: Path) -> tuple[list[Claim], Mapping[str, Any]]:
-    """The claims of the rows in a folder, and their provenance."""
-    return experiment.decide(EXPERIMENT, folder)

@@ -16,6 +16,10 @@ from war_jax.lab.settings import SMOKE, Seeds, among, distinct, distinct_names
 
 DesignName = Literal['softplus', 'relu', 'deep']
 AttackName = Literal['none', 'fgsm', 'pgd2', 'pgd5', 'pgd10', 'pgd20']
+# Losses are recorded at the powers of 2, and the last of these has to be the last step.
+POWER_OF_2 = Rule(
+    'must be a power of 2', lambda n: n & (n - 1) == 0, lambda n: f'{2 ** (n.bit_length() - 1)}'
+)
 EVEN = Rule('must be even', lambda m: m % 2 == 0, lambda m: f'{m + 1}')
 Width = Annotated[int, at_least(2), at_most(2**20), EVEN]
 Radius = Annotated[float, at_least(0)]
@@ -51,7 +55,7 @@ class ConvergenceBase:
 
 @dataclass(frozen=True)
 class ConvergenceTraining:
-    num_steps: Annotated[int, at_least(16)]
+    num_steps: Annotated[int, at_least(16), POWER_OF_2]
     learning_rate: AboveZero
     deep_learning_rate: AboveZero
     deep_layers: Positive

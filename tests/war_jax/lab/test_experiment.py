@@ -10,7 +10,7 @@ import pytest
 
 from tests.war_jax.lab import toy_study
 from tests.war_jax.lab.toy_settings import Settings
-from tests.war_jax.lab.toy_study import TOY
+from tests.war_jax.lab.toy_study import EXPERIMENT as TOY
 from war_jax.config import ConfigError
 from war_jax.lab.experiment import decide, read_results, run
 from war_jax.lab.settings import read

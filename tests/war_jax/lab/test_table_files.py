@@ -12,7 +12,7 @@ from war_jax.lab.tables import Column, write_table
 
 COLUMNS = [
     Column('width', 'Width', '{:g}'.format),
-    Column('rate', 'Rate (%)', tables.percent_mean),
+    Column('rate', 'Rate (%)', tables.rate_mean),
     Column('change', 'Change', tables.decimal_interval),
     Column('note', 'Note', align='l'),
 ]
@@ -27,14 +27,14 @@ def test_people_read_rounded_cells(tmp_path: Path) -> None:
     text = write_table(tmp_path / 'tables', 'rates', COLUMNS, ROWS)
     assert parse_markdown(text) == [
         ['Width', 'Rate (%)', 'Change', 'Note'],
-        ['1', '70.0 ± 5.0', '−1.00 to 0.30', 'a|b_c'],
+        ['1', '70.0 (65.0 to 75.0)', '−1.00 to 0.30', 'a|b_c'],
         ['0.125', '50.0', '—', '—'],
         ['2', '—', '—', 'x'],
     ]
     assert (tmp_path / 'tables/rates.md').read_text() == text
     assert tables.as_markdown(COLUMNS, ROWS) == text
     latex = (tmp_path / 'tables/rates.tex').read_text()
-    assert latex.startswith('\\begin{tabular}{rrrl}') and r'70.0 \ensuremath{\pm} 5.0' in latex
+    assert latex.startswith('\\begin{tabular}{rrrl}') and '70.0 (65.0 to 75.0)' in latex
 
 
 def test_programs_read_whole_numbers(tmp_path: Path) -> None:

@@ -144,6 +144,9 @@ def test_claims_say_their_rule():
     assert (layers.verdict, layers.effect, layers.where) == (SUPPORTED, 1.0, '1 of 1 layers')
     each = claim_at_each('d', 'x', {'λ = 1': estimate(1, 2)}, estimate(1, 2), ABOVE, 'points')
     assert 'Holm' in each.rule and each.where == 'supported at λ = 1'
+    # No seed in common, hence no mean, but a verdict at one place.
+    apart = claim_at_each('d', 'x', {'λ = 1': estimate(1, 2)}, None, ABOVE, 'points')
+    assert (apart.effect, apart.num_seeds, apart.verdict) == (None, 0, SUPPORTED)
     costs = [claim_of_ratio('e', 'x', ratio).verdict for ratio in (1.2, 1.05, 0.8, None)]
     assert costs == [SUPPORTED, UNDECIDED, CONTRADICTED, UNDECIDED]
 

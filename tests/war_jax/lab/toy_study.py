@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from tests.war_jax.lab.toy_settings import Cell, Settings
-from war_jax.lab import experiment, page, plots
+from war_jax.lab import page, plots
 from war_jax.lab.estimates import Samples, power
 from war_jax.lab.experiment import Experiment, Results, Row
 from war_jax.lab.verdicts import ABOVE, Claim, claim
@@ -51,11 +51,7 @@ def sections(
     yield page.how_section(page.provenance_cells(results.provenance))
 
 
-TOY = Experiment(
+EXPERIMENT = Experiment(
     'tests.war_jax.lab.toy_study', Settings, lambda settings: settings.cells, Bench, claims,
     lambda results: 'A toy', sections,
 )  # fmt: skip
-
-
-def decide(folder: Path):
-    return experiment.decide(TOY, folder)

@@ -3,13 +3,14 @@
 Oracles: what was planted; the toy's known answer; a verdict decided anew from the committed rows.
 """
 
+import importlib
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from tests.war_jax.lab.toy_settings import Settings
-from tests.war_jax.lab.toy_study import TOY
+from tests.war_jax.lab.toy_study import EXPERIMENT as TOY
 from war_jax.lab.experiment import run
 from war_jax.lab.settings import read
 from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, Record, read_verdicts
@@ -64,6 +65,24 @@ def test_a_study_is_kept_and_decided_again(tmp_path: Path, capsys):
     (kept / 'rows.csv').write_text(text)
     (record,) = decide_again(kept)
     assert record.verdict != SUPPORTED
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'war_jax.studies.width', 'war_jax.studies.regularization', 'ntk.studies.width',
+        'ntk.studies.dynamics', 'ntk.studies.convergence', 'ntk.studies.capacity',
+        'ntk.studies.adversarial',
+    ],
+)  # fmt: skip
+def test_every_experiment_can_be_decided_again(name: str):
+    """By the module that its study.json names: it is there, and has what `decide_again` calls."""
+    module = importlib.import_module(f'{name}.findings')
+    experiment = getattr(module, 'EXPERIMENT', None)
+    if experiment is None:
+        assert callable(module.decide)
+    else:
+        assert experiment.name == module.__name__
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path, capsys):

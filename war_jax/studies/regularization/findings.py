@@ -221,7 +221,7 @@ def _bound_holds(networks: Sequence[Network]) -> str:
     if not pairs:
         return 'No boundary was found within the box.'
     holds = sum(low <= distance * (1 + 1e-4) for low, distance in pairs)
-    ratio = min(distance / low for low, distance in pairs if low)
+    ratio = min((distance / low for low, distance in pairs if low), default=math.inf)
     return (
         f'Distance ≥ margin / (√2 · product of spectral norms) holds on {holds} of {len(pairs)} '
         f'images; the distance is at least {ratio:.3g} times its bound.'

@@ -22,8 +22,10 @@ from war_jax.lab.verdicts import (
     ABOVE,
     BELOW,
     CONTRADICTED,
+    MARGIN,
     SUPPORTED,
     UNDECIDED,
+    WHY_MARGIN,
     Claim,
     Range,
     claim,
@@ -48,8 +50,6 @@ from war_jax.studies.width.results import (
 from war_jax.studies.width.study import TARGETS, Study, read_study
 
 POINTS = 'points'  # percentage points
-# Points of robust accuracy: a loss smaller than this counts as no difference.
-MARGIN = 2.0
 # Of the resampled fits: with more at an edge of the grid, the growth of the best lambda is unknown.
 MOST_AT_EDGE = 0.25
 # What changes with width at equal lambda: key of the rows -> statement, claimed range.
@@ -149,9 +149,7 @@ def _reaches_the_best(rows: Sequence[Row], target: str) -> Claim:
         if effect is not None:
             how = (
                 f'Test robust accuracy of WAR minus that of λ = {best[widest]:g}, the best of the '
-                f'sweep by validation, at width {widest:g}. A loss of less than {MARGIN:g} points '
-                'counts as none: measured on 1,000 images, a robust accuracy near 50\u00a0% is '
-                'itself known to no better than ±3 points.'
+                f'sweep by validation, at width {widest:g}. {WHY_MARGIN}'
             )
     statement = (
         f'{TARGETS[target]} is as robust as the best λ of the sweep, within {MARGIN:g} points'
@@ -234,7 +232,7 @@ def answer(study: Study, claims: Sequence[Claim]) -> str:
     if best:
         listed = ', '.join(f'{lam:g} at k = {width:g}' for width, lam in best.items())
         grows = by_name['best_lambda_grows']
-        power = f'; it goes with k to the power {_effect(grows)}' if grows.effect else ''
+        power = f'; it goes with k to the power {_effect(grows)}' if grows.effect is not None else ''
         sentences.append(f'The best λ of the grid on validation images is {listed}{power}.')
     adjusted = [text for target in study.targets for text in _war_sentence(rows, target)]
     if adjusted:

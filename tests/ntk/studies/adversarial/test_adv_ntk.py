@@ -14,13 +14,13 @@ from scipy.linalg import expm
 from configs import adv_ntk
 from ntk.infinite import fully_connected
 from ntk.studies.adversarial.bench import Bench
-from ntk.studies.adversarial.findings import EXPERIMENT, claims, decide
+from ntk.studies.adversarial.findings import EXPERIMENT, claims
 from ntk.studies.adversarial.kernel import coefficients, predictor, train_times
 from ntk.studies.adversarial.settings import INFINITE, Cell, Settings
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config_rules import ConfigError
-from war_jax.lab.experiment import Results, run
+from war_jax.lab.experiment import Results, decide, run
 from war_jax.lab.settings import read
 
 
@@ -125,7 +125,8 @@ def test_a_study_has_all_its_cells_and_a_report(finished: Path, monkeypatch):
     assert [v['name'] for v in verdicts] == [
         'adv_ntk_is_more_robust', 'adv_ntk_costs_accuracy', 'adv_ntk_reaches_finite_width',
     ]  # fmt: skip
-    assert [claim.verdict for claim in decide(finished)[0]] == [v['verdict'] for v in verdicts]
+    again, _ = decide(EXPERIMENT, finished)
+    assert [claim.verdict for claim in again] == [v['verdict'] for v in verdicts]
     monkeypatch.setattr(Bench, 'make', None)  # nothing is made twice
     run(EXPERIMENT, small(), finished, 'python -m ntk.main ...')
     assert (finished / 'report.md').read_text() == report
