@@ -8,6 +8,7 @@ rise or fall (Page), for "in most layers" layer by layer. Everything is told twi
 training, and where all networks had the same training loss. Nothing is measured here.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path

@@ -232,7 +232,8 @@ def answer(study: Study, claims: Sequence[Claim]) -> str:
     if best:
         listed = ', '.join(f'{lam:g} at k = {width:g}' for width, lam in best.items())
         grows = by_name['best_lambda_grows']
-        power = f'; it goes with k to the power {_effect(grows)}' if grows.effect is not None else ''
+        known = grows.effect is not None
+        power = f'; it goes with k to the power {_effect(grows)}' if known else ''
         sentences.append(f'The best λ of the grid on validation images is {listed}{power}.')
     adjusted = [text for target in study.targets for text in _war_sentence(rows, target)]
     if adjusted:
