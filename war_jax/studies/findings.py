@@ -180,7 +180,7 @@ def _families(studies: Studies) -> str:
         for paper in dict.fromkeys(question.paper for question in QUESTIONS)
     }
     listed = [f'{size} tested claims on {_CALLED[paper]}' for paper, size in sizes.items() if size]
-    return ', '.join(listed)
+    return ', '.join(listed) or 'no claim yet'
 
 
 _CALLED = {'A': 'paper A', 'B': 'paper B', 'C': 'paper C', 'T': 'infinite width'}
