@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 # What is often typed, and the last part of the key that it means here.
+_ALIKE = 2.6  # of 3, by `_nearness`
 SYNONYMS = {
     'alpha': 'step_size',
     'beta': 'lam',
@@ -118,12 +119,15 @@ def nearest_key(key: str, known: Sequence[str]) -> str:
     `SYNONYMS`, 'lr' is near 'optimizer.learning_rate'.
     """
     groups, dot, last = key.rpartition('.')
-    last = SYNONYMS.get(last.lower(), last)
-    key = f'{groups}{dot}{last}'
-    return max(
-        known,
-        key=lambda k: (_likeness(key, k) + 2 * _likeness(last, k.rpartition('.')[2]), -len(k)),
-    )
+    # A misspelt key of its own group is nearer than a synonym: study.width is study.widths.
+    misspelt = any(_nearness(key, k) > _ALIKE for k in known if k.rpartition('.')[0] == groups)
+    if not misspelt:
+        key = f'{groups}{dot}{SYNONYMS.get(last.lower(), last)}'
+    return max(known, key=lambda k: (_nearness(key, k), -len(k)))
+
+
+def _nearness(key: str, known: str) -> float:
+    return _likeness(key, known) + 2 * _likeness(key.rpartition('.')[2], known.rpartition('.')[2])
 
 
 def _likeness(word: str, choice: str) -> float:

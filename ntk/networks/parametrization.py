@@ -38,6 +38,7 @@ from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
+from jax import Array
 
 from ntk.networks.models import FIRST, LAST, weight_shapes
 
@@ -163,3 +164,9 @@ PARAMETRIZATIONS = {
         Parametrization('mup', _mup, 0, -0.5),
     )
 }
+
+
+def outputs(model: nn.Module, multipliers: Any, weights: Any, x: Array) -> Array:
+    """(n, ...) -> (n, outputs) of the network whose weights are multiplier * weight."""
+    effective = jax.tree.map(lambda factor, array: factor * array, multipliers, weights)
+    return model.apply({'params': effective}, x)  # type: ignore[return-value]

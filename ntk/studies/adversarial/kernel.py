@@ -29,7 +29,7 @@ from jax import Array
 
 from ntk.infinite import Kernel
 from ntk.studies.adversarial.attack import Images, Predict, attack
-from ntk.studies.width.training import centred_targets
+from ntk.studies.images import centred_targets
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 

@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ntk.networks.parametrization import outputs
 from ntk.studies.adversarial.attack import Images, accuracies, attack
-from ntk.studies.width.training import centred_targets, outputs
+from ntk.studies.images import centred_targets
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 

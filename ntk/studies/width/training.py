@@ -26,7 +26,7 @@ import optax
 from jax import Array
 
 from ntk.networks import Architecture, make_network
-from ntk.networks.parametrization import Scales
+from ntk.networks.parametrization import Scales, outputs
 from ntk.studies.images import centred_targets
 from ntk.studies.width.settings import PhaseName, WidthNetwork
 from war_jax.attacks.pgd import Budget, pgd
@@ -68,12 +68,6 @@ def start(weights: Any, scales: Scales, alpha: float) -> Network:
         multipliers=jax.tree.map(jnp.float32, scales.multipliers),
         alpha=jnp.float32(alpha),
     )
-
-
-def outputs(model: nn.Module, multipliers: Any, weights: Any, x: Array) -> Array:
-    """f: (n, ...) -> (n, outputs)."""
-    effective = jax.tree.map(lambda factor, array: factor * array, multipliers, weights)
-    return model.apply({'params': effective}, x)  # type: ignore[return-value]
 
 
 def predict(model: nn.Module, network: Network, x: Array) -> Array:

@@ -136,7 +136,7 @@ def test_one_seed_decides_nothing(tmp_path: Path) -> None:
     for claim in found.values():
         assert claim.verdict == UNDECIDED and claim.num_seeds == 1
         assert claim.effect is not None and claim.interval is not None
-        assert not math.isfinite(claim.interval[1]) and 'fewer than 3 seeds' in claim.rule
+        assert not math.isfinite(claim.interval[1])
 
 
 def test_only_whole_rows_of_the_grid_count(tmp_path: Path) -> None:

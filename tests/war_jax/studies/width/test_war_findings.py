@@ -52,7 +52,7 @@ def test_war_reaches_the_best(
     claim = war_study(tmp_path, *robust)['war_trajectory_reaches_the_best']
     assert claim.effect == pytest.approx(effect, abs=1e-9)
     assert (claim.verdict, claim.unit, claim.num_seeds) == (verdict, 'points', 3)
-    assert 'λ = 9' in claim.how and '±3 points' in claim.how and 'above −2,' in claim.rule
+    assert 'λ = 9' in claim.how and '2.2 points' in claim.how and 'above −2.' in claim.rule
     assert claim.statement.endswith('the best λ of the sweep, within 2 points')
 
 
