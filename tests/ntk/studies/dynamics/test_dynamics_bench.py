@@ -67,7 +67,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(tmp_path_factory.mktemp('trained'), steps=(0, 4, 6), digest=digest)
 
 
-def make(workdir: Path, steps=(0, 5, 10), reference=None, digest='abc', **changes) -> Path:
+def make(
+    workdir: Path, steps=(0, 5, 10), reference=None, digest: Any = 'abc', **changes: Any
+) -> Path:
     """The folder of a run; the weights at a step are two of that number, plus one."""
     values = digits.get_config('smoke')
     values.update_from_flattened_dict(changes)

@@ -267,7 +267,7 @@ def test_any_part_of_a_study_can_be_reported(tmp_path: Path, changes: dict[str, 
 
 
 def test_what_has_no_value_can_be_drawn(tmp_path: Path) -> None:
-    nothing = dict.fromkeys(('kernel_drift', 'local_lipschitz_test'), lambda *_: None)
+    nothing: Any = dict.fromkeys(('kernel_drift', 'local_lipschitz_test'), lambda *_: None)
     rows = study(lams=(3.0,), seeds=(0,), steps=(0, 20), truths=nothing)
     [width, epochs] = pictures.draw(rows, True, tmp_path)
     for picture in (width, epochs):

@@ -113,7 +113,8 @@ def test_infinite_width_predicts_a_mean_square():
     below, above = (stats.ttest_1samp(squares, bound**2) for bound in (0.95, 1.05))
     ends = np.sqrt(below.confidence_interval(0.95))
     assert met.interval == pytest.approx(100 * (ends - 1))
-    assert met.p_value == pytest.approx(max(below[1], above[1]))
+    expected = max(float(test.pvalue) for test in (below, above))  # pyright: ignore[reportAttributeAccessIssue]
+    assert met.p_value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize('seeds', [1, 2])
