@@ -5,8 +5,9 @@
 
 Each study runs in runs/findings/NAME by its own command, which goes on where it stopped; what it
 measured is then kept in docs/studies/NAME (see war_jax/studies/findings.py), and docs/findings.md
-is written anew at the end. Before each, the time is said that the rest will take, by what they took
-on two idle cores. Exit codes: 0 done, 2 refused; otherwise that of the study that ended with it.
+is written anew at the end. Before each, a guess is said of the time that the rest will take: what
+earlier forms took on two cores, in proportion to the seeds. Exit codes: 0 done, 2 refused;
+otherwise that of the study that ended with it.
 """
 
 import shlex
@@ -27,7 +28,7 @@ _NTK = 'ntk.main --config=configs'
 class Study(NamedTuple):
     name: str
     command: str  # behind python -m, without its workdir
-    minutes: int  # on two idle cores, from an empty folder
+    minutes: int  # a guess, for two idle cores and an empty folder
 
 
 STUDIES = (
