@@ -86,7 +86,7 @@ def test_every_study_of_the_config_file_is_one(argument: str):
 def test_the_default_is_what_it_says():
     study = resolve_study(width_study.get_config()).study
     assert study.widths[-1] / study.widths[0] == 8 and len(study.widths) == 4
-    assert len(study.lams) == 4 and len(study.seeds) == 4
+    assert len(study.lams) == 4 and len(study.seeds) == 5
 
 
 def test_an_unknown_argument_is_refused():
