@@ -19,7 +19,7 @@ from war_jax.config import resolve
 from war_jax.config_rules import ConfigError
 from war_jax.models.wide_resnet import WideResNet
 from war_jax.records.reference import Reference
-from war_jax.training.build import make_model, targets
+from war_jax.training.build import make_model, make_rule, targets
 from war_jax.training.optimizer import make_schedule
 from war_jax.training.step import StepOptions
 
@@ -52,6 +52,8 @@ CHOICES: list[tuple[str, str, Callable[[Any], Any]]] = [
     ('optimizer.schedule', 'piecewise', lambda word: make_schedule(
         with_word('optimizer', 'schedule', word).optimizer, 10)),
     ('war.target', 'trajectory', lambda word: targets(REFERENCE, word, 3)),
+    ('war.rule', 'fixed_step', lambda word: make_rule(
+        with_word('war', 'rule', word), REFERENCE, 1)),
     ('batch_norm.statistics', 'per_device', lambda word: make_model(
         with_word('batch_norm', 'statistics', word), 3)),
     ('bn_updates[1]', 'natural', lambda word: StepOptions(bn_updates=('natural', word))),

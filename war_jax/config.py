@@ -105,7 +105,10 @@ def _check_together(config: Config) -> None:
         choice = min(divisors, key=lambda n: abs(n - optimizer.accumulation))
         raise refusal('optimizer.accumulation', optimizer.accumulation, rule, f'{choice}')
     if optimizer.accumulation > 1 and config.objective.name == 'madry':
-        rule = "must be 1 with objective.name = 'madry', whose positive part is of the whole batch"
+        rule = (
+            "must be 1 with objective.name = 'madry', whose positive part is of the whole batch "
+            '(that of madry_per_example is not)'
+        )
         raise refusal('optimizer.accumulation', optimizer.accumulation, rule, '1')
     if evaluation.select_on == 'validation' and data.num_validation == 0:
         rule = "must be at least 1 while evaluation.select_on = 'validation'"
@@ -116,6 +119,9 @@ def _check_together(config: Config) -> None:
     if config.war.reference and config.objective.name == 'natural':
         rule = "must be empty with objective.name = 'natural', which has no regularization"
         raise refusal('war.reference', config.war.reference, rule, "''")
+    if config.war.rule != 'integral' and not config.war.reference:
+        rule = "needs war.reference, the folder of a tuned thin network's run"
+        raise refusal('war.rule', config.war.rule, rule, "'integral'")
     for group, attack in (('attack', config.attack), ('evaluation', evaluation)):
         if attack.init == 'uniform' and attack.init_scale > 1:
             rule = f"is a fraction of the ball with {group}.init = 'uniform': must be at most 1"

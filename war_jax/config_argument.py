@@ -17,7 +17,7 @@ from war_jax.config_rules import ConfigError, nearest, number
 
 SIZE = 'DEPTH-WIDTH'
 SMOKE = 'smoke'
-OBJECTIVES = ('natural', 'madry', 'trades', 'mart')
+OBJECTIVES = ('natural', 'madry', 'madry_per_example', 'trades', 'mart')
 
 # A ConfigDict, whose keys are attributes that no type checker can know.
 Tree = Any
@@ -131,6 +131,11 @@ def _madry(config: Tree) -> None:
     config.objective.lam = 1.0  # natural + 1 * (adversarial - natural) is Madry's own objective
 
 
+def _madry_per_example(config: Tree) -> None:
+    config.objective.name = 'madry_per_example'
+    config.objective.lam = 1.0
+
+
 def _trades(config: Tree) -> None:
     config.objective.name = 'trades'
 
@@ -145,6 +150,7 @@ COMMON: dict[str, Callable[..., Any]] = {
     'seed=': _seed,
     'natural': _natural,
     'madry': _madry,
+    'madry_per_example': _madry_per_example,
     'trades': _trades,
     'mart': _mart,
 }

@@ -180,8 +180,11 @@ class AttackConfig:
 class ObjectiveConfig:
     """What is minimised: natural risk + lam * robust regularization."""
 
-    name: Literal['natural', 'madry', 'trades', 'mart'] = key(
-        'trades', 'Which robust regularization, and how it is attacked; natural has neither.'
+    name: Literal['natural', 'madry', 'madry_per_example', 'trades', 'mart'] = key(
+        'trades',
+        'Which robust regularization, and how it is attacked; natural has neither. madry takes the '
+        'positive part of the difference of the batch means (lambda 1 is then the training of '
+        "Madry et al.), madry_per_example of each example's difference, as the WAR authors do.",
     )
     lam: NonNegative = key(
         6.0, "lambda, the weight of the robust regularization (beta in TRADES' code)."
@@ -189,41 +192,61 @@ class ObjectiveConfig:
     label_smoothing: Fraction = key(
         0.0,
         'Mass moved from the label to all classes alike, in every cross-entropy of the loss: that '
-        'of the clean images (natural, trades), of both (madry), of the adversarial ones (mart). '
+        'of the clean images (natural, trades), of both (madry, madry_per_example), of the adversarial ones (mart). '
         'Not in the attack.',
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarConfig:
-    """Width adjusted regularization: lambda grows during training until the risk ratio (natural
+    """Width adjusted regularization: lambda moves during training until the risk ratio (natural
     risk / robust regularization) is that of a tuned thin network."""
 
     reference: str = key(
         '',
-        "The folder of the thin network's finished run, or its war.json. lambda then starts at the "
-        "thin network's (objective.lam is not used) and never falls below it. Empty: lambda stays "
-        'objective.lam.',
+        "The folder of the thin network's finished run, or its war.json. lambda then moves by the "
+        'rule, and objective.lam is not used. Empty: lambda stays objective.lam.',
+    )
+    rule: Literal['integral', 'fixed_step'] = key(
+        'integral',
+        "integral: ours, an integral controller; lambda starts at the thin network's and never "
+        'falls below it. fixed_step: our understanding of Algorithm 1 of the paper, whose text we '
+        'could not read; lambda moves by a fixed step after every mini-batch, up where its ratio '
+        "is below the thin network's at its end, else down. What is said to be of one rule is not "
+        'used by the other.',
+        absent='integral',  # in a config.json from before there was a choice
+    )
+    step: AboveZero = key(
+        0.1, 'Of the fixed_step rule: what lambda changes by after a mini-batch.', absent=0.1
+    )
+    start: NonNegative = key(
+        0.0, 'Of the fixed_step rule: lambda at the start of the training.', absent=0.0
     )
     target: Literal['trajectory', 'constant'] = key(
         'trajectory',
-        "What the ratio is held to: the thin network's at the same share of training, or its end "
-        'value throughout.',
+        "Of the integral rule: what the ratio is held to, the thin network's at the same share of "
+        'training, or its end value throughout.',
     )
     gain: NonNegative = key(
         6.0,
-        'Over a whole training, log lambda grows by gain * the mean of (log target - log ratio). '
+        'Of the integral rule: over a whole training, log lambda grows by gain * the mean of (log target - log ratio). '
         'On digits the ratio follows its target at 6 and swings around it at 30 '
         '(docs/results.md). 0: lambda is constant.',
     )
     averaging_epochs: AboveZero = key(
         1.0,
-        'The ratio is that of moving averages over this many epochs. What a reference was recorded '
-        'with, a run that uses it must have too.',
+        'The ratio that is logged, and that the integral rule holds, is that of moving averages '
+        'over this many epochs. What a reference was recorded with, a run that uses it must have '
+        'too.',
     )
     max_factor: Annotated[float, at_least(1)] = key(
-        10.0, "lambda is at most this many times the thin network's."
+        10.0, "Of the integral rule: lambda is at most this many times the thin network's."
     )
+
+    @property
+    def variant(self) -> str:
+        """The rule in one word: that of the fixed step, or else the integral one by its target."""
+        return self.target if self.rule == 'integral' else self.rule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -250,6 +250,17 @@ def build(kind: type, values: Mapping[str, Any], path: str = '') -> Any:
     return kind(**result)
 
 
+def absent_values(kind: type, path: str = '') -> dict[str, Any]:
+    """Returns 'group.key' -> value, for the keys of `kind` that older configurations may lack."""
+    found = {}
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.default):
+            found |= absent_values(type(field.default), f'{path}{field.name}.')
+        elif field.metadata.get('absent', dataclasses.MISSING) is not dataclasses.MISSING:
+            found[f'{path}{field.name}'] = field.metadata['absent']
+    return found
+
+
 def _absent(key: str, field: dataclasses.Field[Any]) -> Any:
     value = field.metadata.get('absent', dataclasses.MISSING)
     if value is not dataclasses.MISSING:

@@ -31,7 +31,7 @@ class ProbedRun:
     name: str
     workdir: Path
     config: Config
-    method: str  # FIXED, or by what target WAR moves lambda
+    method: str  # FIXED, or by what variant of WAR lambda moves
     lam: float  # at the start; stays if the method is FIXED
     data: str  # one sentence on its images
     checksum: str  # of its images and labels
@@ -77,11 +77,18 @@ def _read(workdir: Path, probes: dict[int, Path]) -> ProbedRun:
         name=workdir.name,
         workdir=workdir,
         config=config,
-        method=config.war.target if held_to else FIXED,
-        lam=held_to['lam'] if held_to else config.objective.lam,
+        method=config.war.variant if held_to else FIXED,
+        lam=_lambda_at_start(config, held_to),
         data=about['provenance']['data'],
         checksum=checksum,
         digest=hashlib.sha256(identity.encode()).hexdigest()[:16],
         probes=probes,
         is_finished=(workdir / 'summary.json').is_file(),
     )
+
+
+def _lambda_at_start(config: Config, reference: dict[str, Any] | None) -> float:
+    """As the rule sets it that holds the run to the contents of a war.json, if one does."""
+    if reference is None:
+        return config.objective.lam
+    return reference['lam'] if config.war.rule == 'integral' else config.war.start

@@ -24,14 +24,17 @@ from typing import Any
 
 import jax
 
-from war_jax.config import ConfigError
-from war_jax.config_rules import check_is_local
+from war_jax.config import Config, ConfigError
+from war_jax.config_rules import absent_values, check_is_local
 from war_jax.processes import check_same, on_first
 from war_jax.records.files import plain, write_json
 
 # Keys that change no result: a run may go on with others. A reference counts by what it holds;
 # `smoke`, which a study may have in `base`, is absent from an old config.json.
 _FREE = ('smoke', 'base.smoke', 'data.data_dir', 'log.', 'checkpoint.', 'ntk.', 'war.reference')
+# What a config.json from before there were certain keys did without saying so; a study has its
+# runs' in `base`.
+_OLDER = absent_values(Config) | absent_values(Config, 'base.')
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint', 'scikit-learn')
 # What flock says on a file system that has no locks, as some of clusters have none.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -93,6 +96,7 @@ def _claim(
         return about
     recorded, about, recorded_reference = _read(workdir, path)
     theirs, ours = dict(_flatten(recorded)), dict(_flatten(plain(config)))
+    theirs |= {key: _OLDER[key] for key in (ours.keys() & _OLDER.keys()) - theirs.keys()}
     changed = [
         f'{key} = {ours.get(key)!r} (there {theirs.get(key)!r})'
         for key in sorted(ours.keys() | theirs.keys())

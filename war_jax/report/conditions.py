@@ -14,7 +14,13 @@ from war_jax.records.console import smoke_sentence
 from war_jax.report import figures
 from war_jax.report.run_files import RATES, Run
 
-OBJECTIVES = {'natural': 'Natural', 'madry': 'Madry', 'trades': 'TRADES', 'mart': 'MART'}
+OBJECTIVES = {
+    'natural': 'Natural',
+    'madry': 'Madry',
+    'madry_per_example': 'Madry (per example)',
+    'trades': 'TRADES',
+    'mart': 'MART',
+}
 HEADLINE_LOSS = 'cross-entropy to the label'
 # What sessions of one run may have had of their own, and how it is called.
 CIRCUMSTANCES = {
@@ -59,22 +65,34 @@ def _lambda(run: Run) -> str:
     if run.reference is None:
         return f'λ = {run.config["objective"]["lam"]:g}'
     thin, war, summary = run.reference, run.config['war'], run.summary
-    held_to = {
-        'trajectory': 'the trajectory of the risk ratio',
-        'constant': f'the final risk ratio ζ = {tables.number(thin["zeta"])}',
-    }
+    follows_trajectory = rule(war) == 'integral' and war['target'] == 'trajectory'
+    held_to = (
+        'the trajectory of the risk ratio'
+        if follows_trajectory
+        else f'the final risk ratio ζ = {tables.number(thin["zeta"])}'
+    )
     return (
         f'width adjusted λ, from {summary["lambda_start"]:g} to {summary["lambda"]:.3g} (held to '
-        f'{held_to[war["target"]]} of WRN-{thin["depth"]}-{thin["widen_factor"]:g}, seed '
-        f'{thin["seed"]}; {controller(war)})'
+        f'{held_to} of WRN-{thin["depth"]}-{thin["widen_factor"]:g}, seed {thin["seed"]}; '
+        f'{controller(war)})'
     )
 
 
+def rule(war: Mapping[str, Any]) -> str:
+    """By which rule λ moves; a config.json from before there was a choice has the first."""
+    return war.get('rule', 'integral')
+
+
 def controller(war: Mapping[str, Any]) -> str:
-    """The constants of width adjusted regularization."""
+    """The rule of width adjusted regularization and its constants."""
+    if rule(war) == 'fixed_step':
+        return (
+            f'rule fixed_step: λ by ± {war["step"]:g} after every mini-batch, as its ratio is below '
+            'ζ or not'
+        )
     epochs = war['averaging_epochs']
     return (
-        f'gain {war["gain"]:g} over the training, averages over {epochs:g} '
+        f'rule integral: gain {war["gain"]:g} over the training, averages over {epochs:g} '
         f'epoch{"s" * (epochs != 1)}, λ at most {war["max_factor"]:g} times the thin network’s'
     )
 

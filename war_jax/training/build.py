@@ -33,7 +33,7 @@ from war_jax.training.objective import OBJECTIVES, Objective
 from war_jax.training.optimizer import make_optimizer, make_schedule
 from war_jax.training.state import TrainState, create_state
 from war_jax.training.step import StepOptions, TrainStep, make_train_step
-from war_jax.training.war import WarRule, fixed_rule, width_adjusted_rule
+from war_jax.training.war import WarRule, fixed_rule, fixed_step_rule, integral_rule
 
 # XLA's options for what runs once: compiled in less than half the time (docs/performance.md).
 _QUICKLY = {'xla_backend_optimization_level': 1}
@@ -75,7 +75,7 @@ class Parts:
         )
         return (
             f'WRN-{model.depth}-{model.widen_factor:g} ({parameters:,} parameters), '
-            f'{config.objective.name}, on {len(self.devices)} x {self.devices[0].device_kind}; '
+            f'{config.objective.name}{self._lambda()}, on {len(self.devices)} x {self.devices[0].device_kind}; '
             f'{splits.name}: {sizes} images'
         )
 
@@ -119,19 +119,16 @@ class Parts:
         return self.fresh_state(self.key, self.rule)
 
     def _rule(self) -> WarRule:
-        war, epochs = self.config.war, self.config.optimizer.epochs
-        averaged_steps = war.averaging_epochs * self.steps_per_epoch
-        decay = max(0.0, 1 - 1 / averaged_steps)
+        return make_rule(self.config, self.reference, self.steps_per_epoch)
+
+    def _lambda(self) -> str:
+        """' with λ = 6', or by what rule it moves; nothing without a regularization."""
+        start = float(self._rule().lam_start)
+        if not self.objective.uses_attack:
+            return ''
         if self.reference is None:
-            return fixed_rule(self.config.objective.lam, decay, self.total_steps, epochs)
-        return width_adjusted_rule(
-            self.reference.lam,
-            war.gain / self.total_steps,
-            war.max_factor * self.reference.lam,
-            decay,
-            self.total_steps,
-            targets(self.reference, war.target, epochs),
-        )
+            return f' with λ = {start:g}'
+        return f' with λ from {start:g} on by the rule {self.config.war.variant}'
 
 
 def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | None = None) -> Parts:
@@ -184,6 +181,30 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
         # In bfloat16 an attack meets rounding as large as its perturbation; accuracies so obtained
         # could not be compared with anybody's.
         measures=make_measures(model.clone(dtype=model.param_dtype), mesh, threat, test_budget),
+    )
+
+
+def make_rule(config: Config, reference: Reference | None, steps_per_epoch: int) -> WarRule:
+    """How lambda moves: not at all without a reference, else by the rule of config.war.
+
+    Raises ConfigError for a rule that is none.
+    """
+    war, epochs = config.war, config.optimizer.epochs
+    convert('war.rule', war.rule, get_type_hints(WarConfig)['rule'])
+    total_steps = epochs * steps_per_epoch
+    decay = max(0.0, 1 - 1 / (war.averaging_epochs * steps_per_epoch))
+    if reference is None:
+        return fixed_rule(config.objective.lam, decay, total_steps, epochs)
+    if war.rule == 'fixed_step':
+        zeta = targets(reference, 'constant', epochs)
+        return fixed_step_rule(war.start, war.step, decay, total_steps, zeta)
+    return integral_rule(
+        reference.lam,
+        war.gain / total_steps,
+        war.max_factor * reference.lam,
+        decay,
+        total_steps,
+        targets(reference, war.target, epochs),
     )
 
 

@@ -66,7 +66,8 @@ class Natural:
 class Madry:
     """Natural cross-entropy + lambda * (adversarial - natural)^+; lambda = 1 is Madry et al. 2018.
 
-    The positive part is taken of the batch means, as in the WAR authors' code.
+    The positive part is taken of the batch means: examples on which the attack failed count
+    against the others.
     """
 
     label_smoothing: float = 0.0
@@ -82,6 +83,30 @@ class Madry:
         natural = mean(cross_entropy(clean_logits, labels, self.label_smoothing))
         adversarial = mean(cross_entropy(adv_logits, labels, self.label_smoothing))
         return RiskTerms(natural, jax.nn.relu(adversarial - natural))
+
+
+@dataclass(frozen=True)
+class MadryPerExample:
+    """Natural cross-entropy + lambda * the mean of each example's (adversarial - natural)^+.
+
+    So in the WAR authors' code. An example on which the attack failed has no regularization, in
+    the place of a negative one: with lambda = 1 the sum is the mean of the larger of the two losses
+    of each example, not the adversarial loss of Madry et al. 2018.
+    """
+
+    label_smoothing: float = 0.0
+    uses_attack = True
+
+    def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
+        del clean_logits
+        return cross_entropy(logits, labels)
+
+    def risk(
+        self, clean_logits: Array, adv_logits: Array, labels: Array, mean: Mean
+    ) -> RiskTerms:
+        natural = cross_entropy(clean_logits, labels, self.label_smoothing)
+        adversarial = cross_entropy(adv_logits, labels, self.label_smoothing)
+        return RiskTerms(mean(natural), mean(jax.nn.relu(adversarial - natural)))
 
 
 @dataclass(frozen=True)
@@ -130,4 +155,10 @@ class Mart:
         return RiskTerms(mean(boosted), mean(regularization))
 
 
-OBJECTIVES = {'natural': Natural, 'madry': Madry, 'trades': Trades, 'mart': Mart}
+OBJECTIVES = {
+    'natural': Natural,
+    'madry': Madry,
+    'madry_per_example': MadryPerExample,
+    'trades': Trades,
+    'mart': Mart,
+}

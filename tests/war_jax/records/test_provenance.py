@@ -74,6 +74,21 @@ def test_a_run_from_before_there_was_the_key_smoke_goes_on(tmp_path: Path, confi
         claim_workdir(tmp_path / name, now, 'digits.', 'abc', COMMAND, DEVICES)
 
 
+def test_a_run_from_before_there_were_rules_of_war_goes_on_with_the_first(
+    tmp_path: Path, config
+) -> None:
+    old, other = copy.deepcopy(config), copy.deepcopy(config)
+    for key in ('rule', 'step', 'start'):
+        del old['war'][key]
+    other['war']['rule'] = 'fixed_step'
+    wrap = {'run': lambda tree: tree, 'sweep': lambda tree: {'base': tree}}
+    for name, put in wrap.items():
+        claim_workdir(tmp_path / name, put(old), 'digits.', 'abc', COMMAND, DEVICES)
+        claim_workdir(tmp_path / name, put(config), 'digits.', 'abc', COMMAND, DEVICES)
+        line = refusal(tmp_path / name, put(other), 'digits.', 'abc', COMMAND, DEVICES)
+        assert "war.rule = 'fixed_step' (there 'integral')" in line
+
+
 def test_a_second_claim_may_differ_in_what_changes_no_result(tmp_path: Path, config) -> None:
     claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
     before = (tmp_path / 'config.json').read_bytes()

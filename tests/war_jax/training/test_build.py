@@ -13,7 +13,7 @@ from war_jax.data.device import DeviceData
 from war_jax.data.sources import load
 from war_jax.mesh import make_mesh
 from war_jax.records.reference import Reference, make_reference
-from war_jax.training.build import build, targets
+from war_jax.training.build import build, make_rule, targets
 
 CONFIG = resolve(digits.get_config('smoke'))
 
@@ -36,6 +36,10 @@ def test_seeds_lambdas_and_rules_share_one_program():
     others = [
         first.rerun(changed, reference(5.0, 2.0)),
         first.rerun(replace(CONFIG, war=replace(CONFIG.war, averaging_epochs=0.1)), None),
+        first.rerun(
+            replace(CONFIG, war=replace(CONFIG.war, reference='thin', rule='fixed_step', start=0.5)),
+            reference(5.0, 2.0),
+        ),
     ]
     data = DeviceData(first.mesh, splits.train)
     plan = train_plan(0, 0, len(data), CONFIG.optimizer.batch_size)
@@ -45,7 +49,7 @@ def test_seeds_lambdas_and_rules_share_one_program():
             parts.create_state(), parts.key, parts.rule, data.batch(plan.indices[0], plan.mask[0])
         )
         lams.append(float(metrics.lam))
-    assert lams == [3.0, 3.0, 3.0]  # the second one starts at its reference's
+    assert lams == [3.0, 3.0, 3.0, 0.5]  # the second one starts at its reference's
     assert first.step._cache_size() == 1  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match='only seed'):
         first.rerun(replace(CONFIG, threat=replace(CONFIG.threat, epsilon=0.1)), None)
@@ -74,3 +78,16 @@ def test_averages_look_back_over_the_configured_epochs(averaging_epochs, decay):
     assert rule.total_steps == 6
     np.testing.assert_allclose(rule.gain, config.war.gain / 6, rtol=1e-6)
     np.testing.assert_allclose([rule.lam_start, rule.lam_min, rule.lam_max], [3.0, 3.0, 30.0])
+
+
+def test_the_fixed_step_follows_the_ratio_at_the_end_and_has_no_cap():
+    war = replace(CONFIG.war, rule='fixed_step', target='trajectory', step=0.25, start=0.5)
+    rule = make_rule(replace(CONFIG, war=war), reference(8.0, 2.0), steps_per_epoch=3)
+    assert (rule.lam_start, rule.step, rule.lam_min, rule.lam_max) == (0.5, 0.25, 0.0, np.inf)
+    np.testing.assert_allclose(np.exp(rule.log_zeta), [2.0, 2.0], rtol=1e-6)
+
+
+def test_without_a_reference_no_rule_moves_lambda():
+    rule = make_rule(replace(CONFIG, war=replace(CONFIG.war, gain=9.0)), None, steps_per_epoch=3)
+    assert (rule.lam_start, rule.lam_min, rule.lam_max) == (3.0, 3.0, 3.0)
+    assert (rule.gain, rule.step) == (0.0, 0.0)
