@@ -63,9 +63,21 @@ def test_authors_plan_is_that_of_their_code():
     assert (optimizer.schedule, optimizer.boundaries) == ('halving', (75,))
     assert config.evaluation.step_size == 0.007
     assert config.batch_norm.updates == 'natural,adversarial'
-    for argument in ('authors,madry', 'madry,10-1,authors'):
-        assert resolve(wrn.get_config(argument)).batch_norm.updates == 'adversarial,natural'
-    assert resolve(wrn.get_config('madry')).batch_norm.updates == 'natural,adversarial'
+    for argument in ('authors,madry', 'madry,10-1,authors', 'authors,madry,lambda=3'):
+        config = resolve(wrn.get_config(argument))
+        assert config.objective.name == 'madry_per_example'
+        assert config.objective.lam == (3.0 if 'lambda' in argument else 2.0)
+        assert config.batch_norm.updates == 'adversarial,natural'
+    plain = resolve(wrn.get_config('madry'))
+    assert (plain.objective.name, plain.objective.lam) == ('madry', 1.0)
+    assert plain.batch_norm.updates == 'natural,adversarial'
+
+
+def test_both_forms_of_madry_have_a_word():
+    config = resolve(wrn.get_config('madry_per_example'))
+    assert (config.objective.name, config.objective.lam) == ('madry_per_example', 1.0)
+    with pytest.raises(ConfigError, match='contradicts'):
+        wrn.get_config('madry,madry_per_example')
 
 
 @pytest.mark.parametrize(

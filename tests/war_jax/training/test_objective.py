@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, rel_entr, softmax
 
-from war_jax.training.objective import OBJECTIVES, Madry, Mart, Natural, RiskTerms, Trades
+from war_jax.training.objective import (
+    OBJECTIVES,
+    Madry,
+    MadryPerExample,
+    Mart,
+    Natural,
+    RiskTerms,
+    Trades,
+)
 
 LABELS = np.array([0, 3, 4, 1, 1, 2])
 ROWS = np.arange(len(LABELS))
@@ -74,6 +82,18 @@ def test_madry_takes_the_positive_part_of_the_batch_means():
     np.testing.assert_array_equal(risk(Madry(), ADVERSARIAL, CLEAN).robust, 0)
 
 
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
+def test_madry_per_example_takes_the_positive_part_of_each(smoothing):
+    """An example on which the attack failed adds nothing, in the place of something negative."""
+    natural = cross_entropy(CLEAN, smoothing)
+    gap = cross_entropy(ADVERSARIAL, smoothing) - natural
+    assert gap[WEIGHTS > 0].min() < 0 < gap[WEIGHTS > 0].max()
+    terms = risk(MadryPerExample(smoothing))
+    desired = WEIGHTS @ natural, WEIGHTS @ np.maximum(gap, 0)
+    np.testing.assert_allclose(terms, desired, rtol=1e-12)
+    assert terms.robust > risk(Madry(smoothing)).robust
+
+
 def test_madry_with_lambda_one_is_the_adversarial_cross_entropy():
     """Madry et al. 2018, of which this objective is the generalization."""
     natural, robust = risk(Madry())
@@ -101,6 +121,10 @@ NUMPY_TERMS = {
     'madry': lambda c, a: (
         WEIGHTS @ cross_entropy(c),
         max(WEIGHTS @ cross_entropy(a) - WEIGHTS @ cross_entropy(c), 0.0),
+    ),
+    'madry_per_example': lambda c, a: (
+        WEIGHTS @ cross_entropy(c),
+        WEIGHTS @ np.maximum(cross_entropy(a) - cross_entropy(c), 0.0),
     ),
     'trades': lambda c, a: (WEIGHTS @ cross_entropy(c), WEIGHTS @ kl(c, a)),
     'mart': mart,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from war_jax.attacks import pgd
-from war_jax.attacks.losses import kl_divergence
+from war_jax.attacks.losses import cross_entropy, kl_divergence
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config import OptimizerConfig
 from war_jax.data.batches import Batch
@@ -29,6 +29,13 @@ FIXTURES = Path(__file__).parents[2] / 'fixtures'
 FLOAT64 = jnp.dtype('float64')
 # Jitted with the weights as arguments: as constants they would be worked on by the compiler.
 evaluate = functools.partial(jax.jit, static_argnums=0)(forward.evaluate)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def training_logits(model, variables, both):
+    """(2, b, h, w, c) -> (2, b, classes), each of the two with its own batch statistics."""
+    seen = jnp.ones(both.shape[1], bool)
+    return forward.train(model.clone(axis_name=None), variables, both, seen)[0]
 
 
 class Recorded:
@@ -71,7 +78,7 @@ class Recorded:
         return torch_io.from_torch(state)['params']
 
 
-@pytest.fixture(params=['trades', 'madry'])
+@pytest.fixture(params=['trades', 'madry_per_example'])
 def recorded(request):
     with jax.enable_x64(True):
         yield Recorded(request.param)
@@ -114,6 +121,29 @@ def test_attack_and_its_gradient_norms(recorded, monkeypatch):
         np.testing.assert_allclose(trace.max_grad_l1.sum(), recorded['sum_max_grad_l1'], rtol=1e-10)
         x_adv_logits = evaluate(recorded.model, recorded.before, trace.x_adv)
         assert float(kl_divergence(clean, x_adv_logits).mean()) > float(trace.loss[0].mean())
+
+
+@pytest.mark.parametrize(('method', 'below'), [('madry', 0), ('madry_per_example', 3)])
+def test_their_positive_part_is_of_each_example(method, below):
+    """The form of batch means agrees where no example's adversarial loss is below its natural one,
+    and is off where three of the sixteen are."""
+    with jax.enable_x64(True):
+        recorded = Recorded(method)
+        both = jnp.stack([recorded.x, jnp.asarray(recorded.x_adv)])
+        clean, adversarial = training_logits(recorded.model, recorded.before, both)
+        losses = [np.asarray(cross_entropy(z, recorded.labels)) for z in (clean, adversarial)]
+        assert (losses[1] < losses[0]).sum() == below
+        theirs = float(recorded['weighted_regularization'] / recorded['lam'])
+        arguments = (clean, adversarial, recorded.labels, jnp.mean)
+        per_example, of_means = (
+            OBJECTIVES[name]().risk(*arguments) for name in ('madry_per_example', 'madry')
+        )
+    np.testing.assert_allclose(per_example.natural, recorded['natural'], rtol=1e-10)
+    np.testing.assert_allclose(per_example.robust, theirs, rtol=1e-9)
+    if below:
+        assert float(of_means.robust) < 0.97 * theirs
+    else:
+        np.testing.assert_allclose(of_means.robust, theirs, rtol=1e-9)
 
 
 def test_whole_step(recorded, monkeypatch):
