@@ -192,8 +192,8 @@ class ObjectiveConfig:
     label_smoothing: Fraction = key(
         0.0,
         'Mass moved from the label to all classes alike, in every cross-entropy of the loss: that '
-        'of the clean images (natural, trades), of both (madry, madry_per_example), of the adversarial ones (mart). '
-        'Not in the attack.',
+        'of the clean images (natural, trades), of both (madry, madry_per_example), of the '
+        'adversarial ones (mart). Not in the attack.',
     )
 
 
@@ -229,9 +229,9 @@ class WarConfig:
     )
     gain: NonNegative = key(
         6.0,
-        'Of the integral rule: over a whole training, log lambda grows by gain * the mean of (log target - log ratio). '
-        'On digits the ratio follows its target at 6 and swings around it at 30 '
-        '(docs/results.md). 0: lambda is constant.',
+        'Of the integral rule: over a whole training, log lambda grows by gain * the mean of (log '
+        'target - log ratio). On digits the ratio follows its target at 6 and swings around it at '
+        '30 (docs/results.md). 0: lambda is constant.',
     )
     averaging_epochs: AboveZero = key(
         1.0,

@@ -144,11 +144,25 @@ def test_impossible_depths(depth: int, suggestion: str):
         ({'data__num_validation': 0}, 'data.num_validation'),
         ({'attack__init': 'none'}, 'attack.init'),
         ({'attack__init': 'uniform', 'attack__init_scale': 1.5}, 'attack.init_scale'),
+        ({'objective__name': 'madry', 'optimizer__accumulation': 2}, 'optimizer.accumulation'),
+        ({'war__rule': 'fixed_step'}, 'war.rule'),
     ],
 )
 def test_keys_that_do_not_go_together(overrides: dict, key: str):
     with pytest.raises(ConfigError, match=f'^{key} = .*: .*; nearest: '):
         resolve(values(**overrides))
+
+
+@pytest.mark.parametrize(
+    'overrides',
+    [
+        {'objective__name': 'madry_per_example', 'optimizer__accumulation': 2},
+        {'war__rule': 'fixed_step', 'war__reference': 'runs/thin'},
+        {'war__step': 0.2, 'war__start': 1.0},  # of the other rule: not used
+    ],
+)
+def test_keys_that_go_together(overrides: dict):
+    resolve(values(**overrides))
 
 
 @pytest.mark.parametrize(('fraction', 'count'), [('1/128', 1), (0.5, 64), ('127/128', 127)])
@@ -180,6 +194,13 @@ def test_absent_key():
 def test_a_config_json_from_before_there_were_smoke_runs():
     config = values()
     del config['smoke']
+    assert resolve(config) == Config()
+
+
+def test_a_config_json_from_before_war_had_a_choice_of_rules():
+    config = values()
+    for key in ('rule', 'step', 'start'):
+        del config['war'][key]
     assert resolve(config) == Config()
 
 

@@ -86,12 +86,17 @@ def test_a_wide_run_is_held_to_it(thin, tmp_path, target):
     assert not (tmp_path / 'war.json').exists()
     assert json.loads((tmp_path / 'config.json').read_text())['reference'] == reference
     report = (tmp_path / 'report.md').read_text()
-    assert 'width adjusted' in report and 'WRN-10-0.25' in report and 'λ = 99' not in report
+    assert 'rule integral' in report and 'WRN-10-0.25' in report and 'λ = 99' not in report
 
 
-@pytest.mark.parametrize('step', [1, 4])
-def test_interrupted_it_moves_lambda_as_if_it_had_not_been(thin, tmp_path, monkeypatch, step):
-    held = config(**{'war.reference': str(thin), 'war.gain': 3.0})
+FIXED_STEP = {'war.rule': 'fixed_step', 'war.step': 0.5, 'war.start': 0.25}
+
+
+@pytest.mark.parametrize(('step', 'rule'), [(1, {'war.gain': 3.0}), (4, FIXED_STEP)])
+def test_interrupted_it_moves_lambda_as_if_it_had_not_been(
+    thin, tmp_path, monkeypatch, step, rule
+):
+    held = config(**{'war.reference': str(thin), **rule})
     whole = train(held, tmp_path / 'whole')
     real_batches = loop.Run.batches
 
@@ -112,8 +117,18 @@ def test_interrupted_it_moves_lambda_as_if_it_had_not_been(thin, tmp_path, monke
         for name in ('whole', 'cut')
     ]
     assert rows[0] == rows[1] and len(rows[0]) == 6
-    assert max(row['lambda'] for row in rows[0]) > 2.0  # or there is nothing to resume
+    assert len({row['lambda'] for row in rows[0]}) > 1  # or there is nothing to resume
     assert {**cut, 'seconds': 0} == {**whole, 'seconds': 0}
+    if rule is FIXED_STEP:
+        zeta = json.loads((thin / 'war.json').read_text())['zeta']
+        ups = [row['natural_risk'] / row['robust_regularization'] < zeta for row in rows[0]]
+        lams = [0.25]
+        for up in ups:
+            lams.append(lams[-1] + 0.5 if up else max(lams[-1] - 0.5, 0.0))
+        assert [row['lambda'] for row in rows[0]] == lams[:-1] and whole['lambda'] == lams[-1]
+        assert whole['lambda_start'] == 0.25
+        report = (tmp_path / 'whole' / 'report.md').read_text()
+        assert 'rule fixed\\_step: λ up by 0.5' in report and 'averages over' not in report
 
 
 def test_a_reference_of_another_kind_is_refused_before_anything_is_written(thin, tmp_path):

@@ -86,10 +86,8 @@ def rule(war: Mapping[str, Any]) -> str:
 def controller(war: Mapping[str, Any]) -> str:
     """The rule of width adjusted regularization and its constants."""
     if rule(war) == 'fixed_step':
-        return (
-            f'rule fixed_step: λ by ± {war["step"]:g} after every mini-batch, as its ratio is below '
-            'ζ or not'
-        )
+        moves = f'λ up by {war["step"]:g} after a mini-batch whose ratio is below ζ, else down'
+        return f'rule fixed_step: {moves}, not below 0'
     epochs = war['averaging_epochs']
     return (
         f'rule integral: gain {war["gain"]:g} over the training, averages over {epochs:g} '

@@ -75,7 +75,8 @@ class Parts:
         )
         return (
             f'WRN-{model.depth}-{model.widen_factor:g} ({parameters:,} parameters), '
-            f'{config.objective.name}{self._lambda()}, on {len(self.devices)} x {self.devices[0].device_kind}; '
+            f'{config.objective.name}{self._lambda()}, '
+            f'on {len(self.devices)} x {self.devices[0].device_kind}; '
             f'{splits.name}: {sizes} images'
         )
 

@@ -37,7 +37,9 @@ def test_seeds_lambdas_and_rules_share_one_program():
         first.rerun(changed, reference(5.0, 2.0)),
         first.rerun(replace(CONFIG, war=replace(CONFIG.war, averaging_epochs=0.1)), None),
         first.rerun(
-            replace(CONFIG, war=replace(CONFIG.war, reference='thin', rule='fixed_step', start=0.5)),
+            replace(
+                CONFIG, war=replace(CONFIG.war, reference='thin', rule='fixed_step', start=0.5)
+            ),
             reference(5.0, 2.0),
         ),
     ]

@@ -85,13 +85,33 @@ def test_madry_takes_the_positive_part_of_the_batch_means():
 @pytest.mark.parametrize('smoothing', [0.0, 0.2])
 def test_madry_per_example_takes_the_positive_part_of_each(smoothing):
     """An example on which the attack failed adds nothing, in the place of something negative."""
-    natural = cross_entropy(CLEAN, smoothing)
-    gap = cross_entropy(ADVERSARIAL, smoothing) - natural
-    assert gap[WEIGHTS > 0].min() < 0 < gap[WEIGHTS > 0].max()
-    terms = risk(MadryPerExample(smoothing))
+    clean, adversarial = CLEAN.copy(), ADVERSARIAL.copy()
+    clean[2], adversarial[2] = ADVERSARIAL[2], CLEAN[2]
+    natural = cross_entropy(clean, smoothing)
+    gap = cross_entropy(adversarial, smoothing) - natural
+    assert gap[2] < -0.5 and WEIGHTS @ gap > 0
+    terms = risk(MadryPerExample(smoothing), clean, adversarial)
     desired = WEIGHTS @ natural, WEIGHTS @ np.maximum(gap, 0)
     np.testing.assert_allclose(terms, desired, rtol=1e-12)
-    assert terms.robust > risk(Madry(smoothing)).robust
+
+
+def test_only_the_form_of_each_example_is_the_sum_of_its_parts():
+    """Hence it can be accumulated, and the other one is refused (war_jax/config.py)."""
+    halves = [slice(0, 1), slice(1, 6)]
+
+    def parts(objective) -> float:
+        return sum(
+            objective.risk(
+                jnp.asarray(CLEAN[half]),
+                jnp.asarray(ADVERSARIAL[half]),
+                jnp.asarray(LABELS[half]),
+                lambda values, half=half: values @ jnp.asarray(WEIGHTS[half]),
+            ).robust
+            for half in halves
+        )
+
+    np.testing.assert_allclose(parts(MadryPerExample()), risk(MadryPerExample()).robust)
+    assert abs(parts(Madry()) - risk(Madry()).robust) > 1e-3
 
 
 def test_madry_with_lambda_one_is_the_adversarial_cross_entropy():
