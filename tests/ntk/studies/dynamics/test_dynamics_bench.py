@@ -240,12 +240,15 @@ def test_a_study(tmp_path: Path):
     make(runs / 'c', **{'model.widen_factor': 1.0})
     reference = {'lam': 4.5, 'widen_factor': 1.0}
     make(runs / 'd', reference=reference, **{'war.reference': 'x', 'war.target': 'constant'})
+    fixed_step = {'war.rule': 'fixed_step', 'war.start': 0.5}
+    make(runs / 'h', reference=reference, **{'war.reference': 'x', **fixed_step})
     make(runs / 'e', steps=())
     make(runs / 'f', steps=(5, 10))
     (runs / 'g').mkdir()
     found = find_runs(tmp_path)
-    assert [run.name for run in found.runs] == ['d', 'c', 'b', 'a']
-    assert (found.runs[0].method, found.runs[0].lam) == ('constant', 4.5)
+    assert [run.name for run in found.runs if run.method == 'fixed'] == ['c', 'b', 'a']
+    moved = {run.name: (run.method, run.lam) for run in found.runs if run.method != 'fixed'}
+    assert moved == {'d': ('constant', 4.5), 'h': ('fixed_step', 0.5)}
     assert found.missing == {'e': 'no probes', 'f': 'no probe of step 0'}
 
 
