@@ -131,10 +131,11 @@ def test_their_positive_part_is_of_each_example(method, below):
         recorded = Recorded(method)
         both = jnp.stack([recorded.x, jnp.asarray(recorded.x_adv)])
         clean, adversarial = training_logits(recorded.model, recorded.before, both)
-        losses = [np.asarray(cross_entropy(z, recorded.labels)) for z in (clean, adversarial)]
+        labels = jnp.asarray(recorded.labels)
+        losses = [np.asarray(cross_entropy(z, labels)) for z in (clean, adversarial)]
         assert (losses[1] < losses[0]).sum() == below
         theirs = float(recorded['weighted_regularization'] / recorded['lam'])
-        arguments = (clean, adversarial, recorded.labels, jnp.mean)
+        arguments = (clean, adversarial, labels, jnp.mean)
         per_example, of_means = (
             OBJECTIVES[name]().risk(*arguments) for name in ('madry_per_example', 'madry')
         )
