@@ -29,7 +29,7 @@ from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
-from configs import digits
+from war_jax.configs import digits
 from war_jax.config_argument import Tree, apply
 
 STUDY: dict[str, Any] = {

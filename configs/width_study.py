@@ -20,7 +20,7 @@ from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
-from configs import digits, wrn
+from war_jax.configs import digits, wrn
 from war_jax.config_argument import Tree, apply
 
 STUDY: dict[str, Any] = {
