@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     (
         'config_rules', 'config_keys', 'config', 'config_argument', 'config_help', 'processes',
-        'mesh', 'models', 'attacks', 'records',
+        'lowering', 'mesh', 'models', 'attacks', 'records',
     ),
     ('data', 'measures', 'lab', 'report'),
     ('training',),
