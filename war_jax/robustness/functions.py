@@ -62,11 +62,11 @@ def evaluate(
     Raises ConfigError for an unknown attack, for a batch that the devices cannot share, and for
     images, labels or logits of another kind, with what to pass instead.
 
-    >>> import numpy as np, war_jax
+    >>> import jax, numpy as np, war_jax
     >>> images, labels = np.full((4, 2, 2, 1), 0.5, np.float32), np.array([0, 0, 0, 1])
     >>> def f(x):                                  # class 0 as long as the mean is above 0.4
-    ...     mean = x.mean((1, 2, 3))
-    ...     return 10 * np.stack([1, -1]) * (mean[:, None] - 0.4)
+    ...     above = x.mean((1, 2, 3)) - 0.4
+    ...     return jax.numpy.stack([above, -above], 1)
     >>> ball = war_jax.ThreatModel('linf', 0.05)   # moves the mean by 0.05 at most
     >>> result = war_jax.evaluate(f, images, labels, ball, 'pgd20', batch_size=4, curve_examples=0)
     >>> result['natural_accuracy'], result['robust_accuracy'], result['perturbation_stability']
@@ -98,11 +98,11 @@ def attack(
     Arguments and errors are those of `evaluate`. Each image is attacked away from the class that f
     gives it; every one that is returned has been checked by a plain forward pass.
 
-    >>> import numpy as np, war_jax
+    >>> import jax, numpy as np, war_jax
     >>> images, labels = np.full((4, 2, 2, 1), 0.5, np.float32), np.zeros(4, int)
     >>> def f(x):
-    ...     mean = x.mean((1, 2, 3))
-    ...     return 10 * np.stack([1, -1]) * (mean[:, None] - 0.4)
+    ...     above = x.mean((1, 2, 3)) - 0.4
+    ...     return jax.numpy.stack([above, -above], 1)
     >>> ball = war_jax.ThreatModel('linf', 0.2)
     >>> moved = war_jax.attack(f, images, labels, ball, 'apgd-ce', batch_size=4)
     >>> bool((moved.mean((1, 2, 3)) < 0.4).all()), float(abs(moved - images).max()) < 0.2 + 1e-6
@@ -132,7 +132,7 @@ def pgd(
     20 steps of 2.5 epsilon / 20 from a uniform start (Madry et al. 2018). All images at once: in
     batches, and on several devices, `attack(..., 'pgd20')` does it. Raises ConfigError as it does.
 
-    >>> import numpy as np, war_jax
+    >>> import jax, numpy as np, war_jax
     >>> images, labels = np.full((4, 2, 2, 1), 0.5, np.float32), np.zeros(4, int)
     >>> moved = war_jax.pgd(
     ...     lambda x: x.reshape(len(x), -1)[:, :2], images, labels, war_jax.ThreatModel('l2', 0.1)

@@ -93,9 +93,9 @@ def run(settings: Settings, workdir: str | Path, command: str | None = None) -> 
         path = workdir / 'state.npz'
         state.load(path, ensemble)
         work(ensemble, display, stop, path)
-        of_radius = curve(ensemble, threat, settings.curve_examples, display)
-        found = doubts(ensemble, of_radius, network.assumed)
-        result = {'settings': about, **contents(ensemble, threat, of_radius, found), 'origin': origin}
+        radii = curve(ensemble, threat, settings.curve_examples, display)
+        found = doubts(ensemble, radii, network.assumed)
+        result = {'settings': about, **contents(ensemble, threat, radii, found), 'origin': origin}
         if is_first():
             write_npz(workdir / 'examples.npz', per_example(ensemble, indices))
             write_page(workdir, result)

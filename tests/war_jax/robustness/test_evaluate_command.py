@@ -19,9 +19,8 @@ from war_jax.models.torch_io import to_torch
 from war_jax.records.console import Display
 from war_jax.records.files import write_npz
 from war_jax.records.interrupt import Stop
-from war_jax.robustness import command, functions
+from war_jax.robustness import command, functions, state
 from war_jax.robustness import run as running
-from war_jax.robustness import state
 from war_jax.robustness.ensemble import Ensemble, make_attacks
 from war_jax.robustness.network import read_network
 from war_jax.robustness.run import Settings
