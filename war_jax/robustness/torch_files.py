@@ -45,7 +45,7 @@ def save_torch(variables: Mapping[str, Any], path: str | Path) -> None:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     war_jax.save_torch(variables, f'{folder}/net.safetensors')
     ...     war_jax.load_torch(f'{folder}/net.safetensors').description
-    'WRN-10-0.125, net.safetensors'
+    'WRN-10-0.125, net.safetensors, images not normalised (assumed: ...)'
     """
     path = Path(path)
     if path.suffix not in WRITTEN:
