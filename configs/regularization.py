@@ -29,8 +29,8 @@ from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
-from configs import digits
 from war_jax.config_argument import Tree, apply
+from war_jax.configs import digits
 
 STUDY: dict[str, Any] = {
     'widths': (0.5,),

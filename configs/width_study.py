@@ -20,8 +20,8 @@ from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
-from configs import digits, wrn
 from war_jax.config_argument import Tree, apply
+from war_jax.configs import digits, wrn
 
 STUDY: dict[str, Any] = {
     # The first is the thin network: lambda is tuned on it, its runs are WAR's references.

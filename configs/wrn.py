@@ -29,8 +29,8 @@ What has been measured with it, on what: docs/results.md. The papers report for 
 TRADES' 76 epochs 84.92 % natural and 56.61 % PGD-20 accuracy; we have not run that yet.
 """
 
-from configs import default
 from war_jax.config_argument import COMMON, Tree, apply
+from war_jax.configs import default
 
 
 def get_config(argument: str = '') -> Tree:

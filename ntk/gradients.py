@@ -24,6 +24,7 @@ from jax import Array
 from ntk.spectral import largest_eigenvalue
 from war_jax.attacks.pgd import Budget, ExampleLoss, attack_trace
 from war_jax.attacks.threat import ThreatModel
+from war_jax.lowering import in_full_precision
 
 Norm = Literal['l1', 'l2', 'linf']
 Outputs = Callable[[Array], Array]  # (n, ...) -> (n, k)
@@ -58,6 +59,7 @@ def lengths(values: Array, norm: Norm, num_leading: int = 1) -> Array:
     return unit * jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
 
 
+@in_full_precision
 def output_gradients(f: Outputs, x: Array) -> Array:
     """(n, ...) -> (n, k, ...): d f_c / d x for each of the k outputs c.
 
@@ -75,6 +77,7 @@ def output_gradient_norms(f: Outputs, x: Array, norm: Norm = 'l2') -> Array:
     return lengths(output_gradients(f, x), norm, num_leading=2)
 
 
+@in_full_precision
 def loss_gradient_norms(
     f: Outputs, example_loss: Callable[[Array], Array], x: Array, norm: Norm = 'l2'
 ) -> Array:
@@ -100,6 +103,7 @@ def jacobian_spectral_norm(f: Outputs, x: Array, key: Array, num_steps: int = 10
     return jnp.sqrt(squared)
 
 
+@in_full_precision
 def largest_over_ball(
     keys: Array, quantity: ExampleLoss, x: Array, threat: ThreatModel, budget: Budget
 ) -> Array:

@@ -30,6 +30,7 @@ from war_jax.config_rules import (
 )
 
 _HELP = 'FILE.py[:ARGUMENT]; --config.KEY=VALUE then sets any of its keys'
+CONFIGS = os.path.join(os.path.dirname(__file__), 'configs')  # those that travel with us
 _EXAMPLE = 'configs/digits.py'
 _KEYS = 'Keys, each with its default (a config file may set another) and what it may be:'
 # What a config file raises: absl turns its TypeErrors and ValueErrors into a flags.Error,
@@ -141,8 +142,29 @@ def _new_flags(define_flags: DefineFlags) -> flags.FlagValues:
     return values
 
 
+def config_file(path: str) -> str:
+    """The file that --config=PATH means, as it was typed if it is there.
+
+    'digits' and 'configs/digits.py' are the file of that name that came with the program, wherever
+    it is called from.
+    """
+    name = os.path.basename(path).removesuffix('.py')
+    own = os.path.join(CONFIGS, f'{name}.py')
+    is_name = path in (name, f'configs/{name}.py')
+    return own if is_name and not os.path.isfile(path) and os.path.isfile(own) else path
+
+
+def _with_config_file(argument: str) -> str:
+    flag, equals, value = argument.partition('=')
+    if flag.lstrip('-') != 'config' or not equals:
+        return argument
+    path, colon, rest = value.partition(':')
+    return f'{flag}={config_file(path)}{colon}{rest}'
+
+
 def _read_config(argv: Sequence[str]) -> tuple[ConfigDict, list[str]]:
     """Returns what --config names, and the command line without it."""
+    argv = [argv[0], *map(_with_config_file, argv[1:])]
     values = _new_flags(lambda _: None)
     # sys_argv without overrides: those are parsed later, by `parse`.
     config_flags.DEFINE_config_file('config', None, _HELP, flag_values=values, sys_argv=[argv[0]])
@@ -169,6 +191,10 @@ def _read_config(argv: Sequence[str]) -> tuple[ConfigDict, list[str]]:
 
 def _check_file(path: str) -> None:
     if not os.path.isfile(path):
+        if not os.path.dirname(path) and not path.endswith('.py'):
+            names = [os.path.basename(own)[:-3] for own in glob(os.path.join(CONFIGS, '[!_]*.py'))]
+            rule = 'no such configuration'
+            raise ConfigError(f'--config={path}: {rule}; nearest: --config={nearest(path, names)}')
         there = glob(os.path.join(os.path.dirname(path), '*.py')) or glob('configs/*.py')
         choice = nearest(path, there) if there else _EXAMPLE
         raise ConfigError(f'--config={path}: no such file; nearest: --config={choice}')

@@ -124,6 +124,13 @@ class ModelConfig:
     compute_dtype: Literal['float32', 'bfloat16', 'float64'] = key(
         'float32', 'Of the convolutions.'
     )
+    matmul_precision: Literal['default', 'high', 'highest'] = key(
+        'default',
+        'Of products and convolutions in the training step, but for the first convolution, whose '
+        'is the highest. default: on TPUs the factors of float32 are rounded to bfloat16, on GPUs '
+        'they may be to TF32; highest: float32 everywhere, and slower there. CPUs know no '
+        'difference, and measuring is always of the highest.',
+    )
     remat: bool = key(
         False,
         'Training keeps the inputs of blocks alone for its gradient, and computes the rest anew. '

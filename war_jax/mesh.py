@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from war_jax.config_rules import refusal
+from war_jax.lowering import is_for_cpu
 
 AXIS = 'data'
 _MANY = 10_000  # numbers, whose total is taken in several parts
@@ -105,7 +106,7 @@ def to_each(tree: Any, axis_name: str = AXIS) -> Any:
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _total(tree: Any, axis_name: str) -> Any:
-    if jax.default_backend() != 'cpu' or jax.lax.axis_size(axis_name) <= 2:
+    if not is_for_cpu() or jax.lax.axis_size(axis_name) <= 2:
         return jax.lax.psum(tree, axis_name)  # of two numbers there is one sum
     flat, unflatten = ravel_pytree(tree)
     return unflatten(_total_in_order(flat, axis_name))

@@ -65,6 +65,8 @@ class Program:
             settings = self.read(values)
         except ConfigError as error:
             return command_line.fail(self.name, error, 2)
+        import jax
+
         from war_jax import compilation_cache, processes
 
         try:
@@ -73,7 +75,8 @@ class Program:
                 compilation_cache.keep_programs()
             if processes.is_one_of_several() and not processes.is_first():
                 sys.stdout = open(os.devnull, 'w')  # until this process ends
-            return self.work(settings, command)
+            with jax.default_matmul_precision('highest'):  # see war_jax/lowering.py
+                return self.work(settings, command)
         except Exception as error:
             code = processes.exit_code(error)
             if code is not None:

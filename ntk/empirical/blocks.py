@@ -27,6 +27,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ntk.functional import Function, Params
+from war_jax.lowering import for_mesh
 from war_jax.mesh import AXIS, fetch, replicate, shard
 
 Outputs = Literal['mean', 'full']
@@ -180,9 +181,10 @@ def _write_jacobians(
         return lax.dynamic_update_index_in_dim(buffer, jacobian[:, None], slot, axis=1)
 
     specs = (P(), P(), SPLIT, P(), P(AXIS))
-    return jax.shard_map(
+    mapped = jax.shard_map(
         of_device, mesh=mesh, in_specs=specs, out_specs=SPLIT, check_vma=False
-    )(f, params, buffer, slot, x)
+    )
+    return for_mesh(mapped, mesh)(f, params, buffer, slot, x)
 
 
 @partial(jax.jit, static_argnames=('outputs', 'mesh'))
@@ -190,8 +192,7 @@ def _contract(rows: Array, columns: Array, *, outputs: Outputs, mesh: Mesh) -> A
     """Two buffers -> (devices, slots, slots, k, k) or (devices, slots, slots), device by device."""
 
     def product(rows: Array, columns: Array) -> Array:
-        # In full precision: accelerators would round float32 to 10 bits or fewer.
-        return jnp.matmul(rows, columns.T, precision=lax.Precision.HIGHEST)
+        return jnp.matmul(rows, columns.T)
 
     def of_device(rows: Array, columns: Array) -> Array:
         k, slots, _, p = rows.shape
@@ -207,9 +208,10 @@ def _contract(rows: Array, columns: Array, *, outputs: Outputs, mesh: Mesh) -> A
         total = jnp.zeros((slots, slots), rows.dtype)
         return lax.fori_loop(0, k, add, total)[None] / k
 
-    return jax.shard_map(
+    mapped = jax.shard_map(
         of_device, mesh=mesh, in_specs=(SPLIT, SPLIT), out_specs=P(AXIS), check_vma=False
-    )(rows, columns)
+    )
+    return for_mesh(mapped, mesh)(rows, columns)
 
 
 @partial(jax.jit, static_argnames=('outputs', 'mesh'))
@@ -226,9 +228,10 @@ def _multiply(
         return theta if outputs == 'full' else jnp.trace(theta, axis1=2, axis2=3) / theta.shape[-1]
 
     specs = (P(), P(), P(AXIS), P())
-    return jax.shard_map(
+    mapped = jax.shard_map(
         of_device, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False
-    )(f, params, x, block)
+    )
+    return for_mesh(mapped, mesh)(f, params, x, block)
 
 
 def _derivatives(f: Function, params: Params, x: Array) -> Params:

@@ -18,6 +18,7 @@ from jax.tree_util import Partial
 
 from ntk.empirical.blocks import num_outputs_of
 from ntk.functional import Function, Params, functional
+from war_jax.lowering import in_full_precision
 
 # Of the largest output. Batches of another size are rounded differently, in bfloat16 by up to this;
 # what makes rows dependent (a batch's own moments, dropout) changes them by more.
@@ -76,9 +77,7 @@ def _check_byte_order(name: str, arrays: Any) -> None:
 
 def _check_rows(f: Function, params: Params, pair: np.ndarray) -> None:
     """ValueError unless two examples (2, ...) have the same outputs alone as side by side."""
-    # In full precision: accelerators may round products differently for other shapes.
-    with jax.default_matmul_precision('highest'):
-        alone, together = map(np.asarray, _alone_and_together(f, params, pair))
+    alone, together = map(np.asarray, _alone_and_together(f, params, pair))
     if alone.shape != together.shape:
         raise ValueError(f'f maps {pair.shape} to {together.shape}: expected {alone.shape}')
     change, largest = np.abs(together - alone).max(), np.abs(alone).max()
@@ -91,7 +90,9 @@ def _check_rows(f: Function, params: Params, pair: np.ndarray) -> None:
         )
 
 
+# In full precision: accelerators may round products differently for other shapes.
 @jax.jit
+@in_full_precision
 def _alone_and_together(f: Function, params: Params, pair: Array) -> tuple[Array, Array]:
     """(2, ...) -> (2, k): one example at a time; and what f makes of both."""
     alone = [f(params, pair[i : i + 1]) for i in range(2)]

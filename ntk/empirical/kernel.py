@@ -19,6 +19,7 @@ from ntk.empirical.blocks import (
 )
 from ntk.empirical.checks import check_word, checked
 from ntk.functional import Function, Params
+from war_jax.lowering import in_full_precision
 from war_jax.mesh import make_mesh
 
 Method = Literal['jacobian', 'vector_products']
@@ -128,6 +129,7 @@ def largest_eigenvalue(
 
 
 @jax.jit
+@in_full_precision
 def _power_step(
     f: Function, params: Params, x: Array, v: Array, length: Array
 ) -> tuple[Array, Array]:

@@ -26,6 +26,7 @@ from war_jax.attacks.pgd import Budget, attack_trace
 from war_jax.attacks.threat import ThreatModel
 from war_jax.data.batches import Batch, Plan
 from war_jax.data.device import DeviceData, as_unit_interval
+from war_jax.lowering import for_mesh
 from war_jax.mesh import AXIS, fetch
 from war_jax.models import forward
 from war_jax.models.parts import by_parts
@@ -114,7 +115,8 @@ def make_attacks(
         return by_parts(attacked, batch)
 
     specs = (P(), P(), P(AXIS), P(), P())
-    program = jax.jit(jax.shard_map(attack, mesh=mesh, in_specs=specs, out_specs=P(AXIS)))
+    mapped = jax.shard_map(attack, mesh=mesh, in_specs=specs, out_specs=P(AXIS))
+    program = jax.jit(for_mesh(mapped, mesh))
 
     def with_loss(number: int) -> Attack:
         return lambda *arguments: program(*arguments, jnp.int32(number))

@@ -23,6 +23,7 @@ from war_jax.attacks.pgd import Budget, attack_trace
 from war_jax.attacks.threat import ThreatModel
 from war_jax.data.batches import Batch, Plan
 from war_jax.data.device import DeviceData, as_unit_interval
+from war_jax.lowering import for_mesh
 from war_jax.measures.accuracy import example_keys, param_dtype
 from war_jax.mesh import AXIS, fetch
 from war_jax.models import forward
@@ -51,9 +52,9 @@ def make_lipschitz(
 
         return by_parts(of_part, batch)
 
-    return jax.jit(
-        jax.shard_map(largest_ratio, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=P(AXIS))
-    )
+    specs = (P(), P(), P(AXIS))
+    mapped = jax.shard_map(largest_ratio, mesh=mesh, in_specs=specs, out_specs=P(AXIS))
+    return jax.jit(for_mesh(mapped, mesh))
 
 
 def output_ratio(

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
+from war_jax.lowering import is_for_cpu
+
 FEW_CHANNELS = 16  # the fast kernels begin above
 IMAGE_CHANNELS = 4  # at most, of an image
 PART = 2**17  # numbers in the examples of which a kernel's gradient is best taken at a time
@@ -22,7 +24,7 @@ SMALLEST_PART = 8  # such examples
 
 def convolve(x: Array, kernel: Array, stride: int) -> Array:
     """(b, h, w, c), (size, size, c, d), size odd -> (b, ceil(h / stride), ceil(w / stride), d)."""
-    return (_for_cpu if on_cpu() else _plain)(x, kernel, stride)
+    return (_for_cpu if is_for_cpu() else _plain)(x, kernel, stride)
 
 
 def _plain(x: Array, kernel: Array, stride: int, order: str = 'HWIO') -> Array:
@@ -170,6 +172,3 @@ def _in_kernel(x: Array, dkernel: Array, stride: int) -> Array:
     parts = [x[i : i + step] for i in range(0, b, step)]
     return jnp.concatenate([_to_few_channels(part, dkernel, stride) for part in parts])
 
-
-def on_cpu() -> bool:
-    return jax.default_backend() == 'cpu'

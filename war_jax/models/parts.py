@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from war_jax.lowering import is_for_cpu
+
 LARGEST = 16 * 32 * 32 * 3  # numbers in a part of the largest array
 SMALLEST = 8  # examples; with fewer, the parts' own overhead outweighs
 
@@ -22,7 +24,7 @@ def by_parts(function: Callable[..., Any], *arrays: Any) -> Any:
     count = leaves[0].shape[0]
     largest = max(SMALLEST, LARGEST // max(math.prod(leaf.shape[1:]) for leaf in leaves))
     size = max(n for n in range(1, count + 1) if count % n == 0 and n <= largest)
-    if jax.default_backend() != 'cpu' or size < SMALLEST or size == count:
+    if not is_for_cpu() or size < SMALLEST or size == count:
         return function(*arrays)
 
     def cut(array: jax.Array) -> jax.Array:

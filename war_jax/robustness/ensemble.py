@@ -30,6 +30,7 @@ from war_jax.attacks.square import Square
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config_rules import ConfigError, nearest
 from war_jax.data.batches import eval_plan
+from war_jax.lowering import for_mesh
 from war_jax.mesh import AXIS, fetch, replicate, shard
 from war_jax.robustness.inputs import in_box, whole_labels, with_checked_logits
 from war_jax.robustness.pool import TOLERANCE, Examples, Search, fill, make_programs
@@ -216,6 +217,7 @@ class Ensemble:
 def make_predict(classify: Classifier, mesh: Mesh) -> Callable[..., jax.Array]:
     """A jitted (params, images (b, h, w, c)) -> (b, classes), split over the mesh."""
     specs = (P(), P(AXIS))
-    return jax.jit(
-        jax.shard_map(classify, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
+    mapped = jax.shard_map(
+        classify, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False
     )
+    return jax.jit(for_mesh(mapped, mesh))

@@ -28,6 +28,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from war_jax.attacks.machine import Attack, Classifier, ask, rows
+from war_jax.lowering import for_mesh
 from war_jax.mesh import AXIS, fetch, replicate, shard
 from war_jax.models.parts import by_parts
 
@@ -159,7 +160,7 @@ def make_programs(attack: Attack, classify: Classifier, mesh: Mesh) -> Programs:
     placed = NamedSharding(mesh, split)
     return Programs(
         enter=jax.jit(enter, out_shardings=placed, donate_argnames='slots'),
-        step=jax.jit(step, donate_argnums=2, out_shardings=placed),
+        step=jax.jit(for_mesh(step, mesh), donate_argnums=2, out_shardings=placed),
         move=jax.jit(
             lambda slots, which: jax.tree.map(lambda leaf: leaf[which], slots),
             out_shardings=placed,

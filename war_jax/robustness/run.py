@@ -2,26 +2,18 @@
 
     evaluation = run(settings, 'runs/demo/evaluation', command)        # contents of evaluation.json
 
-    evaluation = evaluate(                                             # of any JAX function
-        lambda images: my_network(my_params, images), images, labels,
-        ThreatModel('linf', 8 / 255),
-    )
-
 workdir/ then holds evaluation.json, evaluation.md, examples.npz (a row per image), state.npz (the
 adversarial images, too) and figures/stability_curve.png.
 """
 
 import hashlib
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax import Array
-from jax.sharding import Mesh
 
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config import Config, ConfigError, DataConfig
@@ -34,15 +26,12 @@ from war_jax.records.files import write_json, write_npz
 from war_jax.records.interrupt import Interrupted, Stop, signals
 from war_jax.records.provenance import claim_workdir, lock_workdir
 from war_jax.robustness import state
-from war_jax.robustness.curve import stability_curve
-from war_jax.robustness.doubts import Curve, doubts
+from war_jax.robustness.doubts import doubts
 from war_jax.robustness.ensemble import Ensemble, Result, make_attacks
-from war_jax.robustness.inputs import image_shape
 from war_jax.robustness.network import NO_OPTIONS, FileOptions, Network, read_network
 from war_jax.robustness.page import contents, write_page
+from war_jax.robustness.progress import CURVE_EXAMPLES, bars, curve
 
-CURVE_SCALES = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0, 8.0)
-CURVE_EXAMPLES = 500  # the curve's end is what tells of masked gradients
 SECONDS_BETWEEN_SAVES = 60.0
 
 
@@ -104,9 +93,9 @@ def run(settings: Settings, workdir: str | Path, command: str | None = None) -> 
         path = workdir / 'state.npz'
         state.load(path, ensemble)
         work(ensemble, display, stop, path)
-        curve = _curve(ensemble, threat, settings.curve_examples, display)
-        found = doubts(ensemble, curve, network.assumed)
-        result = {'settings': about, **contents(ensemble, threat, curve, found), 'origin': origin}
+        radii = curve(ensemble, threat, settings.curve_examples, display)
+        found = doubts(ensemble, radii, network.assumed)
+        result = {'settings': about, **contents(ensemble, threat, radii, found), 'origin': origin}
         if is_first():
             write_npz(workdir / 'examples.npz', per_example(ensemble, indices))
             write_page(workdir, result)
@@ -114,58 +103,13 @@ def run(settings: Settings, workdir: str | Path, command: str | None = None) -> 
     return result
 
 
-def evaluate(
-    classify: Callable[[Array], Array],
-    images: np.ndarray,
-    labels: np.ndarray,
-    threat: ThreatModel,
-    attack: str = 'autoattack',
-    *,
-    batch_size: int = 256,
-    seed: int = 0,
-    stability: bool = True,
-    curve_examples: int = CURVE_EXAMPLES,
-    mesh: Mesh | None = None,
-) -> dict[str, Any]:
-    """Of any function images (b, h, w, c) in [0, 1] -> logits (b, k) that JAX can trace.
-
-    images: (n, h, w, c) uint8, or floats in [0, 1]; labels: (n,) whole numbers in [0, k), k >= 2.
-    A normalisation belongs into `classify`. Returns what evaluation.json holds, but for settings
-    and origin; writes nothing. A network's weights are constants of the compiled programs: for a
-    large one pass `war_jax.robustness.ensemble.Ensemble` its parameters.
-    Raises ConfigError for an unknown attack, for a batch that the devices cannot share, and for
-    images, labels or logits of another kind, with what to pass instead.
-    """
-    mesh = make_mesh() if mesh is None else mesh
-    check_divisible(mesh, 'batch_size', batch_size)
-    ensemble = Ensemble(
-        lambda _, z: classify(z), {}, images, labels,
-        make_attacks(attack, threat, image_shape(images)), float(threat.epsilon), mesh, batch_size,
-        seed, stability,
-    )  # fmt: skip
-    ensemble.run()
-    display = Display()
-    curve = _curve(ensemble, threat, curve_examples, display)
-    return contents(ensemble, threat, curve, doubts(ensemble, curve))
-
-
 def work(ensemble: Ensemble, display: Display, stop: Stop, path: Path) -> None:
     """All attacks with a bar for each; SystemExit after a signal, with the state saved."""
     saved, took = time.monotonic(), 0.0
-    bar: Any = None
-    shown: Result | None = None
-    before = 0
 
     def on_step(result: Result, remaining: int) -> None:
-        nonlocal bar, shown, before, saved, took
-        if result is not shown:
-            if bar is not None:
-                bar.__exit__(None, None, None)
-            shown, before = result, remaining
-            bar = display.bar(result.name, total=remaining).__enter__()
-        bar.update(max(before - remaining, 0))
-        before = min(before, remaining)
-        bar.set_postfix_str(f'robust accuracy at most {ensemble.robust.mean():.2%}')
+        nonlocal saved, took
+        show(result, remaining)
         now = time.monotonic()
         if stop.poll():
             raise Interrupted
@@ -175,12 +119,11 @@ def work(ensemble: Ensemble, display: Display, stop: Stop, path: Path) -> None:
             took = saved - now
 
     try:
-        ensemble.run(on_step)
+        with bars(ensemble, display) as show:
+            ensemble.run(on_step)
     except Interrupted:
         raise SystemExit(128 + stop.poll()) from None
     finally:
-        if bar is not None:
-            bar.__exit__(None, None, None)
         if is_first():
             state.save(path, ensemble)
 
@@ -250,12 +193,3 @@ def _check_fits(network: Network, num_classes: int, images: np.ndarray) -> None:
             f'channels, for data of {num_classes} classes and {images.shape[-1]} channels; '
             'use --data'
         )
-
-
-def _curve(
-    ensemble: Ensemble, threat: ThreatModel, num_examples: int, display: Display
-) -> Curve | None:
-    if not num_examples:
-        return None
-    with display.bar('curve', total=len(CURVE_SCALES)) as bar:
-        return stability_curve(ensemble, threat, CURVE_SCALES, num_examples, bar.update)

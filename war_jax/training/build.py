@@ -153,6 +153,7 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
         awp_start=config.awp.warmup_epochs * steps_per_epoch,
         ema_decay=config.ema_decay,
         accumulation=config.optimizer.accumulation,
+        matmul_precision=config.model.matmul_precision,
     )
     attack = config.attack
     train_budget = Budget(attack.num_steps, attack.step_size, attack.init, attack.init_scale)

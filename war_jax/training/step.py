@@ -27,6 +27,7 @@ from war_jax.config_rules import convert
 from war_jax.data.augment import crop_flip
 from war_jax.data.batches import Batch
 from war_jax.data.device import as_unit_interval
+from war_jax.lowering import Precision, for_mesh
 from war_jax.mesh import AXIS, to_each, total
 from war_jax.models import forward
 from war_jax.models.parts import by_parts
@@ -43,7 +44,7 @@ class StepOptions:
     enter the running statistics, in order. awp_gamma 0 and ema_decay 0 mean off; awp_start is the
     first step that perturbs weights. accumulation: parts of each device's rows that are worked on
     one after the other; BatchNorm's moments are then of parts, and their mean over the parts enters
-    the running statistics.
+    the running statistics. matmul_precision: of products and convolutions, but for the stem's.
     Raises ConfigError for a pass of another name.
     """
 
@@ -55,6 +56,7 @@ class StepOptions:
     awp_start: int = 0
     ema_decay: float = 0.0
     accumulation: int = 1
+    matmul_precision: Precision = 'default'
 
     def __post_init__(self) -> None:
         convert('bn_updates', self.bn_updates, tuple[Literal['natural', 'adversarial'], ...])
@@ -284,4 +286,4 @@ def make_train_step(
         return new, metrics
 
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(), P(AXIS)), out_specs=(P(), P()))
-    return jax.jit(mapped, donate_argnums=0)
+    return jax.jit(for_mesh(mapped, mesh, options.matmul_precision), donate_argnums=0)

@@ -12,7 +12,6 @@ import pytest
 
 from configs import digits
 from tests.war_jax.robustness import linear
-from war_jax import evaluate
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config import ConfigError, resolve
 from war_jax.mesh import make_mesh
@@ -20,8 +19,8 @@ from war_jax.models.torch_io import to_torch
 from war_jax.records.console import Display
 from war_jax.records.files import write_npz
 from war_jax.records.interrupt import Stop
+from war_jax.robustness import command, functions, state
 from war_jax.robustness import run as running
-from war_jax.robustness import state
 from war_jax.robustness.ensemble import Ensemble, make_attacks
 from war_jax.robustness.network import read_network
 from war_jax.robustness.run import Settings
@@ -48,7 +47,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def evaluated(run_dir: Path) -> dict[str, Any]:
-    assert evaluate.main(['evaluate', f'--checkpoint={run_dir}', *OPTIONS]) == 0
+    assert command.main(['evaluate', f'--checkpoint={run_dir}', *OPTIONS]) == 0
     return json.loads((run_dir / 'evaluation' / 'evaluation.json').read_text())
 
 
@@ -101,14 +100,14 @@ def test_the_page_and_its_figure(run_dir, evaluated):
 
 def test_again_it_computes_nothing(run_dir, evaluated, monkeypatch):
     monkeypatch.setattr(Ensemble, '_run', lambda *_: pytest.fail('an attack is run again'))
-    assert evaluate.main(['evaluate', f'--checkpoint={run_dir}', *OPTIONS]) == 0
+    assert command.main(['evaluate', f'--checkpoint={run_dir}', *OPTIONS]) == 0
     again = json.loads((run_dir / 'evaluation' / 'evaluation.json').read_text())
     assert again['attacks'] == evaluated['attacks']
 
 
 def test_a_workdir_of_other_settings_is_refused(run_dir, evaluated, capsys):
     other = [option.replace('0.1', '0.2') for option in OPTIONS]
-    assert evaluate.main(['evaluate', f'--checkpoint={run_dir}', *other]) == 2
+    assert command.main(['evaluate', f'--checkpoint={run_dir}', *other]) == 2
     message = capsys.readouterr().err
     assert 'epsilon = 0.2 (there 0.1)' in message and message.count('\n') == 1
 
@@ -119,7 +118,7 @@ def test_a_file_of_pytorch_gives_the_same_numbers(run_dir, evaluated, tmp_path):
     write_npz(tmp_path / 'net.npz', {f'module.{name}': arrays[name] for name in arrays})
     arguments = ['evaluate', f'--checkpoint={tmp_path}/net.npz', f'--workdir={tmp_path}/out',
                  '--data=digits', '--norm=linf', '--strides=1,2,1', *OPTIONS]  # fmt: skip
-    assert evaluate.main(arguments) == 0
+    assert command.main(arguments) == 0
     of_file = json.loads((tmp_path / 'out' / 'evaluation.json').read_text())
     names = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability', 'curve')
     assert {name: of_file[name] for name in names} == {name: evaluated[name] for name in names}
@@ -127,7 +126,7 @@ def test_a_file_of_pytorch_gives_the_same_numbers(run_dir, evaluated, tmp_path):
 
 def test_any_function_of_images():
     x = linear.images(12)
-    result = running.evaluate(
+    result = functions.evaluate(
         lambda images: linear.classify(linear.params(), images),
         x,
         linear.predictions(5, x),
@@ -209,7 +208,7 @@ def test_stopped_and_saved_it_goes_on_to_the_same_numbers(tmp_path):
 )
 def test_refuses(arguments, sentence, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert evaluate.main(['evaluate', *arguments]) == 2
+    assert command.main(['evaluate', *arguments]) == 2
     message = capsys.readouterr().err
     assert sentence in message and message.count('\n') == 1
     assert os.listdir(tmp_path) == []
@@ -232,7 +231,7 @@ def test_refuses_attacks(names, sentence):
 def test_a_file_must_come_with_its_threat(run_dir, tmp_path, capsys):
     write_npz(tmp_path / 'net.npz', to_torch(read_network(str(run_dir)).params))
     arguments = ['evaluate', f'--checkpoint={tmp_path}/net.npz', f'--workdir={tmp_path}/out']
-    assert evaluate.main(arguments) == 2
+    assert command.main(arguments) == 2
     assert '--norm: must be given' in capsys.readouterr().err
 
 
@@ -240,7 +239,7 @@ def test_a_file_must_come_with_its_threat(run_dir, tmp_path, capsys):
 def test_a_broken_file_is_one_line(content, tmp_path, capsys):
     (tmp_path / 'net.npz').write_bytes(content)
     arguments = ['evaluate', f'--checkpoint={tmp_path}/net.npz', f'--workdir={tmp_path}/out']
-    assert evaluate.main(arguments) == 2
+    assert command.main(arguments) == 2
     message = capsys.readouterr().err
     assert f'--checkpoint={tmp_path}/net.npz' in message and message.count('\n') == 1
     assert os.listdir(tmp_path) == ['net.npz']
@@ -258,7 +257,7 @@ def test_a_run_is_evaluated_without_its_data(run_dir, tmp_path, monkeypatch, cap
     network = read_network(str(moved))
     assert (network.num_classes, network.channels) == (kept.num_classes, kept.channels) == (10, 1)
     jax.tree.map(np.testing.assert_array_equal, network.params, kept.params)
-    assert evaluate.main(['evaluate', f'--checkpoint={moved}', '--attack=pgd1']) == 2
+    assert command.main(['evaluate', f'--checkpoint={moved}', '--attack=pgd1']) == 2
     message = capsys.readouterr().err
     assert "no file 'gone.npz'" in message and message.endswith('named by --data\n')
     assert message.count('\n') == 1
@@ -284,6 +283,6 @@ def test_a_checkpoint_of_another_network_is_one_line(run_dir, tmp_path, capsys):
     config = json.loads((run_dir / 'config.json').read_text())
     config['config']['model']['depth'] = 16
     (tmp_path / 'run' / 'config.json').write_text(json.dumps(config))
-    assert evaluate.main(['evaluate', f'--checkpoint={tmp_path}/run']) == 1
+    assert command.main(['evaluate', f'--checkpoint={tmp_path}/run']) == 1
     message = capsys.readouterr().err
     assert 'does not hold what it should' in message and message.count('\n') == 1

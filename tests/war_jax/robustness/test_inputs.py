@@ -15,8 +15,9 @@ import pytest
 from tests.war_jax.robustness import linear
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config_rules import ConfigError
+from war_jax.robustness.functions import evaluate
 from war_jax.robustness.inputs import in_box, whole_labels
-from war_jax.robustness.run import CURVE_SCALES, evaluate
+from war_jax.robustness.progress import CURVE_SCALES
 
 COUNT = 24
 X = linear.images(COUNT)

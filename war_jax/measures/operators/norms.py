@@ -15,16 +15,18 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from war_jax.lowering import in_full_precision, is_for_cpu
+
 Padding = str | tuple[tuple[int, int], ...]  # as in jax.lax.conv_general_dilated
 NUM_STEPS = 64
 
 
 @jax.jit
+@in_full_precision
 def dense_norm(kernel: Array) -> Array:
     """(in, out) -> (): largest singular value; exact, in O(in * out * min(in, out))."""
-    with jax.default_matmul_precision('highest'):
-        rows, columns = kernel.shape
-        gram = kernel @ kernel.T if rows <= columns else kernel.T @ kernel
+    rows, columns = kernel.shape
+    gram = kernel @ kernel.T if rows <= columns else kernel.T @ kernel
     return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0))
 
 
@@ -56,6 +58,7 @@ def convolve(image: Array, kernel: Array, stride: int, padding: Padding) -> Arra
     )[0]
 
 
+@in_full_precision
 def operator_norm(
     linear: Callable[[Array], Array],
     shape: tuple[int, ...],
@@ -72,13 +75,11 @@ def operator_norm(
         raise ValueError(f'num_steps = {num_steps}: expected at least 1')
     like = jax.ShapeDtypeStruct(shape, dtype)
     image = jax.eval_shape(linear, like)
-    # Matrix products at the accelerators' default precision would cost three digits.
-    with jax.default_matmul_precision('highest'):
-        transpose = jax.linear_transpose(linear, like)
-        # An image of the transpose has no part in the null space, where steps would be lost.
-        (start,) = transpose(jax.random.normal(key, image.shape, image.dtype))
-        steps = min(num_steps, math.prod(shape), math.prod(image.shape))
-        squared = largest_eigenvalue(lambda v: transpose(linear(v[0]))[0][None], start[None], steps)
+    transpose = jax.linear_transpose(linear, like)
+    # An image of the transpose has no part in the null space, where steps would be lost.
+    (start,) = transpose(jax.random.normal(key, image.shape, image.dtype))
+    steps = min(num_steps, math.prod(shape), math.prod(image.shape))
+    squared = largest_eigenvalue(lambda v: transpose(linear(v[0]))[0][None], start[None], steps)
     return jnp.sqrt(squared[0])
 
 
@@ -113,7 +114,7 @@ def largest_eigenvalue(apply: Callable[[Array], Array], start: Array, num_steps:
 
     v, length = unit(start)
     # XLA's CPU backend runs convolutions inside a loop up to 20 times slower than outside of one.
-    unroll = num_steps if jax.default_backend() == 'cpu' else 1
+    unroll = num_steps if is_for_cpu() else 1
     _, (diagonals, couplings) = jax.lax.scan(
         step, (v, jnp.zeros_like(length), v), length=num_steps, unroll=unroll
     )

@@ -1,0 +1,73 @@
+"""Networks in files of PyTorch's tensors, read and written without PyTorch.
+
+    network = load_torch('trades_wrn34_10.pt', mean=(0.5,), std=(0.25,))
+    result = war_jax.evaluate(network, images, labels, ball)
+    save_torch(network.params, 'copy.safetensors')
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save as as_safetensors
+
+from war_jax.config_rules import ConfigError
+from war_jax.models.torch_io import to_torch
+from war_jax.records.files import replacing, write_npz
+from war_jax.robustness.network import FileOptions, Network, read_network
+
+WRITTEN = ('.npz', '.pt', '.safetensors')
+
+
+def load_torch(path: str | Path, **options: Any) -> Network:
+    """A WideResNet in a .pt, .pth, .safetensors or .npz file, or that of a run's folder.
+
+    options: of `war_jax.robustness.network.FileOptions`, for what the file does not say: strides,
+    mean, std, normalize, activation, weights. Tensors alone are read; no code in the file is run.
+    Raises ConfigError, one line, for a file that holds no network that can be read.
+    """
+    return read_network(str(path), FileOptions(**options))
+
+
+def save_torch(variables: Mapping[str, Any], path: str | Path) -> None:
+    """Writes {'params': ..., 'batch_stats': ...} of a WideResNet under PyTorch's names.
+
+    The state dict is that of the TRADES authors' network. path: ends with .safetensors or .npz, or
+    with .pt where PyTorch is installed. Raises ConfigError for another end, ValueError for
+    variables of another network.
+
+    >>> import jax, tempfile, war_jax
+    >>> from war_jax.models.wide_resnet import WideResNet
+    >>> model = WideResNet(depth=10, widen_factor=0.125, num_classes=2)
+    >>> image = jax.numpy.zeros((1, 8, 8, 3))
+    >>> variables = jax.jit(lambda key: model.init(key, image, train=False))(jax.random.key(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     war_jax.save_torch(variables, f'{folder}/net.safetensors')
+    ...     war_jax.load_torch(f'{folder}/net.safetensors').description
+    'WRN-10-0.125, net.safetensors, images not normalised (assumed: ...)'
+    """
+    path = Path(path)
+    if path.suffix not in WRITTEN:
+        rule = f'must end with one of {", ".join(WRITTEN)}'
+        raise ConfigError(f'path = {path}: {rule}; nearest: {path.with_suffix(".safetensors")}')
+    state = {name: np.ascontiguousarray(array) for name, array in to_torch(variables).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == '.npz':
+        write_npz(path, state)
+        return
+    with replacing(path) as temporary:
+        if path.suffix == '.safetensors':
+            temporary.write_bytes(as_safetensors(state))
+        else:
+            _save_by_torch(state, temporary)
+
+
+def _save_by_torch(state: Mapping[str, np.ndarray], path: Path) -> None:
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            ".pt is written by PyTorch: pip install 'war-jax[torch]', or save as .safetensors"
+        ) from error
+    torch.save({name: torch.from_numpy(array) for name, array in state.items()}, path)
