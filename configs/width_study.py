@@ -10,11 +10,12 @@ Argument, comma-separated:
     paper       Wu et al. 2021: CIFAR-10, WRN-34-{1, 5, 10}, lambda 6 ... 21, 100 epochs each
     smoke       every part, as little as possible of each; alone or beside one of the others
 
-The digits are made so that all of it fits into 90 minutes. A run over 120 epochs took 30, 42, 63 and
-150 s of one core from the thinnest to the widest network, 105 minutes for all of them; with 80
-epochs, validated at every 16th, it is about 75, and compilation. The fixed step of WAR, 0.1 per
-mini-batch, can still reach lambda = 16 in its 160 steps. Over 120 epochs the best lambda was 3, 3, 9
-and 9, inside the grid. Verdicts, intervals and the CIFAR-10 study: docs/results.md.
+The digits are made so that all of it fits into 90 minutes. A run over 120 epochs took 30, 42, 63
+and 150 s of one core from the thinnest to the widest network (the inner two reckoned from the sum
+of all), which makes 105 minutes for all runs; with 80 epochs, validated at every 16th, it is about
+75, and compilation. The fixed step of WAR, 0.1 per mini-batch, can still reach lambda = 16 in its
+160 steps. Over 120 epochs the best lambda was 3, 3, 9 and 9, inside the grid. Verdicts, intervals
+and the CIFAR-10 study: docs/results.md.
 
 Every key of a single run is explained in war_jax/config_keys.py; the width, lambda, the seed and
 the reference are set by the study, whatever they are here.
