@@ -15,7 +15,7 @@ some x has no effect and is left out.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +80,14 @@ def over_seeds(values: Sequence[float]) -> Estimate | None:
 def paired(ours: BySeed, theirs: BySeed) -> Estimate | None:
     """Of ours - theirs, over the seeds that have both."""
     return over_seeds([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
+
+
+def pooled(places: Iterable[BySeed]) -> Estimate | None:
+    """The mean over places, such as lambdas, of which those without a seed do not count, with
+    Student's interval over the seeds that all others have."""
+    found = [by_seed for by_seed in places if by_seed]
+    seeds = sorted(set.intersection(*map(set, found))) if found else []
+    return over_seeds([math.fsum(by[seed] for by in found) / len(found) for seed in seeds])
 
 
 def complete(samples: Samples) -> dict[int, list[float]]:

@@ -28,12 +28,13 @@ from matplotlib.ticker import (
     FixedLocator,
     FuncFormatter,
     LogLocator,
+    MaxNLocator,
     NullFormatter,
     NullLocator,
     PercentFormatter,
 )
 
-from war_jax.lab.quantities import Band
+from war_jax.lab.quantities import DIFFERENCE, Band, Quantity
 from war_jax.records.files import replacing
 
 INK, GREY = '#222222', '#767676'
@@ -41,6 +42,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE = '#0072B2', '#D55E00', '#009E73', '#AA44
 
 MARKERS = 'os^Dv<>ph'
 _DPI = 160
+_LEAST_SPAN = 0.1  # of an axis of rates
 
 STYLE: dict[Any, Any] = {
     'font.family': 'DejaVu Sans',  # ships with matplotlib and has every symbol used here
@@ -97,6 +99,43 @@ def log_axis(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def rate_axis(axes: Axes) -> None:
+    """Linear y in percent, over ten points at least: noise stays small."""
+    lower, upper = axes.get_ylim()
+    missing = max(0.0, _LEAST_SPAN - (upper - lower)) / 2
+    axes.set_ylim(max(-0.02, lower - missing), min(1.02, upper + missing))
+    _percents(axes)
+
+
+def difference_axis(axes: Axes) -> None:
+    """Of two rates, in points, likewise."""
+    lower, upper = axes.get_ylim()
+    missing = max(0.0, _LEAST_SPAN - (upper - lower)) / 2
+    axes.set_ylim(lower - missing, upper + missing)
+    _percents(axes)
+
+
+def scale(axes: Axes, of: Quantity) -> None:
+    """y as suits the quantity."""
+    if of.is_rate:
+        rate_axis(axes)
+    elif of.unit == DIFFERENCE:
+        difference_axis(axes)
+    else:
+        log_axis(axes)
+
+
+def epoch_axis(axes: Axes) -> None:
+    axes.set_xlabel('epoch')
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+
+
+def _percents(axes: Axes) -> None:
+    # Never at halves of a percent, which the labels would round.
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    percent_axis(axes)
+
+
 def ticks(axes: Axes, values: Sequence[float], base: int | None = None) -> None:
     """At these x and nowhere else, as plain numbers; base: of a logarithmic axis."""
     if base is not None:
@@ -128,7 +167,7 @@ def area(axes: Axes, band: Band, style: Mapping[str, Any]) -> None:
 def bars(axes: Axes, band: Band, style: Mapping[str, Any], shift: float = 1.0) -> None:
     """A line with error bars; shift: a factor of x, that bars do not hide each other."""
     x, mean, lower, upper = (np.asarray(values, float) for values in band)
-    reach = np.array([mean - lower, upper - mean])
+    reach = np.maximum([mean - lower, upper - mean], 0.0)  # an end may be off by rounding
     reach[~np.isfinite(reach)] = np.nan  # of a single seed
     axes.errorbar(x * shift, mean, reach, capsize=2.5, elinewidth=1.0, **style)
 

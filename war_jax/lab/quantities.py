@@ -4,10 +4,11 @@
     band(samples, quantity('robust_accuracy'))        # Band(x, mean, lower, upper), for a line
     centre([2.0, 8.0], quantity('local_lipschitz'))   # (4.0, lower, upper): a geometric mean
 
-A key may end in _train or _test, the images that a quantity was measured on. What differs by
-factors between networks (norms, risks, their ratio) is averaged in logarithms, drawn on a
-logarithmic axis, and changes with width as a power; what is a rate or a cosine is averaged as it is
-and changes by so much per doubling.
+A key may end in _train or _test, the images that a quantity was measured on, in _last, of the
+network that training ended with, in _all, under all attacks together, or in _matched, at the same
+training loss. What differs by factors between networks (norms, risks, their ratio) is averaged in
+logarithms, drawn on a logarithmic axis, and changes with width as a power; what is a rate or a
+cosine is averaged as it is and changes by so much per doubling.
 """
 
 import math
@@ -21,6 +22,7 @@ from war_jax.measures.statistics import geometric_interval, mean_interval
 
 Interval = tuple[float, float, float]  # mean, lower, upper
 RATE, COSINE, NATS, RATIO, NORM = 'share of the images', 'cosine', 'nats', 'ratio', 'norm'
+DIFFERENCE = 'difference of two shares'
 
 
 class Quantity(NamedTuple):
@@ -62,6 +64,22 @@ _LISTED = (
         'local_lipschitz_kl_gradient', 'Local Lipschitzness, KL gradient', NORM, True,
         'mean over images of max ‖∇ KL(f(x) ‖ f(x′))‖₁ over the steps of an attack '
         '(Wu et al. 2021)',
+    ),
+    Quantity(
+        'margin', 'Margin', NORM, True, 'mean over images of the largest logit minus the runner-up'
+    ),
+    Quantity(
+        'lipschitz_by_margin', 'Lipschitzness / margin', NORM, True,
+        'local Lipschitzness (output ratio) divided by the margin of the logits, both means over '
+        'the same images: it does not change if all logits are multiplied by a factor',
+    ),
+    Quantity(
+        'robust_overfitting', 'Robust overfitting', DIFFERENCE, False,
+        'robust accuracy of the best network on validation images minus that of the last one',
+    ),
+    Quantity(
+        'matched_loss', 'Training loss', NATS, True,
+        'natural risk + λ · robust regularization, the smallest that all networks compared reach',
     ),
     Quantity(
         'natural_risk', 'Natural risk', NATS, True, 'mean cross-entropy of the label, in nats'
@@ -128,7 +146,7 @@ RATES = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
 def quantity(key: str) -> Quantity:
     """Raises KeyError for one that is not here."""
     base, _, side = key.rpartition('_')
-    if side in ('train', 'test'):
+    if side in ('train', 'test', 'last', 'all', 'matched'):
         found = QUANTITIES[base]
         return found._replace(key=key, title=f'{found.title}, {side}')
     return QUANTITIES[key]

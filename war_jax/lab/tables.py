@@ -204,6 +204,12 @@ def factor_mean(value: tuple[float, float, float]) -> str:
     return f'{mean:.3g}' + (f' ({lower:.3g} to {upper:.3g})' if math.isfinite(upper) else '')
 
 
+def points_mean(value: tuple[float, float, float]) -> str:
+    """(-1.2, -3.4, 1.0) -> '−1.2 (−3.4 to 1.0)': differences in points."""
+    mean, lower, upper = (f'{number:.1f}'.replace('-', '−') for number in value)
+    return mean + (f' ({lower} to {upper})' if math.isfinite(value[2]) else '')
+
+
 def decimal(value: float) -> str:
     """-1.234 -> '−1.23', with the minus sign of print."""
     return f'{value:.2f}'.replace('-', '−')

@@ -163,6 +163,18 @@ def judge_ratio(ratio: float | None) -> Verdict:
     return Verdict(CONTRADICTED if ratio < 1.0 / CLEAR_RATIO else UNDECIDED, None)
 
 
+def judge_paper(verdicts: Mapping[str, str], needed: Sequence[str]) -> str:
+    """Of what rests on several claims of one study: name of a claim -> its word.
+
+    'supported' or 'contradicted' if all those needed are, 'not measured' if any is not there, else
+    'not reproduced'.
+    """
+    found = {verdicts.get(name, 'not measured') for name in needed}
+    if 'not measured' in found:
+        return 'not measured'
+    return found.pop() if found in ({SUPPORTED}, {CONTRADICTED}) else 'not reproduced'
+
+
 def claim(
     name: str,
     statement: str,

@@ -1,15 +1,20 @@
-"""Local Lipschitzness of the logits, as Yang et al. 2020 measure it.
+"""Local Lipschitzness of the logits, as Yang et al. 2020 measure it, and their margin beside it.
 
     ratio = make_lipschitz(model, mesh, threat, budget)
-    values = run_lipschitz(ratio, variables, key, data, plan)        # (n,); report the mean
+    local = run_lipschitz(ratio, variables, key, data, plan)
+    local.ratio.mean(), local.margin.mean()                          # each of (n,); report the mean
 
 Per example, max over x' in the ball of ||f(x) - f(x')||_1 / ||x - x'||, f the logits and the norm
 in the denominator the threat's (L-infinity in the paper); found by sign ascent from a random start,
 so a lower bound. The other published measure, the largest ||grad_x KL(f(x) || f(x'))||_1 on the
 path of an attack (the WAR authors'), is `Outcome.max_grad_l1` of `make_attacks(...)['kl']`.
+
+Logits that are multiplied by ten have ten times the Lipschitzness and the same predictions: only
+beside the margin, largest logit minus runner-up, does it say how near a prediction is to another.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,30 +30,42 @@ from war_jax.data.batches import Batch, Plan
 from war_jax.data.device import DeviceData, as_unit_interval
 from war_jax.lowering import for_mesh
 from war_jax.measures.accuracy import example_keys, param_dtype
+from war_jax.measures.regularization.margins import margins
 from war_jax.mesh import AXIS, fetch
 from war_jax.models import forward
 from war_jax.models.parts import by_parts
 
-Ratio = Callable[[forward.Variables, Array, Batch], Array]
+
+class Local(NamedTuple):
+    """Per example, (n,)."""
+
+    ratio: np.ndarray  # the largest that the ascent met
+    margin: np.ndarray  # >= 0, of the clean image's logits
+
+
+Ratio = Callable[[forward.Variables, Array, Batch], tuple[Array, Array]]
 
 
 def make_lipschitz(
     model: nn.Module, mesh: Mesh, threat: ThreatModel, budget: Budget
 ) -> Ratio:
-    """A jitted (variables, key, batch) -> (b,) largest ratio met by the ascent.
+    """A jitted (variables, key, batch) -> (b,) largest ratio met by the ascent, (b,) margin.
 
     Raises ValueError for a budget that starts at x itself, where the ratio is 0/0.
     """
     if budget.init == 'none':
         raise ValueError("init = 'none': the ratio is 0/0 at x; use 'gaussian' or 'uniform'")
 
-    def largest_ratio(variables: forward.Variables, key: Array, batch: Batch) -> Array:
+    def largest_ratio(
+        variables: forward.Variables, key: Array, batch: Batch
+    ) -> tuple[Array, Array]:
         def predict(z: Array) -> Array:
             return forward.evaluate(model, variables, z)
 
-        def of_part(batch: Batch) -> Array:
+        def of_part(batch: Batch) -> tuple[Array, Array]:
             x = as_unit_interval(batch.images, param_dtype(variables))
-            return output_ratio(predict, example_keys(key, batch), x, threat, budget)
+            ratio = output_ratio(predict, example_keys(key, batch), x, threat, budget)
+            return ratio, margins(predict(x))
 
         return by_parts(of_part, batch)
 
@@ -81,10 +98,11 @@ def run_lipschitz(
     data: DeviceData,
     plan: Plan,
     on_batch: Callable[[], object] = lambda: None,
-) -> np.ndarray:
-    """(n,) for the examples of `plan`."""
+) -> Local:
+    """For the examples of `plan`."""
     parts = []
     for indices, mask in zip(plan.indices, plan.mask, strict=True):
-        parts.append(fetch(ratio(variables, key, data.batch(indices, mask)))[mask])
+        measured = fetch(ratio(variables, key, data.batch(indices, mask)))
+        parts.append([values[mask] for values in measured])
         on_batch()
-    return np.concatenate(parts)
+    return Local(*map(np.concatenate, zip(*parts, strict=True)))

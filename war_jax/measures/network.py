@@ -114,11 +114,11 @@ def validate(
         for loss in ('ce', 'kl')
     )
     lipschitz_key = jax.random.fold_in(key, _LIPSCHITZ)
-    ratios = run_lipschitz(measures.lipschitz, variables, lipschitz_key, data, plan, on_batch)
+    local = run_lipschitz(measures.lipschitz, variables, lipschitz_key, data, plan, on_batch)
     return {
         **rates(count(ce)),
         'num_examples': len(ce.natural),
-        'local_lipschitz': float(ratios.mean()),
+        'local_lipschitz': float(local.ratio.mean()),
         'local_lipschitz_kl_gradient': float(kl.max_grad_l1.mean()),
     }
 
@@ -131,7 +131,8 @@ def test(
     plan: TestPlan,
     on_batch: OnBatch = lambda: None,
 ) -> dict[str, Any]:
-    """Accuracies with 95 % intervals under each attack and all together, Lipschitzness, curve."""
+    """Accuracies with 95 % intervals under each attack and all together, Lipschitzness, margin and
+    curve."""
 
     def attacked(loss: AttackLoss, on: Plan, restarts: int, scale: float) -> Outcome:
         attack, start = measures.attacks[loss], attack_key(key, loss)
@@ -141,7 +142,7 @@ def test(
     ce, kl = outcomes['ce'], outcomes['kl']
     together = ce._replace(stable=np.all([o.stable for o in outcomes.values()], axis=0))
     lipschitz_key = jax.random.fold_in(key, _LIPSCHITZ)
-    ratios = run_lipschitz(
+    local = run_lipschitz(
         measures.lipschitz, variables, lipschitz_key, data, plan.plan, on_batch
     )
     curve = [count(attacked('ce', plan.curve_plan, 1, scale)) for scale in plan.curve_scales]
@@ -149,8 +150,10 @@ def test(
     return {
         **rates(count(ce)),
         'perturbation_stability_kl': float(kl.stable.mean()),
-        'local_lipschitz': float(ratios.mean()),
+        'local_lipschitz': float(local.ratio.mean()),
         'local_lipschitz_kl_gradient': float(kl.max_grad_l1.mean()),
+        'margin': float(local.margin.mean()),
+        'lipschitz_by_margin': float(local.ratio.mean() / local.margin.mean()),
         'num_examples': len(ce.natural),
         'intervals': {
             **intervals(count(ce)),
@@ -171,6 +174,21 @@ def test(
             'num_examples': curve[0].num_examples,
         },
     }
+
+
+def headline(
+    measures: Measures,
+    variables: forward.Variables,
+    key: Array,
+    data: DeviceData,
+    plan: Plan,
+    restarts: int,
+    on_batch: OnBatch = lambda: None,
+) -> dict[str, float | int]:
+    """Of other images or weights: the rates under the headline's attack alone, and of how many."""
+    attack, start = measures.attacks['ce'], attack_key(key, 'ce')
+    outcome = run_attack(attack, variables, start, data, plan, restarts, on_batch=on_batch)
+    return {**rates(count(outcome)), 'num_examples': len(outcome.natural)}
 
 
 def rates(counts: Counts) -> dict[str, float]:

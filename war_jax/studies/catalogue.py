@@ -41,7 +41,7 @@ STUDIES = (
         'epsilon_to_02', f"{_EPSILON} '--config.sweep.epsilons=(0.0, 0.05, 0.1, 0.15, 0.2)'", 9
     ),
     Study('epsilon_to_03', _EPSILON, 11),
-    Study('width_digits', _WIDTH, 60),
+    Study('width_digits', _WIDTH, 85),
     Study('width_cifar10', f"{_WIDTH}:cifar10 '--config.study.widths=(0.25, 1.0)'", 60),
 )
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from war_jax.lab import experiment
 from war_jax.lab.page import join
 from war_jax.lab.tables import Column, as_markdown, small, small_interval
-from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, WORDS, Record, after_holm, records
+from war_jax.lab.verdicts import WORDS, Record, after_holm, judge_paper, records
 from war_jax.records.files import (
     ReportError,
     read_file,
@@ -56,7 +56,7 @@ class Paper(NamedTuple):
 
 
 _CURVES = ('natural_accuracy_with', 'perturbation_stability', 'robust_accuracy_with',
-           'local_lipschitz', 'risk_ratio')  # fmt: skip
+           'local_lipschitz', 'lipschitz_by_margin', 'risk_ratio')  # fmt: skip
 QUESTIONS = (
     Question('At equal λ, what does width do? (Wu et al. 2021)', 'A', ('width',), _CURVES),
     Question('Does the best λ grow with width, and does WAR find it?', 'A', ('width',),
@@ -105,16 +105,6 @@ def decide_again(folder: Path) -> list[Record]:
     else:
         claims, provenance = module.decide(folder)
     return records(claims, provenance, provenance['command'] or '')
-
-
-def decide(verdicts: Mapping[str, str], needed: Sequence[str]) -> str:
-    """Of a paper; verdicts: of a study, by the name of the claim."""
-    found = [verdicts.get(name, 'not measured') for name in needed]
-    if 'not measured' in found:
-        return 'not measured'
-    if all(verdict == SUPPORTED for verdict in found):
-        return 'supported'
-    return 'contradicted' if all(verdict == CONTRADICTED for verdict in found) else 'not reproduced'
 
 
 def page(studies: Studies) -> str:
@@ -203,8 +193,8 @@ def _papers(studies: Studies) -> tuple[list[Column], list[dict[str, str]]]:
                 f'{found[key].claim}: {verdicts[key]}' for key in paper.needed if key in found
             ]
             rows.append({
-                'paper': paper.title, 'study': name, 'decision': decide(verdicts, paper.needed),
-                'claims': '; '.join(listed) or '—',
+                'paper': paper.title, 'study': name,
+                'decision': judge_paper(verdicts, paper.needed), 'claims': '; '.join(listed) or '—',
             })  # fmt: skip
     return columns, rows
 

@@ -254,7 +254,11 @@ class Run:
         return dataclasses.replace(progress, best_step=step, best_score=score)
 
     def measure(self, state: TrainState, progress: Progress) -> dict[str, Any]:
-        """The best network on the test set, as summary.json; also writes examples.npz."""
+        """The best network on the test set, as summary.json; also writes examples.npz.
+
+        Under the headline's attack alone, 'train' is of the same network on training images, as
+        they are and as many of them, and 'last' of the network that training ended with.
+        """
         config, parts, settings = self.config, self.parts, self.config.evaluation
         try:
             variables = self.checkpoints.restore_best(progress.best_step, like=state.evaluated)
@@ -267,21 +271,35 @@ class Run:
             plan, settings.restarts, self.plan('test', int(at_most)), settings.curve_scales
         )
         common = (parts.measures, variables, self.evaluation_key, self.data('test'))
-        with self.display.bar('test', test_plan.num_batches) as bar:
+        compared = {'train': (variables, 'train', self.plan('train', int(plan.mask.sum())))}
+        if progress.best_step < int(state.step):
+            compared['last'] = (state.evaluated, 'test', plan)
+        batches = settings.restarts * sum(len(on.mask) for _, _, on in compared.values())
+        with self.display.bar('test', test_plan.num_batches + batches) as bar:
 
             def on_batch() -> None:
                 bar.update()
                 self.leave_if_told(int(state.step))
 
             measured = network.test(*common, test_plan, on_batch)
+            others = {
+                name: network.headline(
+                    parts.measures, weights, self.evaluation_key, self.data(split), on,
+                    settings.restarts, on_batch,
+                )
+                for name, (weights, split, on) in compared.items()
+            }  # fmt: skip
         examples = network.adversarial_examples(*common, plan)
         if is_first():
             write_npz(self.workdir / 'examples.npz', examples)
         rule = parts.rule
         recent = recent_risks(state.war, float(rule.decay), int(state.step))
         natural, robust = (float(risk) for risk in recent)
+        same = {name: measured[name] for name in (*network.RATES, 'num_examples')}
         return {
             **measured,
+            'last': same,  # where the last network is the best one
+            **others,
             'natural_risk': natural,
             'robust_regularization': robust,
             'lambda': float(state.war.lam),
@@ -298,13 +316,13 @@ class Run:
         }
 
     def data(self, split: str) -> DeviceData:
-        """'validation' or 'test' on the devices."""
+        """'train' (without the extra images), 'validation' or 'test' on the devices."""
         if split not in self.on_devices:
             self.on_devices[split] = DeviceData(self.parts.mesh, getattr(self.splits, split))
         return self.on_devices[split]
 
     def plan(self, split: str, at_most: int) -> Plan:
-        """Batches of `at_most` examples (0: all) of 'validation' or 'test', balanced by class."""
+        """Batches of `at_most` examples (0: all) of one split, balanced by class."""
         chosen = balanced_subset(getattr(self.splits, split).labels, at_most)
         plan = eval_plan(len(chosen), self.config.evaluation.batch_size)
         return Plan(chosen[plan.indices], plan.mask)

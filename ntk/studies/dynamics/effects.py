@@ -11,7 +11,7 @@ not mattered yet.
 import math
 from collections.abc import Iterable, Sequence
 
-from war_jax.lab.estimates import Estimate, Samples, changes, over_seeds, powers
+from war_jax.lab.estimates import Estimate, Samples, changes, over_seeds, pooled, powers
 from war_jax.lab.experiment import Row
 from war_jax.lab.probes import FIXED
 from war_jax.lab.quantities import Band, band, envelope, quantity
@@ -87,14 +87,9 @@ def effects(rows: Sequence[Row], key: str) -> dict[str, Estimate | None]:
     """
     with_width = powers if quantity(key).by_factors else changes
     found = {lam: with_width(at) for lam, at in by_lambda(rows, key).items()}
-    counted = [by_seed for by_seed in found.values() if by_seed]
-    seeds = set.intersection(*map(set, counted)) if counted else set()
     by_place = {
         'start': with_width(at_start(rows, key)),
         **{f'lambda_{lam:g}': by_seed for lam, by_seed in found.items()},
-        'mean': {seed: math.fsum(by[seed] for by in counted) / len(counted) for seed in seeds},
     }
-    return {
-        place: over_seeds([by_seed[seed] for seed in sorted(by_seed)])
-        for place, by_seed in by_place.items()
-    }
+    estimates = {place: over_seeds(list(by_seed.values())) for place, by_seed in by_place.items()}
+    return {**estimates, 'mean': pooled(found.values())}

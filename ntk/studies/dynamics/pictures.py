@@ -175,8 +175,7 @@ def against_epoch(path: Path, curves: Mapping[float, Mapping[str, Lines]]) -> No
             axes_row[0].set_ylabel(f'width k = {width:g}')
         for axes, key in zip(grid[-1], keys, strict=True):
             _scale(axes, key)
-            axes.set_xlabel('epoch')
-            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+            plots.epoch_axis(axes)
         plots.legend_below(figure, styles, 'λ = ')
         plots.save(figure, path)
 

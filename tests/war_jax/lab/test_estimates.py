@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from war_jax.lab.estimates import change, complete, holm, over_seeds, paired, power, trend
+from war_jax.lab.estimates import change, complete, holm, over_seeds, paired, pooled, power, trend
 
 
 @pytest.mark.parametrize(('num_widths', 'num_seeds'), [(3, 3), (5, 3), (6, 5)])
@@ -64,6 +64,13 @@ def test_only_whole_seeds_count_and_nothing_that_diverged():
     assert power({1.0: {0: 1.0}}) is None
     rates = change({1.0: {0: 0.5}, 4.0: {0: 0.6}}, 100.0)
     assert rates is not None and rates.value == pytest.approx(5.0)  # points per doubling
+
+
+def test_the_mean_over_places_is_of_the_seeds_that_all_have():
+    """Seed 0: (1 + 3) / 2, seed 1: (2 + 6) / 2; seed 2 is missing at one of two places."""
+    places = [{0: 1.0, 1: 2.0, 2: 9.0}, {}, {1: 6.0, 0: 3.0}]
+    assert pooled(places) == over_seeds([2.0, 4.0])
+    assert pooled([{}, {}]) is None and pooled([{0: 1.0}, {1: 1.0}]) is None
 
 
 def test_trend_against_all_orders_of_the_ranks():

@@ -141,3 +141,8 @@ def test_csv_reads_back_exactly() -> None:
     assert first == {'name': 'a, "b"\nc', 'value': '0.30000000000000004'}
     assert second == {'name': 'λ', 'value': ''}
     assert text.startswith('name,value\n') and '\r' not in text
+
+
+def test_points_have_the_minus_of_print_and_no_infinite_interval() -> None:
+    assert tables.points_mean((-1.25, -3.44, 0.94)) == '−1.2 (−3.4 to 0.9)'
+    assert tables.points_mean((2.0, -math.inf, math.inf)) == '2.0'

@@ -25,8 +25,12 @@ def test_linear_classifier(norm, order):
     data = DeviceData(mesh, Dataset(images, np.zeros(13, np.int32)))
     budget = Budget(10, 0.05, 'gaussian', 0.001)
     ratio = make_lipschitz(Linear(), mesh, ThreatModel(norm, 0.1), budget)
-    values = run_lipschitz(ratio, variables, jax.random.key(0), data, eval_plan(13, 8))
+    local = run_lipschitz(ratio, variables, jax.random.key(0), data, eval_plan(13, 8))
+    values = local.ratio
     assert values.shape == (13,)
+    # The logits are ±(w·x + b), so that one exceeds the other by twice its size.
+    expected = 2 * np.abs(images.reshape(13, -1) @ w + 0.2)
+    np.testing.assert_allclose(local.margin, expected, rtol=1e-4, atol=1e-5)
     maximum = 2 * np.linalg.norm(w, order)
     assert np.all(values <= maximum * (1 + 1e-5))
     # In L-infinity sign ascent on the ratio also pulls back the coordinates that attain the norm

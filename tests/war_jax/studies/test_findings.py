@@ -13,10 +13,17 @@ from tests.war_jax.lab.toy_settings import Settings
 from tests.war_jax.lab.toy_study import EXPERIMENT as TOY
 from war_jax.lab.experiment import run
 from war_jax.lab.settings import read
-from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, Record, read_verdicts
+from war_jax.lab.verdicts import (
+    CONTRADICTED,
+    SUPPORTED,
+    UNDECIDED,
+    Record,
+    judge_paper,
+    read_verdicts,
+)
 from war_jax.records.files import read_json, write_json
 from war_jax.studies import catalogue, findings
-from war_jax.studies.findings import ROOT, decide, decide_again, main, page
+from war_jax.studies.findings import ROOT, decide_again, main, page
 
 KEPT = sorted(path.parent for path in (ROOT / 'docs' / 'studies').glob('*/study.json'))
 
@@ -36,10 +43,10 @@ def toy(workdir: Path) -> Path:
 
 def test_a_paper_needs_all_its_claims():
     needed = ('a', 'b')
-    assert decide({'a': SUPPORTED, 'b': SUPPORTED}, needed) == 'supported'
-    assert decide({'a': SUPPORTED, 'b': UNDECIDED}, needed) == 'not reproduced'
-    assert decide({'a': CONTRADICTED, 'b': CONTRADICTED}, needed) == 'contradicted'
-    assert decide({'a': SUPPORTED}, needed) == 'not measured'
+    assert judge_paper({'a': SUPPORTED, 'b': SUPPORTED}, needed) == 'supported'
+    assert judge_paper({'a': SUPPORTED, 'b': UNDECIDED}, needed) == 'not reproduced'
+    assert judge_paper({'a': CONTRADICTED, 'b': CONTRADICTED}, needed) == 'contradicted'
+    assert judge_paper({'a': SUPPORTED}, needed) == 'not measured'
 
 
 def test_page_shows_both_verdicts_and_the_size_of_the_family():

@@ -210,7 +210,16 @@ def test_the_summary_is_of_the_best_network(tmp_path, monkeypatch):
         seen['variables'] = jax.device_get(variables)
         return real_test(measures, variables, *rest)
 
+    compared = []
+    real_headline = loop.network.headline
+
+    def compare(measures, variables, key, data, plan, *rest):
+        rates = real_headline(measures, variables, key, data, plan, *rest)
+        compared.append((jax.device_get(variables)['params'], len(data), rates))
+        return rates
+
     monkeypatch.setattr(loop.network, 'test', spy)
+    monkeypatch.setattr(loop.network, 'headline', compare)
     summary = train(config(**{'checkpoint.keep': 4, 'log.tensorboard': False}), tmp_path)
     assert (summary['best_step'], summary['best_epoch']) == (3, 1.0)
     with ocp.StandardCheckpointer() as reader:
@@ -219,6 +228,13 @@ def test_the_summary_is_of_the_best_network(tmp_path, monkeypatch):
             for step in ('3', '6')
         )
     jax.tree.map(np.testing.assert_array_equal, seen['variables']['params'], first)
+    # Beside it the same network on training images, and the last one on the test images.
+    for (params, images, rates), expected, name in zip(
+        compared, (first, last), ('train', 'last'), strict=True
+    ):
+        jax.tree.map(np.testing.assert_array_equal, params, expected)
+        assert (images == 192) == (name == 'train')
+        assert summary[name] == rates and rates['num_examples'] == 48
     assert not np.array_equal(first['head']['kernel'], last['head']['kernel'])
 
 

@@ -12,12 +12,12 @@ from war_jax.config import ConfigError
 from war_jax.data.sources import Splits
 from war_jax.lab import probes
 from war_jax.lab.probes import FIXED, HOW_TO, ProbedRun
-from war_jax.mesh import check_divisible, make_mesh
 from war_jax.records.files import ReportError
 from war_jax.records.interrupt import Stop
 from war_jax.studies.regularization.results import Cell
 from war_jax.studies.regularization.settings import Settings
 from war_jax.studies.width.runner import Runner, device_groups
+from war_jax.studies.width.tasks import method_of
 from war_jax.training.build import precision
 
 
@@ -30,13 +30,9 @@ def train(settings: Settings, splits: Splits, workdir: Path, stop: Stop, command
 
     Raises ReportError if a run failed, and SystemExit(128 + signal number) after a signal.
     """
-    base = settings.study.base
-    groups = device_groups(settings.study.study.devices_per_run)
-    mesh, optimizer = make_mesh(groups[0]), base.optimizer
-    check_divisible(mesh, 'optimizer.batch_size', optimizer.batch_size, optimizer.accumulation)
-    check_divisible(mesh, 'evaluation.batch_size', base.evaluation.batch_size)
+    groups = device_groups(settings.study)
     epsilons, folders = settings.sweep.epsilons, sweep_folders(settings, workdir)
-    with precision(base):
+    with precision(settings.study.base):
         for number, (epsilon, folder) in enumerate(zip(epsilons, folders, strict=True)):
             print(f'epsilon = {epsilon:g} ({number + 1} of {len(folders)})')
             of_epsilon = settings.at(epsilon)
@@ -51,7 +47,11 @@ def find(folders: Sequence[Path]) -> dict[Cell, ProbedRun]:
     Raises ConfigError where there are none with probes, and ReportError for unreadable files.
     """
     workdirs = [path.parent for folder in folders for path in folder.glob('runs/*/summary.json')]
-    runs = [run for run in probes.find(workdirs).runs if run.method == FIXED]
+    runs = [
+        run
+        for run in probes.find(workdirs).runs
+        if run.method == FIXED == method_of(run.name)  # of the grid, where it is that of a study
+    ]
     if not runs:
         raise ConfigError(
             f'--runs={folders[0]}: holds no finished run of constant lambda with probes; {HOW_TO}'

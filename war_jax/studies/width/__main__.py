@@ -6,10 +6,10 @@ each width want?
 
 The same command again skips what is finished, resumes what was interrupted and runs the rest; at
 its end the report is drawn from what is there. With --shard=i/n a process runs every n-th run,
-i = 0 ... n - 1. Runs with WAR wait for those of the thin network: where these were in other shards,
-run the command once more when all shards are done, without --shard. Shards with disks of their own:
-bring their folders runs/* together in one --workdir, then the same. Processes that share a disk may
-share a --workdir without --shard, too.
+i = 0 ... n - 1. Runs of study.war wait for those of thinner networks: where these were in other
+shards, run the command once more when all shards are done, without --shard. Shards with disks of
+their own: bring their folders runs/* together in one --workdir, then the same. Processes that share
+a disk may share a --workdir without --shard, too.
 
 Exit codes: 0 done, 1 a run or writing failed, 2 refused (one line on stderr says why), 75 another
 process of the job was lost, 130 and 143 stopped by SIGINT and SIGTERM, with checkpoints. On CPU,

@@ -15,18 +15,20 @@ from typing import Any
 
 from war_jax.lab.estimates import BySeed, Samples, changes, powers
 from war_jax.lab.probes import FIXED
-from war_jax.lab.quantities import quantity
+from war_jax.lab.quantities import RATES, quantity
 from war_jax.records.files import ReportError, read_file, read_json, read_json_lines, require
+from war_jax.studies.width.tasks import method_of
 
 COLUMNS = (
     'run',
-    'method',  # 'fixed' lambda, or by what WAR moves it: towards a 'trajectory' or a 'constant'
+    'method',  # 'fixed' lambda of the grid, or a variant of war_jax/studies/width/tasks.py
     'depth',
     'widen_factor',
     'seed',
-    'lambda',  # at the start of training; WAR starts at the thin network's
+    'lambda',  # constant, or with WAR that of the thin network
     'final_lambda',
     'reference_width',  # of the thin network to which WAR holds
+    'zeta',  # the risk ratio to which WAR holds at the end of training
     'natural_accuracy',  # of test images, under the headline attack, as the next two
     'robust_accuracy',
     'perturbation_stability',
@@ -34,6 +36,17 @@ COLUMNS = (
     'perturbation_stability_all',
     'local_lipschitz',
     'local_lipschitz_kl_gradient',
+    'margin',
+    'lipschitz_by_margin',
+    'natural_accuracy_train',  # of the same network on training images, as the next two
+    'robust_accuracy_train',
+    'perturbation_stability_train',
+    'robust_accuracy_last',  # of the network that training ended with, on test images
+    'robust_overfitting',  # robust_accuracy - robust_accuracy_last
+    'matched_loss',  # the smallest training loss that all widths reach; see matched.py
+    'natural_accuracy_matched',  # on validation images at that loss, as the next two
+    'robust_accuracy_matched',
+    'perturbation_stability_matched',
     'natural_risk',  # moving averages at the end of training, as the next two
     'robust_regularization',
     'risk_ratio',
@@ -53,10 +66,12 @@ _COUNTS = ('depth', 'seed', 'num_validation', 'epochs', 'num_examples')
 # Taken from summary.json as they are.
 _MEASURED = (
     'natural_accuracy', 'robust_accuracy', 'perturbation_stability', 'local_lipschitz',
-    'local_lipschitz_kl_gradient', 'natural_risk', 'robust_regularization', 'risk_ratio',
-    'best_epoch', 'num_examples', 'epsilon', 'norm',
+    'local_lipschitz_kl_gradient', 'margin', 'lipschitz_by_margin', 'natural_risk',
+    'robust_regularization', 'risk_ratio', 'best_epoch', 'num_examples', 'epsilon', 'norm',
 )  # fmt: skip
-_SUMMARY = (*_MEASURED, 'lambda', 'attacks', 'best_step', 'seconds')
+_SUMMARY = (
+    *_MEASURED, 'lambda', 'lambda_start', 'attacks', 'best_step', 'seconds', 'train', 'last',
+)  # fmt: skip
 _CONFIG = ('model', 'objective', 'optimizer', 'seed', 'war')
 
 Row = dict[str, Any]
@@ -67,8 +82,9 @@ def collect(runs_dir: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
     """Rows in the order of width, method, lambda and seed; and, by the name of the run, its curves.
 
     A folder without summary.json holds no finished run and is left out. The curves of a run are the
-    rows of its metrics.jsonl of kind 'train' and 'validation' and, for WAR, the 'target' of its
-    risk ratio: values at equal steps of training, the last one at its end; empty otherwise.
+    rows of its metrics.jsonl of kind 'train' and 'validation', lambda at its 'start' and, for WAR,
+    the 'target' of its risk ratio: values at equal steps of training, the last one at its end;
+    empty otherwise.
 
     Raises ReportError, one line, for a finished run whose files cannot be read.
     """
@@ -78,6 +94,11 @@ def collect(runs_dir: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
         require(workdir / 'config.json', about, ('config', 'provenance'))
         require(workdir / 'config.json: config', about['config'], _CONFIG)
         summary = read_file(workdir / 'summary.json', read_json)
+        if 'last' not in summary:
+            raise ReportError(
+                f'{workdir}/summary.json: of an earlier version, without margins, training images '
+                'and the last network; train the study anew, in another --workdir'
+            )
         require(workdir / 'summary.json', summary, _SUMMARY)
         require(workdir / 'summary.json: attacks', summary['attacks'], ('all',))
         metrics = read_file(workdir / 'metrics.jsonl', read_json_lines)
@@ -86,7 +107,11 @@ def collect(runs_dir: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
             for kind in ('train', 'validation')
         }
         rows.append(_row(workdir, about, summary, found['validation']))
-        curves[workdir.name] = {**found, 'target': _target(rows[-1]['method'], about)}
+        curves[workdir.name] = {
+            **found,
+            'start': summary['lambda_start'],
+            'target': _target(rows[-1]['method'], about),
+        }
     rows.sort(
         key=lambda row: tuple(row[key] for key in ('widen_factor', 'method', 'lambda', 'seed'))
     )
@@ -122,12 +147,12 @@ def fixed(rows: Iterable[Row]) -> dict[Cell, Row]:
     }
 
 
-def war(rows: Iterable[Row], target: str, widen_factor: float) -> dict[int, Row]:
-    """The WAR runs of one width that were held to this target: seed -> row."""
+def of_method(rows: Iterable[Row], method: str, widen_factor: float) -> dict[int, Row]:
+    """The runs of one variant at one width: seed -> row."""
     return {
         row['seed']: row
         for row in rows
-        if row['method'] == target and row['widen_factor'] == widen_factor
+        if row['method'] == method and row['widen_factor'] == widen_factor
     }
 
 
@@ -165,6 +190,11 @@ def widths(rows: Iterable[Row]) -> list[float]:
     return sorted({width for width, _, _ in fixed(rows)})
 
 
+def lambdas(rows: Sequence[Row]) -> list[float]:
+    """Those tried at any width, in order."""
+    return sorted({lam for _, lam, _ in fixed(rows)})
+
+
 def _row(
     workdir: Path,
     about: Mapping[str, Any],
@@ -172,23 +202,27 @@ def _row(
     validation: Iterable[Mapping[str, Any]],
 ) -> Row:
     config, provenance = about['config'], about['provenance']
-    is_fixed = not config['war']['reference']
+    reference = about.get('reference')  # None of a constant lambda
     selected = [row for row in validation if row['step'] == summary['best_step']]
     if not selected:
         raise ReportError(f'{workdir}/metrics.jsonl: no validation at step {summary["best_step"]}')
     together = summary['attacks']['all']
     row = {
         'run': workdir.name,
-        'method': FIXED if is_fixed else config['war']['target'],
+        'method': method_of(workdir.name),
         'depth': config['model']['depth'],
         'widen_factor': config['model']['widen_factor'],
         'seed': config['seed'],
         # Of WAR the reference's, not the summary's: that has been through float32.
-        'lambda': config['objective']['lam'] if is_fixed else about['reference']['lam'],
+        'lambda': reference['lam'] if reference else config['objective']['lam'],
         'final_lambda': summary['lambda'],
-        'reference_width': None if is_fixed else about['reference']['widen_factor'],
+        'reference_width': reference and reference['widen_factor'],
+        'zeta': reference and reference['zeta'],
         'robust_accuracy_all': together['robust_accuracy'],
         'perturbation_stability_all': together['perturbation_stability'],
+        **{f'{key}_train': summary['train'][key] for key in RATES},
+        'robust_accuracy_last': summary['last']['robust_accuracy'],
+        'robust_overfitting': summary['robust_accuracy'] - summary['last']['robust_accuracy'],
         'validation_robust_accuracy': selected[-1]['robust_accuracy'],
         'num_validation': selected[-1].get('num_examples'),
         'epochs': config['optimizer']['epochs'],
@@ -197,7 +231,7 @@ def _row(
         'commit': provenance['commit'],
         **{key: summary[key] for key in _MEASURED},
     }
-    return {key: row[key] for key in COLUMNS}
+    return {key: row.get(key) for key in COLUMNS}  # what is matched is a matter of all rows
 
 
 def _target(method: str, about: Mapping[str, Any]) -> list[float]:

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ from war_jax.records.console import SMOKE_SENTENCE
 from war_jax.records.files import write_json
 from war_jax.records.interrupt import Stop, signals
 from war_jax.records.provenance import WorkdirInUse, claim_workdir
+from war_jax.records.reference import read_reference, write_reference
 from war_jax.run import finish, read_checked
 from war_jax.studies.width import findings
 from war_jax.studies.width.progress import Overview
 from war_jax.studies.width.results import collect
-from war_jax.studies.width.settings import Settings, Task
-from war_jax.studies.width.tuning import best_lambdas
+from war_jax.studies.width.settings import Settings
+from war_jax.studies.width.tasks import Task, variants, waits_for
+from war_jax.studies.width.variants import extrapolated, tasks_of
 from war_jax.training.build import Parts, build, precision
 from war_jax.training.loop import TrainingError
 
@@ -50,11 +52,7 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
     """
     base = settings.base
     splits = load(base.data)
-    groups = device_groups(settings.study.devices_per_run)
-    mesh = make_mesh(groups[0])
-    optimizer = base.optimizer
-    check_divisible(mesh, 'optimizer.batch_size', optimizer.batch_size, optimizer.accumulation)
-    check_divisible(mesh, 'evaluation.batch_size', base.evaluation.batch_size)
+    groups = device_groups(settings)
     config = to_dict(base)
     devices = [device for group in groups for device in group]
     about = claim_workdir(workdir, config, splits.provenance, checksum(splits), command, devices)
@@ -62,10 +60,10 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
     # command that makes what is planned now is the last one.
     about = {**about, 'command': command}
     study = {
-        'experiment': findings.__name__, 'config': config, 'study': asdict(settings.study),
+        'experiment': findings.__name__, 'config': config, 'study': settings.plan,
         'provenance': about,
     }  # fmt: skip
-    check_same('--shard and the study', [shard, asdict(settings.study)])
+    check_same('--shard and the study', [shard, settings.plan])
     if is_first():
         write_json(workdir / 'study.json', study)
     with precision(base), signals() as stop:
@@ -74,16 +72,16 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
         print(f'{task.name} failed: {reason}', file=sys.stderr)
     if outcome.elsewhere:
         print(f'{len(outcome.elsewhere)} runs are being made by another process.')
-    if outcome.waiting and any(task in settings.thin for task in outcome.failed):
+    if outcome.waiting and outcome.in_vain:
         print(
-            f'{outcome.waiting} runs with WAR need all runs of the thin network, and some failed: '
-            'take their lambda out of study.lams, and run the command again.',
+            f'{outcome.waiting} runs of study.war need all runs of thinner networks, and some '
+            'failed: take their lambda out of study.lams, and run the command again.',
             file=sys.stderr,
         )
     elif outcome.waiting:
         print(
-            f'{outcome.waiting} runs with WAR wait for the thin network’s; when these are finished '
-            'in all shards, run the command again without --shard.'
+            f'{outcome.waiting} runs of study.war wait for those of thinner networks; when these '
+            'are finished in all shards, run the command again without --shard.'
         )
     print(f'report: {on_first(lambda: str(findings.write_report(workdir)))}')
     if base.smoke:
@@ -95,7 +93,8 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
 class Outcome:
     failed: dict[Task, str] = field(default_factory=dict)  # and why
     elsewhere: list[Task] = field(default_factory=list)  # another process is at it
-    waiting: int = 0  # runs for which the thin network's are not all there yet
+    waiting: int = 0  # runs for which those of thinner networks are not all there yet
+    in_vain: bool = False  # some of these failed
 
 
 class Runner:
@@ -113,19 +112,19 @@ class Runner:
     ):
         """groups: devices, one worker each. shard (i, n): every n-th run, from the i-th on."""
         self.settings, self.splits, self.stop, self.command = settings, splits, stop, command
-        self.runs, self.groups, self.shard = workdir / 'runs', groups, shard
+        self.workdir, self.runs, self.groups, self.shard = workdir, workdir / 'runs', groups, shard
+        self.plan = settings.plan
         self.outcome = Outcome()
         self.error: BaseException | None = None
         self.changed = threading.Condition()  # guards everything below and `outcome`
         self.queue = self.mine(settings.grid)
         self.running: set[Task] = set()
-        self.adjusted_queued = not settings.study.war or len(settings.study.widths) == 1
+        self.awaited = variants(self.plan)  # those whose lambda is not known yet
 
     def __call__(self) -> Outcome:
         """Raises SystemExit(128 + signal number) after a signal, and what ended a worker."""
-        lam = self.tuned_lambda() or self.settings.study.lams[0]  # else a name for what is to come
-        adjusted = self.mine(self.settings.adjusted(lam))
-        expected = self.mine(self.settings.grid) + adjusted
+        expected = self.mine(self.settings.grid)
+        expected += [task for cell in variants(self.plan) for task in self.expected(*cell)]
         with Overview(self.settings, expected, self.runs) as self.overview:
             workers = [
                 threading.Thread(target=self.work, args=(group,), daemon=True)
@@ -139,21 +138,25 @@ class Runner:
             raise self.error
         if signum := self.stop.poll():
             raise SystemExit(128 + signum)
-        if not self.adjusted_queued:
-            self.outcome.waiting = len(adjusted)
+        self.outcome.waiting = sum(len(self.expected(*cell)) for cell in self.awaited)
+        needed = {width for cell in self.awaited for width in waits_for(*cell, self.plan)}
+        self.outcome.in_vain = any(
+            task.method == FIXED and task.width in needed for task in self.outcome.failed
+        )
         return self.outcome
 
-    def mine(self, tasks: list[Task]) -> list[Task]:
+    def mine(self, tasks: list[Task], first: int = 0) -> list[Task]:
+        """Those of this shard; first: the number of the first one."""
         i, n = self.shard
-        return tasks[i::n]
+        return [task for number, task in enumerate(tasks, first) if number % n == i]
 
     def work(self, group: list[Any]) -> None:
         """One worker: runs, one after the other, on its devices."""
-        parts: Parts | None = None
+        parts: dict[float, Parts] = {}  # by width, for the next run of the same programs
         try:
             with closing(self.tasks()) as tasks:
                 for task in tasks:
-                    parts = self.run(task, group, parts)
+                    self.run(task, group, parts)
         except SystemExit:
             pass  # told to stop; the checkpoint is written
         except BaseException as error:  # handed to the main thread, which raises it
@@ -180,37 +183,49 @@ class Runner:
                     self.changed.notify_all()
 
     def next_task(self) -> Task | None:
-        if not self.adjusted_queued and (lam := self.tuned_lambda()) is not None:
-            self.adjusted_queued = True
-            self.queue += self.mine(self.settings.adjusted(lam))
-            # Widest first, as in the grid; runs of one width stay together.
-            self.queue.sort(key=lambda task: -task.width)
+        for cell in list(self.awaited):
+            tasks = self.known(*cell)
+            if tasks is not None:
+                self.awaited.remove(cell)
+                self.queue += tasks
+                # Widest first, as in the grid.
+                self.queue.sort(key=lambda task: -task.width)
         return self.queue.pop(0) if self.queue else None
 
-    def tuned_lambda(self) -> float | None:
-        """The thin network's best lambda, once all its runs are finished, in whichever shard."""
-        names = {task.name for task in self.settings.thin}
+    def known(self, method: str, width: float) -> list[Task] | None:
+        """This shard's runs of a variant; None until the sweeps that it waits for are finished, in
+        whichever shards."""
+        needed = waits_for(method, width, self.plan)
+        names = {task.name for task in self.settings.grid if task.width in needed}
         if any(not (self.runs / name / 'summary.json').exists() for name in names):
             return None
         rows = [row for row in collect(self.runs)[0] if row['run'] in names]
-        return best_lambdas(rows)[self.settings.study.widths[0]]
+        return self.mine(tasks_of(method, width, self.plan, rows), self.number(method, width))
 
-    def run(self, task: Task, group: list[Any], parts: Parts | None) -> Parts | None:
-        """Finish one run; returns its parts, for the next one of the same width."""
-        reference_path = ''
-        if task.method != FIXED:
-            thin = Task(task.thin, task.lam, FIXED, task.seed)
-            reference_path = str(self.runs / thin.name)
-        config = self.settings.config(task, reference_path)
+    def expected(self, method: str, width: float) -> list[Task]:
+        """Likewise, under other names while their lambda is not known."""
+        unknown = [Task(width, 0.0, method, seed) for seed in self.plan['seeds']]
+        known = self.known(method, width)
+        return self.mine(unknown, self.number(method, width)) if known is None else known
+
+    def number(self, method: str, width: float) -> int:
+        """Of the first run of a variant, by which shards share them."""
+        return variants(self.plan).index((method, width)) * len(self.plan['seeds'])
+
+    def run(self, task: Task, group: list[Any], parts: dict[float, Parts]) -> None:
+        """Finish one run. parts: of earlier ones on these devices; gets this one's."""
         display = self.overview.display(task)
         try:
+            config = self.settings.config(task, self.reference(task))
             reference = read_checked(config, self.splits)
-            if parts is not None and parts.config.model == config.model:
-                parts = parts.rerun(config, reference)
+            of_width = parts.get(task.width)
+            if of_width is None:
+                of_width = build(config, self.splits, make_mesh(group), reference)
             else:
-                parts = build(config, self.splits, make_mesh(group), reference)
+                of_width = of_width.rerun(config, reference)
+            parts[task.width] = of_width
             workdir = self.runs / task.name
-            finish(parts, self.splits, workdir, self.stop, display, self.command)
+            finish(of_width, self.splits, workdir, self.stop, display, self.command)
         except WorkdirInUse:
             with self.changed:
                 self.outcome.elsewhere.append(task)
@@ -219,19 +234,44 @@ class Runner:
                 self.outcome.failed[task] = str(error)
         else:
             self.overview.done(task)
-        return parts
+
+    def reference(self, task: Task) -> str:
+        """What war.reference is to name; '' of a constant lambda.
+
+        Raises ConfigError where there is nothing to extrapolate from.
+        """
+        if not task.held_to:
+            return ''
+        width, lam = task.held_to[0]
+        thin = self.runs / Task(width, lam, FIXED, task.seed).name
+        if task.method != 'extrapolated':
+            return str(thin)
+        path = self.workdir / 'references' / f'{task.name}.json'
+        zeta = extrapolated(task, collect(self.runs)[0])
+        if zeta is None:
+            raise ConfigError(f'{task.name}: a thin run of seed {task.seed} has no risk ratio > 0')
+        held_to = replace(read_reference(thin), zeta=zeta, trajectory=(zeta,))
+        on_first(lambda: write_reference(path, held_to))
+        return str(path)
 
 
-def device_groups(devices_per_run: int) -> list[list[Any]]:
-    """All devices, in groups of so many. Raises ConfigError if there are fewer.
+def device_groups(settings: Settings) -> list[list[Any]]:
+    """All devices, in groups of study.devices_per_run. Several processes work on one run after the
+    other, with all their devices.
 
-    Several processes work on one run after the other, with all their devices.
+    Raises ConfigError if there are fewer, and for batches that a group cannot share.
     """
-    if jax.process_count() > 1:
-        return [jax.devices()]
+    devices_per_run, optimizer = settings.study.devices_per_run, settings.base.optimizer
     devices = jax.local_devices()
-    if devices_per_run > len(devices):
+    if jax.process_count() > 1:
+        groups = [jax.devices()]
+    elif devices_per_run > len(devices):
         rule = f'must be at most the number of devices here, {len(devices)}'
         raise refusal('study.devices_per_run', devices_per_run, rule, f'{len(devices)}')
-    usable = len(devices) // devices_per_run * devices_per_run
-    return [devices[i : i + devices_per_run] for i in range(0, usable, devices_per_run)]
+    else:
+        usable = len(devices) // devices_per_run * devices_per_run
+        groups = [devices[i : i + devices_per_run] for i in range(0, usable, devices_per_run)]
+    mesh = make_mesh(groups[0])
+    check_divisible(mesh, 'optimizer.batch_size', optimizer.batch_size, optimizer.accumulation)
+    check_divisible(mesh, 'evaluation.batch_size', settings.base.evaluation.batch_size)
+    return groups

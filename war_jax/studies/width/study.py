@@ -6,32 +6,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from war_jax.lab.probes import FIXED
 from war_jax.records.files import ReportError, read_file, read_json, require
-from war_jax.studies.width.results import Row, collect, read_rows
-from war_jax.studies.width.tuning import best_lambdas
-
-TARGETS = {
-    'trajectory': 'WAR (target: trajectory)',
-    'constant': 'WAR (target: constant)',
-}
+from war_jax.studies.width.matched import with_matched
+from war_jax.studies.width.results import Row, collect, of_method, read_rows
+from war_jax.studies.width.tasks import TITLES, Plan, grid, variants
+from war_jax.studies.width.variants import all_tasks
 
 
 @dataclass(frozen=True)
 class Study:
     config: Mapping[str, Any]  # of every run, but for width, lambda, seed and reference
-    plan: Mapping[str, Any]  # widths, lams, seeds, war
+    plan: Plan
     provenance: Mapping[str, Any]
     rows: Sequence[Row]
     curves: Mapping[str, Mapping[str, Any]]  # name of a run -> curves; empty without runs/
 
     @property
-    def targets(self) -> Sequence[str]:
-        """Of the WAR runs that are planned."""
-        return self.plan['war']
+    def methods(self) -> list[str]:
+        """The variants that are planned at the widest network."""
+        return [method for method, width in variants(self.plan) if width == self.plan['widths'][-1]]
 
     @property
     def num_devices(self) -> int:
@@ -60,51 +57,35 @@ def read_study(folder: Path) -> Study:
     else:
         rows, curves = collect(folder / 'runs')
     rows = planned(rows, about['study'])
+    if curves:
+        rows = with_matched(rows, curves)
     return Study(about['config'], about['study'], about['provenance'], rows, curves)
 
 
-def planned(rows: Sequence[Row], plan: Mapping[str, Any]) -> list[Row]:
+def planned(rows: Sequence[Row], plan: Plan) -> list[Row]:
     """The rows that belong to the study as it is planned now.
 
-    A study may have been larger before; and its WAR runs hold to its thinnest network at the best
-    lambda of that, which further widths, seeds or lambdas can change.
+    A study may have been larger before; and what its variants hold to are the best lambdas of
+    thinner networks, which further widths, seeds or lambdas can change.
     """
-
-    def kept(row: Row) -> bool:
-        return row['widen_factor'] in plan['widths'] and row['seed'] in plan['seeds']
-
-    swept = [r for r in rows if kept(r) and r['method'] == FIXED and r['lambda'] in plan['lams']]
-    thin = plan['widths'][0]
-    reference = (thin, best_lambdas(swept).get(thin))
-    adjusted = [
-        row
-        for row in rows
-        if kept(row)
-        and row['method'] in plan['war']
-        and (row['reference_width'], row['lambda']) == reference
-    ]
-    return [row for row in rows if row in swept or row in adjusted]
+    names = {task.name for task in grid(plan)}
+    swept = [row for row in rows if row['run'] in names]
+    names |= {task.name for task in all_tasks(plan, swept)}
+    return [row for row in rows if row['run'] in names]
 
 
-def missing(plan: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+def missing(plan: Plan, rows: Sequence[Row]) -> list[str]:
     """The planned runs without a row, one phrase per width and method."""
-    finished = {(row['method'], row['widen_factor'], row['seed'], row['lambda']) for row in rows}
-    # A WAR run starts at whatever lambda the thin network's sweep ends with.
-    started = {key[:3] for key in finished}
-    absent = []
-    for width in plan['widths']:
-        cells = [
-            f'λ = {lam:g} seed {seed}'
-            for seed in plan['seeds']
-            for lam in plan['lams']
-            if (FIXED, width, seed, lam) not in finished
+    finished = {row['run'] for row in rows}
+    absent: dict[str, list[str]] = {f'width {k:g}, constant λ': [] for k in plan['widths']}
+    for task in grid(plan):
+        if task.name not in finished:
+            cell = f'λ = {task.lam:g} seed {task.seed}'
+            absent[f'width {task.width:g}, constant λ'].append(cell)
+    for method, width in sorted(variants(plan), key=itemgetter(1)):
+        # At whatever lambda the sweeps end with, if they are not finished.
+        started = of_method(rows, method, width)
+        absent[f'width {width:g}, {TITLES[method]}'] = [
+            f'seed {seed}' for seed in plan['seeds'] if seed not in started
         ]
-        if cells:
-            absent.append(f'width {width:g}, constant λ: {", ".join(cells)}')
-    for width in plan['widths'][1:]:
-        for target in plan['war']:
-            seeds = [seed for seed in plan['seeds'] if (target, width, seed) not in started]
-            if seeds:
-                which = ', '.join(f'seed {seed}' for seed in seeds)
-                absent.append(f'width {width:g}, {TARGETS[target]}: {which}')
-    return absent
+    return [f'{what}: {", ".join(cells)}' for what, cells in absent.items() if cells]

@@ -10,17 +10,27 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from war_jax.lab import tables
-from war_jax.lab.estimates import over_seeds
+from war_jax.lab.estimates import Estimate, over_seeds
 from war_jax.lab.probes import FIXED
 from war_jax.lab.quantities import centre, quantity
-from war_jax.lab.tables import Column, decimal, decimal_interval, factor_mean, percent, rate_mean
-from war_jax.report import conditions as of_runs
+from war_jax.lab.tables import (
+    Column,
+    decimal,
+    decimal_interval,
+    factor_mean,
+    percent,
+    points_mean,
+    rate_mean,
+)
 from war_jax.studies.width import tuning
-from war_jax.studies.width.results import Row, slopes, slopes_unit, war
-from war_jax.studies.width.study import TARGETS, Study
+from war_jax.studies.width.claims import listed
+from war_jax.studies.width.costs import run_times, tuning_cost
+from war_jax.studies.width.results import Row, fixed, lambdas, of_method, slopes, slopes_unit
+from war_jax.studies.width.study import Study
+from war_jax.studies.width.tasks import FROM_TWO, TITLES, waits_for
+from war_jax.studies.width.war_claims import difference
 
 Table = tuple[list[Column], list[dict[str, Any]]]
-METHODS = {FIXED: 'constant λ', **TARGETS}
 
 _WIDTH = Column('widen_factor', 'Width k', '{:g}'.format)
 _LAMBDA = Column('lambda', 'λ', '{:g}'.format)
@@ -34,10 +44,29 @@ _RATES = [
 ]
 _FACTORS = [
     Column('local_lipschitz', 'Lipschitzness, output ratio', factor_mean),
+    Column('margin', 'Margin', factor_mean),
+    Column('lipschitz_by_margin', 'Lipschitzness / margin', factor_mean),
     Column('local_lipschitz_kl_gradient', 'Lipschitzness, KL gradient', factor_mean),
     Column('natural_risk', 'Natural risk', factor_mean),
     Column('robust_regularization', 'Robust regularization', factor_mean),
     Column('risk_ratio', 'Risk ratio', factor_mean),
+]
+_OF_WAYS = [
+    Column('final_lambda', 'λ at the end', factor_mean),
+    *_RATES[:4],
+    Column('risk_ratio', 'Risk ratio', factor_mean),
+]
+_MATCHED = [
+    Column('matched_loss', 'Training loss', factor_mean),
+    *(Column(f'{rate.key}_matched', rate.title, rate_mean) for rate in _RATES[:3]),
+]
+_CHECKPOINTS = [
+    Column('robust_accuracy', 'Robust, best (%)', rate_mean),
+    Column('robust_accuracy_last', 'Robust, last (%)', rate_mean),
+    Column('robust_overfitting', 'Best − last (points)', rate_mean),
+    Column('natural_accuracy_train', 'Natural, training images (%)', rate_mean),
+    Column('robust_accuracy_train', 'Robust, training images (%)', rate_mean),
+    Column('perturbation_stability_train', 'Stability, training images (%)', rate_mean),
 ]
 
 
@@ -55,6 +84,19 @@ def all_tables(study: Study, with_width: Iterable[str]) -> dict[str, tuple[str, 
             'Geometric mean over seeds and its 95 % interval.',
             lipschitz(rows),
         ),
+        'checkpoints': (
+            'Best and last network, training and test images',
+            'Under the headline’s attack alone; mean, 95 % interval over seeds. Best and last on '
+            'test images, the best chosen on validation images; training images are those of '
+            'the best network, without augmentation.',
+            _by_lambda(rows, _CHECKPOINTS),
+        ),
+        'matched': (
+            'At the same training loss',
+            'Where the training loss first comes down to the smallest that all widths reach at '
+            'this λ and seed; validation images, mean and 95 % interval over seeds.',
+            _by_lambda(rows, _MATCHED),
+        ),
         'slopes': (
             'Change with width at each λ',
             'Each interval stands alone. At which λ a claim above is decided, after the correction '
@@ -65,11 +107,18 @@ def all_tables(study: Study, with_width: Iterable[str]) -> dict[str, tuple[str, 
             'The best λ on validation images',
             'The peak is that of one parabola in log λ for all seeds of the width, its interval '
             'that of seeds and validation images drawn anew. Where so many of these fits have no '
-            'peak within the grid, the best λ may lie beyond it.',
+            'peak within the grid, the best λ may lie beyond it. The risk ratio at the peak is '
+            'between the λ of the grid linear in logarithms.',
             optima(rows),
         ),
         'lambdas': ('λ for the widest network', '', lambdas_at_the_widest(study)),
-        'war': ('Width adjusted regularization', '', adjusted(rows)),
+        'war': (
+            'Which way to λ is best where',
+            'At each width the most robust first: test images, mean and 95 % interval over seeds. '
+            'The differences are in points of robust accuracy, paired by seed. What the variants '
+            'are: war_jax/studies/width/tasks.py.',
+            ways(rows),
+        ),
         'costs': (
             'What tuning costs',
             'Device time of a run: wall time times devices, for training, validation and test. The '
@@ -90,17 +139,43 @@ def lipschitz(rows: Sequence[Row]) -> Table:
     return _by_lambda(rows, _FACTORS)
 
 
-def adjusted(rows: Sequence[Row]) -> Table:
-    """The WAR runs, by width and target."""
-    columns = [
-        Column('lambda', 'λ at the start', factor_mean),
-        Column('final_lambda', 'λ at the end', factor_mean),
-        *_RATES[:4],
-        _FACTORS[-1],
+def ways(rows: Sequence[Row]) -> Table:
+    """At each width that has any: the sweep's best lambda, the thin network's, and the variants."""
+    best, runs, found = tuning.best_lambdas(rows), fixed(rows), []
+    for width, swept in best.items():
+        thin = next(iter(best.values()))
+        methods = [method for method in TITLES if of_method(rows, method, width)]
+        if not methods:
+            continue
+        of_width = []
+        for name, lam in (('Best λ of the sweep', swept), ('λ of the thin network', thin)):
+            constant = [row for (k, at, _), row in runs.items() if (k, at) == (width, lam)]
+            of_width.append(_way(width, name, constant, None, None))
+        for method in methods:
+            varied = list(of_method(rows, method, width).values())
+            minus = (difference(rows, method, width, lam) for lam in (swept, thin))
+            of_width.append(_way(width, TITLES[method], varied, *minus))
+        shown = [row for row in of_width if row['seeds']]
+        found += sorted(shown, key=lambda row: -row['robust_accuracy'][0])
+    way = Column('way', 'Way', align='l')
+    differences = [
+        Column('minus_best', 'Minus best λ', points_mean),
+        Column('minus_thin', 'Minus thin λ', points_mean),
     ]
-    moved = [row for row in rows if row['method'] != FIXED]
-    method = Column('method', 'Method', METHODS.__getitem__, 'l')
-    return [_WIDTH, method, _SEEDS, *columns], _grouped(moved, ('widen_factor', 'method'), columns)
+    return [_WIDTH, way, _SEEDS, *_OF_WAYS, *differences], found
+
+
+def _way(
+    width: float,
+    name: str,
+    rows: Sequence[Row],
+    minus_best: Estimate | None,
+    minus_thin: Estimate | None,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {'widen_factor': width, 'way': name, 'seeds': len(rows)}
+    for key, estimate in (('minus_best', minus_best), ('minus_thin', minus_thin)):
+        found[key] = estimate and (estimate.value, *estimate.interval)
+    return found | {column.key: _mean(rows, column.key) for column in _OF_WAYS}
 
 
 def change_with_width(study: Study, keys: Iterable[str]) -> Table:
@@ -139,8 +214,12 @@ def optima(rows: Sequence[Row]) -> Table:
         Column('grid_lambda', 'Best λ of the grid', '{:g}'.format),
         Column('peak_lambda', 'λ at the peak', factor_mean),
         Column('at_edge', 'Fits without a peak in the grid', lambda share: percent(share, 0)),
+        Column('ratio', 'Risk ratio at the peak', factor_mean),
     ]
-    return columns, [vars(peak) for peak in tuning.peaks(rows)]
+    premise = tuning.fit_premise(rows)
+    ratios = dict(zip(premise.widths, premise.ratios, strict=True)) if premise else {}
+    found = tuning.peaks(rows)
+    return columns, [{**vars(peak), 'ratio': ratios.get(peak.widen_factor)} for peak in found]
 
 
 def lambdas_at_the_widest(study: Study) -> Table:
@@ -150,12 +229,13 @@ def lambdas_at_the_widest(study: Study) -> Table:
         'sweep of the widest network itself': growth and growth.swept,
         'power law λ ~ k^p through the thinner networks': growth and growth.predicted,
     }
-    for target in study.targets:
-        runs = war(study.rows, target, study.plan['widths'][-1])
-        final = (row['final_lambda'] for row in runs.values())
-        found[f'{TARGETS[target]}, at the end of training'] = centre(
-            final, quantity('final_lambda')
-        )
+    for method in study.methods:
+        if method != 'power_law':
+            runs = of_method(study.rows, method, study.plan['widths'][-1])
+            final = (row['final_lambda'] for row in runs.values())
+            found[f'{TITLES[method]}, at the end of training'] = centre(
+                final, quantity('final_lambda')
+            )
     columns = [Column('way', 'By', align='l'), Column('lambda', 'λ at the widest', factor_mean)]
     return columns, [{'way': way, 'lambda': mean} for way, mean in found.items()]
 
@@ -169,7 +249,8 @@ def costs(study: Study) -> Table:
         Column('num_lambdas', 'λ'),
         Column('total', 'In all', tables.duration),
     ]
-    rows, number = study.rows, len(tuning.lambdas(study.rows))
+    rows, number = study.rows, len(lambdas(study.rows))
+    times = run_times(rows, study.num_devices)
     found: list[dict[str, Any]] = [
         {
             **vars(time),
@@ -177,69 +258,21 @@ def costs(study: Study) -> Table:
             'num_lambdas': number,
             'total': number * time.median,
         }
-        for time in tuning.run_times(rows, study.num_devices)
+        for time in times
     ]
-    cost = tuning.tuning_cost(rows, study.num_devices)
+    cost = tuning_cost(rows, study.num_devices)
     if cost is not None:
         thin, wide = cost.thinnest.widen_factor, cost.widest.widen_factor
         way = f'WAR: sweep at width {thin:g}, then one run at width {wide:g}'
         found.append({**dict.fromkeys(column.key for column in columns), 'way': way})
         found[-1]['total'] = cost.thin_sweep + cost.war
+        for method in (m for m in study.methods if m in FROM_TWO):
+            needed = waits_for(method, wide, study.plan)
+            way = f'{TITLES[method]}: sweeps at {listed(needed)}, then one run at width {wide:g}'
+            found.append({**dict.fromkeys(column.key for column in columns), 'way': way})
+            sweeps = [number * time.median for time in times if time.widen_factor in needed]
+            found[-1]['total'] = sum(sweeps) + cost.war
     return columns, found
-
-
-def networks(study: Study) -> str:
-    """'WRN-10-k, k = 0.125 … 1'."""
-    planned = study.plan['widths']
-    span = f'{planned[0]:g}' + (f' … {planned[-1]:g}' if len(planned) > 1 else '')
-    return f'WRN-{study.config["model"]["depth"]}-k, k = {span}'
-
-
-def conditions(study: Study) -> list[tuple[str, object]]:
-    """What the numbers of the page depend on: (what, how)."""
-    config, about, plan, rows = study.config, study.provenance, study.plan, study.rows
-
-    def several(values: Sequence[Any]) -> str:
-        return ', '.join(f'{value:g}' for value in values)
-
-    images = {row['num_examples'] for row in rows}
-    seconds = sum(row['device_seconds'] for row in rows)
-    war_cells = [('WAR', of_runs.controller(config['war']))] if plan['war'] else []
-    return [
-        ('Data', about['data']),
-        ('SHA-256 of the data', about['checksum']),
-        ('Test images', ' or '.join(f'{number:,}' for number in sorted(images))),
-        ('Networks', f'{networks(study)}; k = {several(plan["widths"])}'),
-        ('λ', several(plan['lams'])),
-        ('Seeds', several(plan['seeds'])),
-        ('Training', of_runs.training(config, 'λ as the tables say')),
-        *war_cells,
-        ('Optimizer', of_runs.optimizer(config)),
-        (
-            'Attack of validation and headline',
-            of_runs.headline_attack(config['evaluation'], config['threat']),
-        ),
-        (
-            'Checkpoint',
-            f'the best robust accuracy on {config["evaluation"]["select_on"]} images over the '
-            'epochs; test images are measured once, with it',
-        ),
-        (
-            'Best λ of the grid',
-            'the highest robust accuracy of those checkpoints on validation images, as a mean '
-            'over seeds; of equals, the smallest. WAR starts from that of the thinnest network',
-        ),
-        (
-            'Intervals',
-            '95 %, Student’s t over seeds: they cover the draw of the seed (initial weights, '
-            'order, augmentation and attack starts), not that of the images. What differs by '
-            'factors is averaged in logarithms.',
-        ),
-        ('Commit', ', '.join(sorted({str(row['commit']) for row in rows}))),
-        ('Devices of a run', ', '.join(sorted({row['device'] for row in rows}))),
-        ('Versions, of the first process', of_runs.versions(about)),
-        ('Device time', f'{tables.duration(seconds)} in {len(rows)} runs'),
-    ]
 
 
 def _by_lambda(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
@@ -264,4 +297,4 @@ def _grouped(
 
 def _mean(rows: Sequence[Row], key: str) -> tuple[float, float, float] | None:
     values = (row[key] for row in rows if row[key] is not None)
-    return centre(values, quantity(key.removesuffix('_all')))
+    return centre(values, quantity(key))

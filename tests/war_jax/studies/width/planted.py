@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.war_jax.report import runs
+from war_jax.studies.width.results import collect
+from war_jax.studies.width.tasks import FROM_TWO, Task, grid, variants
+from war_jax.studies.width.variants import tasks_of
 
 Truth = Callable[[float, float, int], Any]
 
@@ -24,6 +27,12 @@ TRUTHS: dict[str, Truth] = {
     'perturbation_stability_all': lambda k, lam, seed: validation(k, lam, seed) + 0.01,
     'local_lipschitz': lambda k, lam, seed: 20.0 * k**0.25 / lam**0.5 * (1 + 0.05 * (seed % 3)),
     'local_lipschitz_kl_gradient': lambda k, lam, seed: 2.0 * k**0.5 / lam,
+    'margin': lambda k, lam, seed: 4.0 * k**0.125,
+    'lipschitz_by_margin': lambda k, lam, seed: 5.0 * k**0.125 / lam**0.5,
+    'natural_accuracy_train': lambda k, lam, seed: 0.99,
+    'robust_accuracy_train': lambda k, lam, seed: validation(k, lam, seed) + 0.1,
+    'perturbation_stability_train': lambda k, lam, seed: validation(k, lam, seed) + 0.12,
+    'robust_accuracy_last': lambda k, lam, seed: validation(k, lam, seed) - 0.04,
     'natural_risk': lambda k, lam, seed: 0.5 / k**0.5,
     'robust_regularization': lambda k, lam, seed: 0.2 / lam,
     'risk_ratio': lambda k, lam, seed: 2.5 * lam / k**0.5 * (1 + 0.03 * (seed % 3)),
@@ -53,31 +62,32 @@ def make_study(
 ) -> Path:
     """Fills a new folder with study.json and the runs, but for those to skip; returns it.
 
-    WAR runs have the same truths at thin_lambda, with 'war_' in front of the name where given.
+    The variants' runs have the same truths at thin_lambda (that of 'power_law' and what holds to
+    two networks: by the grid's rows), with 'war_' in front of the name where given.
     """
     plan = {'widths': widths, 'lams': lams, 'seeds': seeds, 'war': targets, 'devices_per_run': 1}
     about = {**provenance(), 'command': 'python -m war_jax.studies.width --config=a.py --workdir=b'}
     write(workdir / 'study.json', {'config': config(), 'study': plan, 'provenance': about})
-    cells = [('fixed', k, lam, seed) for k in widths for lam in lams for seed in seeds]
-    cells += [
-        (name, k, thin_lambda, seed) for name in targets for k in widths[1:] for seed in seeds
-    ]
-    for method, k, lam, seed in cells:
-        if not skip(method, k, lam, seed):
+    held_to = ((widths[0], thin_lambda),)
+
+    def make(tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            method, k, lam, seed = task.method, task.width, task.lam, task.seed
+            if skip(method, k, lam, seed):
+                continue
             chosen = {**TRUTHS, **truths}
             if method != 'fixed':
                 chosen.update({name: chosen.get(f'war_{name}', chosen[name]) for name in TRUTHS})
             values = {name: chosen[name](k, lam, seed) for name in TRUTHS}
-            make_run(
-                workdir / f'runs/k{k:g}-{method}-lam{lam:g}-seed{seed}',
-                method,
-                k,
-                lam,
-                seed,
-                values,
-                thin=widths[0],
-                num_validation=num_validation,
-            )
+            folder = workdir / 'runs' / task.name
+            make_run(folder, method, k, lam, seed, values, widths[0], num_validation)
+
+    make(grid(plan))
+    for method, k in variants(plan):
+        if method in FROM_TWO:
+            make(tasks_of(method, k, plan, collect(workdir / 'runs')[0]))
+        else:
+            make([Task(k, thin_lambda, method, seed, held_to) for seed in seeds])
     return workdir
 
 
@@ -95,14 +105,15 @@ def make_run(
 
     thin: width of the network to which WAR holds.
     """
-    is_fixed = method == 'fixed'
+    is_fixed = method in ('fixed', 'power_law')
     settings = {**config(), 'seed': seed}
     settings['model'] = {**settings['model'], 'widen_factor': k}
     settings['objective'] = {**settings['objective'], 'lam': lam}
     settings['war'] = {
         **settings['war'],
         'reference': '' if is_fixed else f'runs/k{thin:g}-lam{lam:g}-seed{seed}',
-        'target': 'trajectory' if is_fixed else method,
+        'target': 'trajectory' if is_fixed or method == 'trajectory' else 'constant',
+        'rule': 'fixed_step' if method == 'fixed_step' else 'integral',
     }
     reference = {'lam': lam, 'zeta': 5.0, 'trajectory': [8.0, 5.0], 'widen_factor': thin}
     contents = {'config': settings, 'provenance': provenance()}
@@ -110,7 +121,9 @@ def make_run(
     write(workdir / 'config.json', contents)
     final = lam if is_fixed else values['final_lambda']
     summary = {
-        **{name: values[name] for name in TRUTHS if not name.endswith(('_all', 'validation'))},
+        **{name: values[name] for name in TRUTHS if not name.endswith(('_all', '_train', '_last'))},
+        'train': {name: values[f'{name}_train'] for name in RATES},
+        'last': {**dict.fromkeys(RATES, 0.5), 'robust_accuracy': values['robust_accuracy_last']},
         'lambda': final,
         'lambda_start': lam,
         'attacks': {'all': {name: values[f'{name}_all'] for name in ALL}},
@@ -128,6 +141,7 @@ def make_run(
                 'kind': 'train',
                 'step': 10 * epoch,
                 'epoch': float(epoch),
+                'loss': (2.0, values['natural_risk'])[epoch - 1],
                 'lambda': lam + (final - lam) * epoch / 2,
                 'averaged_risk_ratio': values['risk_ratio'] if values['risk_ratio'] else None,
             }
@@ -146,6 +160,7 @@ def make_run(
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
 
 
+RATES = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
 ALL = ('robust_accuracy', 'perturbation_stability')
 
 
@@ -154,7 +169,7 @@ def config() -> dict[str, Any]:
     chosen = runs.config('digits', 10, 1.0, 0.2)
     chosen['evaluation']['select_on'] = 'validation'
     chosen['optimizer']['epochs'] = 2
-    return {**chosen, 'war': {**war, 'max_factor': 10.0}}
+    return {**chosen, 'war': {**war, 'step': 0.1, 'max_factor': 10.0}}
 
 
 def provenance() -> dict[str, Any]:

@@ -8,7 +8,8 @@ import pytest
 from configs import width_study
 from war_jax.studies.width import progress
 from war_jax.studies.width.progress import Overview
-from war_jax.studies.width.settings import Settings, Task, resolve_study
+from war_jax.studies.width.settings import Settings, resolve_study
+from war_jax.studies.width.tasks import Task
 
 THIN, WIDE = Task(0.125, 1.0, 'fixed', 0), Task(2.0, 1.0, 'fixed', 0)
 

@@ -16,7 +16,10 @@ def test_a_row_holds_what_the_run_left(tmp_path: Path) -> None:
         'natural_accuracy': 0.91, 'robust_accuracy': 0.52, 'perturbation_stability': 0.57,
         'robust_accuracy_all': 0.48, 'perturbation_stability_all': 0.53, 'local_lipschitz': 21.5,
         'local_lipschitz_kl_gradient': 1.25, 'natural_risk': 0.4, 'robust_regularization': 0.1,
-        'risk_ratio': 4.0, 'validation_robust_accuracy': 0.55, 'seconds': 12.5,
+        'margin': 3.5, 'lipschitz_by_margin': 6.25, 'natural_accuracy_train': 0.97,
+        'robust_accuracy_train': 0.81, 'perturbation_stability_train': 0.82,
+        'robust_accuracy_last': 0.49, 'risk_ratio': 4.0, 'validation_robust_accuracy': 0.55,
+        'seconds': 12.5,
     }  # fmt: skip
     planted: dict[str, Any] = {key: lambda *_, x=value: x for key, value in truths.items()}
     workdir = make_study(
@@ -25,7 +28,7 @@ def test_a_row_holds_what_the_run_left(tmp_path: Path) -> None:
     [row], curves = collect(workdir / 'runs')
     expected = {
         **{key: value for key, value in truths.items() if key != 'seconds'},
-        'run': 'k2-fixed-lam0.3-seed7',
+        'run': 'k2-lam0.3-seed7',
         'method': 'fixed',
         'depth': 10,
         'widen_factor': 2.0,
@@ -33,6 +36,12 @@ def test_a_row_holds_what_the_run_left(tmp_path: Path) -> None:
         'lambda': 0.3,
         'final_lambda': 0.3,
         'reference_width': None,
+        'zeta': None,
+        'matched_loss': None,
+        'natural_accuracy_matched': None,
+        'robust_accuracy_matched': None,
+        'perturbation_stability_matched': None,
+        'robust_overfitting': pytest.approx(0.03),
         'num_validation': 297,
         'best_epoch': 2.0,
         'epochs': 2,
@@ -58,7 +67,7 @@ def test_war_runs_are_told_apart_and_have_their_target(tmp_path: Path) -> None:
     )  # fmt: skip
     # A wide run's own objective.lam plays no part.
     edit(
-        workdir / 'runs/k2-trajectory-lam3-seed0/config.json',
+        workdir / 'runs/k2-war-trajectory-from-k1-lam3-seed0/config.json',
         lambda found: found['reference'].update(lam=3.1),
     )
     rows, curves = collect(workdir / 'runs')
@@ -71,6 +80,7 @@ def test_war_runs_are_told_apart_and_have_their_target(tmp_path: Path) -> None:
         (2.0, 'trajectory', 3.1, 4.5),
     ]
     assert [row['reference_width'] for row in rows] == [None, 1.0, None, 1.0]
+    assert [row['zeta'] for row in rows] == [None, 5.0, None, 5.0]
     targets = [curves[row['run']]['target'] for row in rows]
     assert targets == [[], [5.0], [], [8.0, 5.0]]
 
@@ -85,10 +95,10 @@ def test_rows_are_sorted_by_numbers_not_by_names(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_is_left_out(tmp_path: Path) -> None:
     workdir = make_study(tmp_path, widths=(1.0,), lams=(3.0,), seeds=(0, 1))
-    (workdir / 'runs/k1-fixed-lam3-seed0/summary.json').unlink()
+    (workdir / 'runs/k1-lam3-seed0/summary.json').unlink()
     rows, curves = collect(workdir / 'runs')
     assert [row['seed'] for row in rows] == [1]
-    assert list(curves) == ['k1-fixed-lam3-seed1']
+    assert list(curves) == ['k1-lam3-seed1']
     assert collect(tmp_path / 'none') == ([], {})
 
 
@@ -97,7 +107,7 @@ def test_the_validation_of_the_selected_checkpoint_counts_not_the_last(tmp_path:
         tmp_path, widths=(1.0,), lams=(3.0,), seeds=(0,), validation_robust_accuracy=lambda *_: 0.5
     )
     edit(
-        workdir / 'runs/k1-fixed-lam3-seed0/summary.json', lambda found: found.update(best_step=10)
+        workdir / 'runs/k1-lam3-seed0/summary.json', lambda found: found.update(best_step=10)
     )
     assert collect(workdir / 'runs')[0][0]['validation_robust_accuracy'] == 0.4
 
@@ -105,6 +115,7 @@ def test_the_validation_of_the_selected_checkpoint_counts_not_the_last(tmp_path:
 @pytest.mark.parametrize(
     ('file', 'change', 'message'),
     [
+        ('summary.json', lambda found: found.pop('last'), 'earlier version.*another --workdir'),
         ('summary.json', lambda found: found.pop('risk_ratio'), 'summary.json: no risk_ratio'),
         ('summary.json', lambda found: found.update(best_step=15), 'no validation at step 15'),
         ('config.json', lambda found: found['config'].pop('war'), 'config.json: config: no war'),
@@ -114,7 +125,7 @@ def test_a_run_that_cannot_be_read_is_named(
     tmp_path: Path, file: str, change: Any, message: str
 ) -> None:
     workdir = make_study(tmp_path, widths=(1.0,), lams=(3.0,), seeds=(0,))
-    edit(workdir / 'runs/k1-fixed-lam3-seed0' / file, change)
+    edit(workdir / 'runs/k1-lam3-seed0' / file, change)
     with pytest.raises(ReportError, match=message):
         collect(workdir / 'runs')
 

@@ -22,6 +22,7 @@ from configs import width_study
 from tests.war_jax.studies.width import planted
 from war_jax.config import ConfigError
 from war_jax.records.provenance import lock_workdir
+from war_jax.records.reference import Reference, read_reference, write_reference
 from war_jax.studies.width import runner
 from war_jax.studies.width.results import Row, read_rows
 from war_jax.studies.width.settings import Settings, resolve_study
@@ -38,7 +39,9 @@ ADJUSTED = 'k0.25-war-trajectory-from-k0.125-lam1-seed0'
 def settings(**changes: Any) -> Settings:
     """Four runs of constant lambda and one with WAR."""
     config = width_study.get_config('smoke').unlock()
-    config.update_from_flattened_dict({'study.seeds': (0,), **changes})
+    few = {'seeds': (0,), 'widths': (0.125, 0.25), 'lams': (1.0, 9.0), 'war': ('trajectory',)}
+    small = {f'study.{key}': value for key, value in few.items()}
+    config.update_from_flattened_dict({**small, **changes})
     return resolve_study(config)
 
 
@@ -64,7 +67,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> list[Any]
 
     def read_checked(config: Any, splits: Any) -> None:
         path = Path(config.war.reference)
-        if config.war.reference and not (path / 'summary.json').is_file():
+        is_file = path.is_file() or (path / 'summary.json').is_file()
+        if config.war.reference and not is_file:
             raise ConfigError(f'war.reference = {path}: is no finished run')
 
     def finish(parts: Any, splits: Any, workdir: Path, stop: Any, *rest: Any) -> None:
@@ -87,10 +91,15 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> list[Any]
 def make_up(config: Any, workdir: Path) -> None:
     """Elsewhere first: a finished run is whole, and its summary says so last."""
     k, lam, seed = config.model.widen_factor, config.objective.lam, config.seed
-    method = config.war.target if config.war.reference else 'fixed'
+    method = config.war.variant if config.war.reference else 'fixed'
     values = {name: truth(k, lam, seed) for name, truth in planted.TRUTHS.items()}
     elsewhere = workdir.parents[1] / 'made-up' / workdir.name
     planted.make_run(elsewhere, method, k, lam, seed, values, thin=0.125)
+    if not config.war.reference:
+        zeta = values['risk_ratio']
+        write_reference(
+            workdir / 'war.json', Reference(lam, zeta, (zeta,), 10, k, seed, '', {}, {})
+        )
     for name in ('config.json', 'metrics.jsonl', 'summary.json'):
         (elsewhere / name).rename(workdir / name)
 
@@ -163,6 +172,40 @@ def test_war_starts_from_the_best_lambda_on_validation_images(whole: Path) -> No
     assert adjusted['lambda'] == max(thin, key=thin.__getitem__)
 
 
+VARIANTS = {
+    'study.widths': (0.125, 0.25, 0.5), 'study.lams': (1.0, 3.0, 9.0),
+    'study.war': ('fixed_step', 'power_law', 'extrapolated'),
+}  # fmt: skip
+
+
+def test_each_variant_waits_for_the_sweeps_it_needs(built: list[Any], tmp_path: Path) -> None:
+    """Planted: peaks at 3 sqrt(k), of the grid 1, 1 and 3; risk ratios of 2.5 lambda / sqrt(k)."""
+    assert run(tmp_path, VARIANTS) == 0
+    held_to = 'k0.125-lam1-k0.25-lam1'
+    beside = {name for name in finished(tmp_path) if 'war' in name or 'power' in name}
+    assert beside == {
+        'k0.25-war-fixed_step-from-k0.125-lam1-seed0', 'k0.5-war-fixed_step-from-k0.125-lam1-seed0',
+        'k0.5-power_law-lam2.121-seed0', f'k0.5-war-extrapolated-from-{held_to}-seed0',
+    }  # fmt: skip
+    assert len(finished(tmp_path)) == 9 + 4
+    held = read_reference(tmp_path / f'references/k0.5-war-extrapolated-from-{held_to}-seed0.json')
+    assert held.zeta == pytest.approx(2.5 / 0.5**0.5) and held.trajectory == (held.zeta,)
+    # One program for a width on each of the two devices, and not one more for what came later.
+    assert len(built) <= 3 * 2
+    report = (tmp_path / 'report.md').read_text()
+    assert '## What is missing\n\nNothing.' in report
+
+
+def test_shards_share_the_variants(built: list[Any], tmp_path: Path) -> None:
+    """Whatever is waited for is made in the end, and nothing twice."""
+    for _ in range(2):
+        for number in (0, 1):
+            assert run(tmp_path, VARIANTS, shard=(number, 2)) == 0
+    before = finished(tmp_path)
+    assert run(tmp_path, VARIANTS) == 0
+    assert len(before) == 9 + 4 and finished(tmp_path) == before
+
+
 def test_a_finished_study_is_not_repeated(whole: Path) -> None:
     before = finished(whole), (whole / 'rows.csv').read_bytes()
     assert run(whole, command='once more') == 0
@@ -177,7 +220,7 @@ def test_shards_with_disks_of_their_own_merge_to_the_whole(
 ) -> None:
     first, second = tmp_path / 'first', tmp_path / 'second'
     assert run(first, shard=(0, 2)) == 0
-    assert '1 runs with WAR wait' in capsys.readouterr().out
+    assert '1 runs of study.war wait' in capsys.readouterr().out
     assert run(second, shard=(1, 2)) == 0
     assert finished(first).keys() | finished(second).keys() == NAMES
     assert not finished(first).keys() & finished(second).keys()
@@ -241,7 +284,7 @@ def test_runs_with_war_are_not_awaited_in_vain(tmp_path: Path, capsys) -> None:
     """A thin run diverges; its wide one does not run, as it would diverge too."""
     assert run(tmp_path, {'study.lams': (1.0, 1e30)}) == 1
     captured = capsys.readouterr()
-    assert '1 runs with WAR need all runs of the thin network' in captured.err
+    assert '1 runs of study.war need all runs of thinner networks' in captured.err
     assert 'wait for' not in captured.out
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from configs import width_study
 from war_jax.config import ConfigError
-from war_jax.studies.width.settings import Settings, Task, resolve_study
+from war_jax.studies.width.settings import Settings, resolve_study
+from war_jax.studies.width.tasks import TITLES, Task
 
 
 def settings(**changes: Any) -> Settings:
@@ -17,37 +18,34 @@ def settings(**changes: Any) -> Settings:
 
 def test_the_grid_is_every_combination_once_the_thin_network_first():
     found = settings(**{'study.widths': (1.0, 2.0, 4.0), 'study.seeds': (0, 5)}).grid
-    assert len(found) == len(set(found)) == 3 * 2 * 2
-    assert [task.width for task in found] == [1.0] * 4 + [4.0] * 4 + [2.0] * 4
+    assert len(found) == len(set(found)) == 3 * 3 * 2
+    assert [task.width for task in found] == [1.0] * 6 + [4.0] * 6 + [2.0] * 6
     assert {(task.lam, task.seed) for task in found if task.width == 2.0} == {
-        (1.0, 0), (1.0, 5), (9.0, 0), (9.0, 5)
+        (1.0, 0), (1.0, 5), (3.0, 0), (3.0, 5), (9.0, 0), (9.0, 5)
     }  # fmt: skip
     assert {task.method for task in found} == {'fixed'}
 
 
-def test_names_say_what_a_run_is():
-    fixed = Task(0.125, 3.0, 'fixed', 0)
-    assert fixed.name == 'k0.125-lam3-seed0'
-    assert Task(2.0, 3.0, 'constant', 4, 0.5).name == 'k2-war-constant-from-k0.5-lam3-seed4'
-
-
-def test_the_thin_network_is_not_adjusted():
-    both = settings(**{'study.war': ('trajectory', 'constant')}).adjusted(9.0)
-    assert {task.width for task in both} == {0.25}
-    assert {(task.method, task.seed, task.lam) for task in both} == {
-        ('trajectory', 0, 9.0), ('trajectory', 1, 9.0), ('constant', 0, 9.0), ('constant', 1, 9.0)
-    }  # fmt: skip
-
-
 def test_a_task_changes_width_lambda_seed_and_rule_and_nothing_else():
-    of = settings()
-    config = of.config(Task(0.25, 9.0, 'constant', 7), reference='runs/thin')
+    of, held_to = settings(), ((0.125, 9.0),)
+    config = of.config(Task(0.25, 9.0, 'constant', 7, held_to), reference='runs/thin')
     assert (config.model.widen_factor, config.objective.lam, config.seed) == (0.25, 9.0, 7)
-    assert (config.war.reference, config.war.target) == ('runs/thin', 'constant')
-    assert of.config(Task(0.25, 9.0, 'fixed', 7)).war.reference == ''
+    assert config.war.reference == 'runs/thin'
+    assert of.config(Task(0.25, 9.0, 'fixed', 7)).war == of.base.war
+    assert of.config(Task(0.25, 5.3, 'power_law', 7)).objective.lam == 5.3
     assert (config.optimizer, config.data, config.attack) == (
         of.base.optimizer, of.base.data, of.base.attack
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('method', 'rule', 'target'),
+    [('trajectory', 'integral', 'trajectory'), ('constant', 'integral', 'constant'),
+     ('extrapolated', 'integral', 'constant'), ('fixed_step', 'fixed_step', 'constant')],
+)  # fmt: skip
+def test_the_rule_of_each_variant(method: str, rule: str, target: str):
+    war = settings().config(Task(0.25, 9.0, method, 7, ((0.125, 9.0),)), 'runs/thin').war
+    assert (war.rule, war.target) == (rule, target)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +55,8 @@ def test_a_task_changes_width_lambda_seed_and_rule_and_nothing_else():
         ('study.widths', (2.0, 1.0), 'must be strictly increasing'),
         ('study.lams', (0.0, 1.0), 'must be above 0'),
         ('study.seeds', (1, 1), 'must be strictly increasing'),
-        ('study.war', ('paper',), r"must be one of 'trajectory', 'constant'"),
+        ('study.war', ('paper',), r"must be one of 'trajectory', 'constant', 'fixed_step'"),
+        ('study.war', ('power_law',), "study.war = .*'power_law' needs two thinner networks"),
         ('study.war', ('constant', 'constant'), 'must not name one twice'),
         ('study.devices_per_run', 0, 'must be at least 1'),
         ('war.reference', 'runs/thin', 'must be empty in a study'),
@@ -68,6 +67,13 @@ def test_what_no_study_can_be_is_refused(key: str, value: Any, rule: str):
     with pytest.raises(ConfigError, match=rule) as error:
         settings(**{key: value})
     assert key in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_power_law_needs_a_peak_between_lambdas():
+    changes: dict[str, Any] = {'study.widths': (1.0, 2.0, 4.0), 'study.war': ('power_law',)}
+    assert settings(**changes).study.war == ('power_law',)
+    with pytest.raises(ConfigError, match=r"study\.lams = .*three or more with 'power_law'"):
+        settings(**{**changes, 'study.lams': (1.0, 9.0)})
 
 
 def test_a_configuration_of_one_run_is_no_study():
@@ -86,7 +92,7 @@ def test_every_study_of_the_config_file_is_one(argument: str):
 def test_the_default_is_what_it_says():
     study = resolve_study(width_study.get_config()).study
     assert study.widths[-1] / study.widths[0] == 8 and len(study.widths) == 4
-    assert len(study.lams) == 4 and len(study.seeds) == 5
+    assert len(study.lams) == 4 and len(study.seeds) == 5 and set(study.war) == set(TITLES)
 
 
 def test_an_unknown_argument_is_refused():

@@ -31,7 +31,7 @@ def test_runs_that_are_no_longer_planned_are_left_out(tmp_path: Path) -> None:
         found['best_step'] = 10  # whose validation robust accuracy is 0.1 lower
 
     for seed in (0, 1):
-        edit(tmp_path / f'study/runs/k1-fixed-lam3-seed{seed}/summary.json', worse)
+        edit(tmp_path / f'study/runs/k1-lam3-seed{seed}/summary.json', worse)
     assert {row['method'] for row in read_study(tmp_path / 'study').rows} == {'fixed'}
 
 
@@ -43,15 +43,16 @@ def test_war_runs_of_another_thin_network_are_left_out(tmp_path: Path) -> None:
     make_study(tmp_path / 'study', targets=('constant',), validation_robust_accuracy=peak)
     plan = {'widths': [2.0, 4.0], 'lams': [1.0, 3.0, 9.0], 'seeds': [0, 1, 2], 'war': ['constant']}
     edit(tmp_path / 'study/study.json', lambda found: found.update(study=plan))
-    for name in ('constant-lam3-seed0', 'constant-lam3-seed1'):  # as if run again since
+    for seed in (0, 1):  # as if run again since
+        folder = tmp_path / f'study/runs/k4-war-constant-from-k1-lam3-seed{seed}'
         edit(
-            tmp_path / f'study/runs/k4-{name}/config.json',
-            lambda found: found['reference'].update(widen_factor=2.0),
+            folder / 'config.json', lambda found: found['reference'].update(widen_factor=2.0)
         )
+        folder.rename(folder.with_name(f'k4-war-constant-from-k2-lam3-seed{seed}'))
     study = read_study(tmp_path / 'study')
     adjusted = [row for row in study.rows if row['method'] != 'fixed']
     assert [(row['run'], row['reference_width']) for row in adjusted] == [
-        ('k4-constant-lam3-seed0', 2.0), ('k4-constant-lam3-seed1', 2.0)
+        ('k4-war-constant-from-k2-lam3-seed0', 2.0), ('k4-war-constant-from-k2-lam3-seed1', 2.0)
     ]  # fmt: skip
     assert study.missing == ['width 4, WAR (target: constant): seed 2']
 
@@ -64,17 +65,23 @@ def test_two_small_files_decide_as_the_whole_study_does(tmp_path: Path) -> None:
     (kept / 'rows.csv').write_text(csv_text(COLUMNS, read_study(whole).rows))
     claims, provenance = decide(whole)
     assert decide(kept) == (claims, provenance)
-    assert len(claims) == 10 and {claim.verdict for claim in claims} > {'supported'}
+    assert len(claims) == 12 and {claim.verdict for claim in claims} > {'supported'}
     assert provenance['command'].startswith('python -m war_jax.studies.width')
     assert {'commit', 'data'} <= provenance.keys()
 
 
 def test_missing_ignores_where_war_started() -> None:
     plan = {'widths': [1.0, 2.0], 'lams': [3.0], 'seeds': [0], 'war': ['constant']}
-    row = {'method': 'constant', 'widen_factor': 2.0, 'seed': 0, 'lambda': 3.0000001}
-    fixed = [{**row, 'method': 'fixed', 'widen_factor': k, 'lambda': 3.0} for k in (1.0, 2.0)]
+    row = {'run': 'k2-war-constant-from-k1-lam9-seed0', 'method': 'constant', 'widen_factor': 2.0,
+           'seed': 0}  # fmt: skip
+    fixed = [
+        {'run': f'k{k}-lam3-seed0', 'method': 'fixed', 'widen_factor': k, 'seed': 0} for k in (1, 2)
+    ]
     assert missing(plan, [row, *fixed]) == []
     assert missing(plan, fixed) == ['width 2, WAR (target: constant): seed 0']
+    assert missing(plan, fixed[:1]) == [
+        'width 2, constant λ: λ = 3 seed 0', 'width 2, WAR (target: constant): seed 0'
+    ]  # fmt: skip
 
 
 def test_a_folder_without_a_study_is_named(tmp_path: Path) -> None:

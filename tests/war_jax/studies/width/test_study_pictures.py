@@ -20,8 +20,8 @@ from PIL import Image
 from tests.war_jax.studies.width.planted import make_study
 from war_jax.lab import plots
 from war_jax.lab.quantities import Band
-from war_jax.studies.width import pictures
-from war_jax.studies.width.pictures import Marker
+from war_jax.studies.width import panels, pictures
+from war_jax.studies.width.panels import Marker
 from war_jax.studies.width.results import collect
 
 RATES = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
@@ -77,7 +77,7 @@ def points(axes: Axes) -> list[list[tuple[float, float]]]:
 
 def test_against_width_draws_means_and_intervals(tmp_path: Path, drawn: list[Figure]) -> None:
     bands = {key: {1.0: band(0.5), 9.0: band(0.4, half=0.02)} for key in RATES}
-    pictures.against_width(tmp_path / 'width.png', bands)
+    panels.against_width(tmp_path / 'width.png', bands)
     [figure] = drawn
     assert [axes.get_title(loc='left') for axes in figure.axes] == [
         'Natural accuracy', 'Robust accuracy', 'Perturbation stability',
@@ -100,13 +100,13 @@ def test_against_width_draws_means_and_intervals(tmp_path: Path, drawn: list[Fig
 def test_lipschitzness_and_ratios_are_logarithmic(tmp_path: Path, drawn: list[Figure]) -> None:
     keys = ('local_lipschitz', 'local_lipschitz_kl_gradient', 'risk_ratio')
     bands = {key: {3.0: band(20.0, 5.0, 1.0)} for key in keys}
-    pictures.against_width(tmp_path / 'a.png', bands)
+    panels.against_width(tmp_path / 'a.png', bands)
     assert [axes.get_yscale() for axes in drawn[0].axes] == ['log'] * 3
 
 
 def test_one_seed_has_a_line_without_intervals(tmp_path: Path, drawn: list[Figure]) -> None:
     single = Band([1.0, 2.0], [0.5, 0.6], [-math.inf] * 2, [math.inf] * 2)
-    pictures.against_width(tmp_path / 'a.png', {'robust_accuracy': {3.0: single}})
+    panels.against_width(tmp_path / 'a.png', {'robust_accuracy': {3.0: single}})
     [axes] = drawn[0].axes
     assert [y for _, y in points(axes)[0]] == [0.5, 0.6]
     assert intervals(axes) == [[]]
@@ -116,7 +116,7 @@ def test_one_seed_has_a_line_without_intervals(tmp_path: Path, drawn: list[Figur
 
 def test_a_single_point_and_no_point_at_all(tmp_path: Path, drawn: list[Figure]) -> None:
     bands = {'robust_accuracy': {3.0: band(0.5, x=[2.0])}, 'risk_ratio': {}}
-    pictures.against_width(tmp_path / 'a.png', bands)
+    panels.against_width(tmp_path / 'a.png', bands)
     assert len(drawn[0].axes[0].containers) == 1 and not drawn[0].axes[1].containers
 
 
@@ -124,7 +124,7 @@ def test_a_single_point_and_no_point_at_all(tmp_path: Path, drawn: list[Figure])
 def test_percent_labels_are_not_rounded(
     tmp_path: Path, drawn: list[Figure], start: float, step: float
 ) -> None:
-    pictures.against_width(tmp_path / 'a.png', {'robust_accuracy': {3.0: band(start, step)}})
+    panels.against_width(tmp_path / 'a.png', {'robust_accuracy': {3.0: band(start, step)}})
     [axes] = drawn[0].axes
     lower, upper = axes.get_ylim()
     assert lower >= -0.02 and upper <= 1.02
@@ -140,9 +140,9 @@ def test_against_lambda_rings_the_best_and_places_war(tmp_path: Path, drawn: lis
     bands = {key: {1.0: band(0.5, x=grid), 2.0: band(0.6, x=grid)} for key in RATES}
     rates = {'natural_accuracy': 0.9, 'robust_accuracy': 0.66, 'perturbation_stability': 0.7}
     markers = [Marker('trajectory', 2.0, 4.5, rates)]
-    pictures.against_lambda(tmp_path / 'a.png', bands, {1.0: 3.0, 2.0: 9.0}, markers)
+    panels.against_lambda(tmp_path / 'a.png', bands, {1.0: 3.0, 2.0: 9.0}, markers)
     [figure] = drawn
-    assert names(figure) == ['width k = 1', 'width k = 2', 'best on validation', 'WAR (trajectory)']
+    assert names(figure) == ['width k = 1', 'width k = 2', 'best on validation', 'WAR, trajectory']
     for axes, key in zip(figure.axes, RATES, strict=True):
         curves = points(axes)
         rings = [line for line in axes.get_lines() if str(line.get_markerfacecolor()) == 'none']
@@ -157,7 +157,7 @@ def test_against_lambda_rings_the_best_and_places_war(tmp_path: Path, drawn: lis
 def test_war_at_a_width_without_a_line_is_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
     bands = {'robust_accuracy': {1.0: band(0.5)}}
     markers = [Marker('constant', 4.0, 4.5, {'robust_accuracy': 0.7})]
-    pictures.against_lambda(tmp_path / 'a.png', bands, {1.0: 2.0}, markers)
+    panels.against_lambda(tmp_path / 'a.png', bands, {1.0: 2.0}, markers)
     [figure] = drawn
     assert names(figure)[:2] == ['width k = 1', 'width k = 4']
     [axes] = figure.axes
@@ -174,7 +174,7 @@ def test_against_epoch_has_a_row_per_lambda(tmp_path: Path, drawn: list[Figure])
         }
         for lam in (1.0, 9.0)
     }
-    pictures.against_epoch(tmp_path / 'a.png', bands)
+    panels.against_epoch(tmp_path / 'a.png', bands)
     [figure] = drawn
     titles = [axes.get_title(loc='left') for axes in figure.axes]
     assert titles[0] == 'Natural accuracy, λ = 1' and titles[4] == 'Robust accuracy, λ = 9'
@@ -192,8 +192,8 @@ def test_against_epoch_has_a_row_per_lambda(tmp_path: Path, drawn: list[Figure])
 def test_lambda_under_war_shows_start_and_target(tmp_path: Path, drawn: list[Figure]) -> None:
     lams = {'constant': {2.0: band(3.0, 0.5, 0.1, [0.0, 1.0, 2.0])}}
     ratios = {'constant': {2.0: band(8.0, -1.0, 0.1, [1.0, 2.0])}}
-    pictures.lambda_under_war(
-        tmp_path / 'a.png', lams, ratios, {'constant': ([0.0, 2.0], [6.0, 6.0])}
+    panels.lambda_under_war(
+        tmp_path / 'a.png', lams, ratios, {'constant': ([0.0, 2.0], [6.0, 6.0])}, thin=3.0
     )
     [figure] = drawn
     above, below = figure.axes
@@ -207,16 +207,26 @@ def test_lambda_under_war_shows_start_and_target(tmp_path: Path, drawn: list[Fig
     assert names(figure) == ['width k = 2', 'λ of the thin network', 'target']
 
 
+def test_ways_are_drawn_where_they_were_run(tmp_path: Path, drawn: list[Figure]) -> None:
+    bands = {'best': band(0.5), 'fixed_step': band(0.6, x=[2.0, 4.0])}
+    panels.ways_against_width(tmp_path / 'a.png', bands)
+    [axes] = drawn[0].axes
+    assert names(drawn[0]) == ['best λ of the sweep', 'WAR, fixed step']
+    assert [[y for _, y in line] for line in points(axes)] == [
+        pytest.approx([0.5, 0.55, 0.6]), pytest.approx([0.6, 0.65])
+    ]  # fmt: skip
+
+
 def test_costs_are_stacked_to_scale(tmp_path: Path, drawn: list[Figure]) -> None:
     bars = {'sweep': {'sweep': 7200.0}, 'WAR (constant)': {'thin_sweep': 900.0, 'war': 1800.0}}
-    pictures.tuning_costs(tmp_path / 'a.png', bars)
+    panels.tuning_costs(tmp_path / 'a.png', bars)
     [axes] = drawn[0].axes
     found = [(bar.get_x(), bar.get_width()) for bar in rectangles(axes)]
     assert found == [(0.0, 2.0), (0.0, 0.25), (0.25, 0.5)]
     assert axes.get_xlabel() == 'device-hours'
     assert [label.get_text() for label in axes.get_yticklabels()] == list(bars)
     assert [text.get_text() for text in axes.texts] == ['2 h 0 min', '45 min 0 s']
-    pictures.tuning_costs(tmp_path / 'b.png', {'sweep': {'sweep': 90.0}})
+    panels.tuning_costs(tmp_path / 'b.png', {'sweep': {'sweep': 90.0}})
     assert drawn[1].axes[0].get_xlabel() == 'device-minutes'
     assert rectangles(drawn[1].axes[0])[0].get_width() == 1.5
 
@@ -224,7 +234,7 @@ def test_costs_are_stacked_to_scale(tmp_path: Path, drawn: list[Figure]) -> None
 def test_equal_data_give_equal_bytes_and_settings_stay(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     for name in ('a.png', 'b.png'):
-        pictures.against_width(tmp_path / name, {'risk_ratio': {3.0: band(2.0)}})
+        panels.against_width(tmp_path / name, {'risk_ratio': {3.0: band(2.0)}})
     with Image.open(tmp_path / 'a.png') as image:
         assert (image.format, image.size) == ('PNG', (1760, 576))
     assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
@@ -283,7 +293,7 @@ def test_war_runs_are_on_no_line_but_are_markers(tmp_path: Path) -> None:
     )  # fmt: skip
     assert pictures.by_width(rows, 'robust_accuracy')[3.0].mean == [0.5, 0.5]
     [marker] = pictures.war_markers(rows)
-    assert (marker.target, marker.widen_factor) == ('constant', 2.0)
+    assert (marker.method, marker.widen_factor) == ('constant', 2.0)
     assert marker.lam == pytest.approx(4.0)
     assert marker.rates['robust_accuracy'] == pytest.approx(0.61)
 
@@ -299,6 +309,20 @@ def test_lines_over_epochs_reach_from_the_lowest_to_the_highest_seed(tmp_path: P
     assert band.mean == pytest.approx([0.46, 0.56])
     assert band.lower == pytest.approx([0.42, 0.52])
     assert band.upper == pytest.approx([0.52, 0.62])
+
+
+def test_each_way_has_its_own_runs(tmp_path: Path) -> None:
+    """The best lambda is 3, 3 and 9, that of the thin network 3; robust accuracy tells them."""
+    rows, _ = made(
+        tmp_path, targets=('fixed_step', 'power_law'),
+        robust_accuracy=lambda k, lam, seed: 0.1 * k + 0.01 * lam,
+        war_robust_accuracy=lambda k, lam, seed: 0.9,
+    )  # fmt: skip
+    ways = pictures.by_way(rows, ['fixed_step', 'power_law'])
+    assert ways['best'].mean == pytest.approx([0.13, 0.23, 0.49])
+    assert ways['thin'].mean == pytest.approx([0.13, 0.23, 0.43])
+    assert (ways['fixed_step'].x, ways['power_law'].x) == ([2.0, 4.0], [4.0])
+    assert ways['power_law'].mean == pytest.approx([0.9])
 
 
 def test_lambda_under_war_begins_at_its_start(tmp_path: Path) -> None:

@@ -17,8 +17,14 @@ from war_jax.studies.width import pictures
 from war_jax.studies.width.findings import write_report
 
 TARGETS = ('trajectory', 'constant')
-TABLES = ('claims', 'accuracy', 'lipschitz', 'slopes', 'optima', 'lambdas', 'war', 'costs')
-FIGURES = ('width', 'lambda', 'lipschitz', 'epochs', 'epochs_all', 'war', 'costs')
+TABLES = (
+    'claims', 'accuracy', 'lipschitz', 'checkpoints', 'matched', 'slopes', 'optima', 'lambdas',
+    'war', 'costs',
+)  # fmt: skip
+FIGURES = (
+    'width', 'lambda', 'lipschitz', 'overfitting', 'epochs', 'epochs_all', 'premise', 'ways', 'war',
+    'costs',
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -65,11 +71,11 @@ def test_the_answer_comes_first(tmp_path: Path) -> None:
     assert 'robust accuracy by −1.10 (−1.35 to −0.85)' in answer
     assert 'wider network is the **less** robust one (supported at λ = 1, λ = 3, λ = 9)' in answer
     assert 'validation images is 3 at k = 1, 3 at k = 2, 3 at k = 4' in answer
-    assert 'WAR (target: constant) moves λ from 3 to 4.5 and reaches 55.0\u00a0%' in answer
+    assert 'WAR (target: constant) ends with λ = 4.5 and reaches 55.0\u00a0%' in answer
     assert 'of the sweep, 3, reaches 47.8\u00a0%' in answer
-    assert answer.count('. ') == 2 and answer.endswith('.')
+    assert answer.count('. ') == 3 and answer.endswith('.')
     rows = {row[1]: [row[0], *row[2:]] for row in parse_markdown(f'{table}\n')}
-    assert len(rows) == 1 + 12
+    assert len(rows) == 1 + 14
     assert rows['At equal λ, natural accuracy rises with width'][:5] == [
         'supported (supported at λ = 1, λ = 3, λ = 9)', '2.00', '2.00 to 2.00',
         'points per doubling of the width', '3',
@@ -97,7 +103,7 @@ def test_tables_hold_what_was_planted(tmp_path: Path) -> None:
     lipschitz = table_under(text, 'Local Lipschitzness and risks by width and λ')
     assert lipschitz[1][3] == '4 (0.715 to 22.4)'  # 2 ** (4.303 / sqrt(3)) = 5.59
     slopes = table_under(text, 'Change with width at each λ')
-    assert len(slopes) == 1 + 6 * 3
+    assert len(slopes) == 1 + 14 * 3
     assert slopes[1][:4] == ['Natural accuracy', '1', '2.00', '2.00 to 2.00']
     optima = table_under(text, 'The best λ on validation images')
     # Planted: 3 sqrt(k), by a parabola in log lambda.
@@ -167,7 +173,7 @@ def test_devices_are_those_of_the_runs(tmp_path: Path) -> None:
     make_study(tmp_path / 'study', seeds=(0,))
     other = {'device': 'TPU v4', 'num_devices': 1}
     edit(
-        tmp_path / 'study/runs/k2-fixed-lam3-seed0/config.json',
+        tmp_path / 'study/runs/k2-lam3-seed0/config.json',
         lambda found: found['provenance'].update(other),
     )
     text = write_report(tmp_path / 'study').read_text()
@@ -175,7 +181,7 @@ def test_devices_are_those_of_the_runs(tmp_path: Path) -> None:
     assert found['Devices of a run'] == '1 × TPU v4, 2 × cpu'
     with (tmp_path / 'study/rows.csv').open(newline='') as file:
         devices = {row['run']: row['device'] for row in csv.DictReader(file)}
-    assert devices.pop('k2-fixed-lam3-seed0') == '1 × TPU v4'
+    assert devices.pop('k2-lam3-seed0') == '1 × TPU v4'
     assert set(devices.values()) == {'2 × cpu'}
 
 
@@ -211,7 +217,7 @@ def test_the_answer_compares_war_with_the_same_seeds(tmp_path: Path) -> None:
         final_lambda=lambda k, lam, seed: 90.0 if seed == 2 else 4.5,
         skip=lambda method, k, lam, seed: (method, k, lam, seed) == ('fixed', 4.0, 3.0, 2),
     )  # fmt: skip
-    assert 'moves λ from 3 to 4.5 and reaches 50.0\u00a0% robust accuracy' in text
+    assert 'ends with λ = 4.5 and reaches 50.0\u00a0% robust accuracy' in text
     assert 'of the sweep, 3, reaches 40.0\u00a0%' in text
 
 

@@ -5,6 +5,7 @@ on made-up curves.
 """
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.war_jax.studies.width.planted import make_study
-from war_jax.studies.width import tuning
+from war_jax.studies.width import costs, parabola, tuning
 from war_jax.studies.width.results import Row, collect
 
 LAMS = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -131,22 +132,74 @@ def test_intervals_of_the_exponent_cover(
 
     Of 200 intervals of 95 %, 190 should hold 0.3; fewer than 180 would be too narrow ones.
     """
-    monkeypatch.setattr(tuning, '_NUM_RESAMPLES', 300)  # for the time's sake
+    monkeypatch.setattr(parabola, '_NUM_RESAMPLES', 300)  # for the time's sake
+    covered = 0
+    for _, rows in made_up(200, num_seeds, images, known, spread):
+        growth = tuning.fit_growth(rows)
+        assert growth is not None
+        covered += growth.exponent.low < 0.3 < growth.exponent.high
+    assert covered >= 180
+
+
+def made_up(
+    number: int, num_seeds: int, images: int, known: bool, spread: float
+) -> Iterator[tuple[np.random.Generator, list[Row]]]:
+    """Sweeps at four widths, and the generator that drew them."""
     rng = np.random.default_rng(5)
     widths, lams = np.array([0.5, 1.0, 2.0, 4.0]), np.array([1.0, 3.0, 9.0, 27.0])
     z = np.log(lams)
-    covered = 0
-    for _ in range(200):
+    for _ in range(number):
         level = rng.normal(0.0, 0.03, (num_seeds, 1))
         apart = rng.normal(0.0, spread, (num_seeds, 1)) * (z - z.mean())
         best = np.log(4.0 * widths**0.3)[:, None, None]
         rate = 0.55 - 0.04 * (z - best) ** 2 + level + apart
         rate = rate + rng.normal(0.0, spread, rate.shape)
         accuracies = rng.binomial(images, np.clip(rate, 0.0, 1.0)) / images
-        growth = tuning.fit_growth(sweep(accuracies, widths, lams, images if known else None))
-        assert growth is not None
-        covered += growth.exponent.low < 0.3 < growth.exponent.high
-    assert covered >= 180
+        yield rng, sweep(accuracies, widths, lams, images if known else None)
+
+
+@pytest.mark.parametrize(('by_lambda', 'by_width'), [(1.0, -0.5), (2.0, -0.25), (1.7, -0.6)])
+def test_the_premise_follows_from_both_powers(
+    tmp_path: Path, by_lambda: float, by_width: float
+) -> None:
+    """Planted: lambda* = 2 k^0.5 and a ratio of 3 lambda^a k^b (1 + seed), so 2^a 3 k^(a/2 + b)."""
+    rows = study(
+        tmp_path, lams=LAMS, validation_robust_accuracy=peak_at(0.5),
+        risk_ratio=lambda k, lam, seed: 3.0 * lam**by_lambda * k**by_width * (1 + seed),
+    )  # fmt: skip
+    premise = tuning.fit_premise(rows)
+    assert premise is not None and premise.widths == [1.0, 2.0, 4.0]
+    assert premise.exponent.value == pytest.approx(by_lambda / 2 + by_width)
+    assert premise.by_lambda is not None and premise.by_lambda.value == pytest.approx(by_lambda)
+    level = 3.0 * 2.0**by_lambda * 6.0 ** (1 / 3)  # (1 * 2 * 3)^(1/3), the mean over seeds
+    assert [ratio[0] for ratio in premise.ratios] == pytest.approx(
+        [level * k ** (by_lambda / 2 + by_width) for k in (1, 2, 4)]
+    )
+
+
+def test_without_a_ratio_there_is_no_premise(tmp_path: Path) -> None:
+    rows = study(tmp_path, lams=LAMS, validation_robust_accuracy=peak_at(0.5))
+    assert tuning.fit_premise(rows) is not None
+    for unusable in (None, 0.0):
+        assert tuning.fit_premise([{**rows[0], 'risk_ratio': unusable}, *rows[1:]]) is None
+    assert tuning.fit_premise([]) is None
+
+
+def test_intervals_of_the_premise_cover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up sweeps: lambda* = 4 k^0.3 and a ratio of lambda^2 k^-0.4, so k^0.2; seeds differ in
+    level and in their power of the width. Of 150 intervals of 95 %, 143 should hold 0.2."""
+    monkeypatch.setattr(parabola, '_NUM_RESAMPLES', 300)
+    covered = 0
+    for rng, rows in made_up(150, 5, 300, True, 0.005):
+        level, slopes = rng.normal(0.0, 0.1, 5), rng.normal(-0.4, 0.1, 5)
+        for row in rows:
+            seed, k = row['seed'], row['widen_factor']
+            noise = math.exp(level[seed] + rng.normal(0.0, 0.05))
+            row['risk_ratio'] = row['lambda'] ** 2 * k ** slopes[seed] * noise
+        premise = tuning.fit_premise(rows)
+        assert premise is not None
+        covered += premise.exponent.low < 0.2 < premise.exponent.high
+    assert covered >= 135
 
 
 def test_best_by_mean_over_seeds_not_by_any_seed(tmp_path: Path) -> None:
@@ -211,14 +264,14 @@ def test_costs_are_those_of_median_runs_that_did_not_compile(tmp_path: Path) -> 
         seconds=lambda k, lam, seed: 60.0 * k * (10.0 if lam in (1.0, 3.0) else 1.0),
         war_seconds=lambda k, lam, seed: 60.0 * k,
     )  # fmt: skip
-    times = [(time.widen_factor, time.num_runs, time.median) for time in tuning.run_times(rows, 4)]
+    times = [(time.widen_factor, time.num_runs, time.median) for time in costs.run_times(rows, 4)]
     assert times == [(1.0, 1, 120.0), (2.0, 3, 240.0), (4.0, 3, 480.0)]
-    cost = tuning.tuning_cost(rows, 4)
+    cost = costs.tuning_cost(rows, 4)
     assert cost is not None
     assert (cost.num_lambdas, cost.sweep, cost.thin_sweep, cost.war) == (3, 1440.0, 360.0, 480.0)
     assert cost.ratio == pytest.approx(1440 / 840)
     # With as many devices as runs, all of them compiled, and there is nothing else to go by.
-    assert [time.num_runs for time in tuning.run_times(rows, 20)] == [3, 5, 5]
+    assert [time.num_runs for time in costs.run_times(rows, 20)] == [3, 5, 5]
 
 
 def test_war_runs_count_as_runs_of_their_width(tmp_path: Path) -> None:
@@ -228,19 +281,19 @@ def test_war_runs_count_as_runs_of_their_width(tmp_path: Path) -> None:
         skip=lambda method, k, lam, seed: method == 'fixed' and (k, lam) == (2.0, 3.0),
         war_seconds=lambda *_: 100.0,
     )  # fmt: skip
-    times = tuning.run_times(rows, 2)
+    times = costs.run_times(rows, 2)
     assert [(time.num_runs, time.median) for time in times] == [(5, 120.0), (8, 200.0)]
-    cost = tuning.tuning_cost(rows, 2)
+    cost = costs.tuning_cost(rows, 2)
     assert cost is not None and cost.num_lambdas == 2  # of the study, finished there or not
     assert cost.ratio == pytest.approx(400 / 440)
-    assert tuning.tuning_cost([row for row in rows if row['method'] == 'fixed'], 2) is None
-    assert tuning.tuning_cost([row for row in rows if row['widen_factor'] == 2.0], 2) is None
+    assert costs.tuning_cost([row for row in rows if row['method'] == 'fixed'], 2) is None
+    assert costs.tuning_cost([row for row in rows if row['widen_factor'] == 2.0], 2) is None
 
 
 def test_nothing_is_enough_to_cope_with(tmp_path: Path) -> None:
     assert tuning.best_lambdas([]) == {} and tuning.peaks([]) == []
-    assert tuning.fit_growth([]) is None and tuning.tuning_cost([], 2) is None
+    assert tuning.fit_growth([]) is None and costs.tuning_cost([], 2) is None
     rows = study(tmp_path, widths=(1.0,), lams=(3.0,), seeds=(0,), targets=('trajectory',))
     assert tuning.best_lambdas(rows) == {1.0: 3.0}
     assert tuning.peaks(rows) == [] and tuning.fit_growth(rows) is None
-    assert tuning.tuning_cost(rows, 2) is None
+    assert costs.tuning_cost(rows, 2) is None

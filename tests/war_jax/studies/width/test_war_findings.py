@@ -70,7 +70,7 @@ def test_war_beats_the_thin_lambda(
     claim = war_study(tmp_path, *robust)['war_trajectory_beats_the_thin_lambda']
     assert claim.effect == pytest.approx(effect, abs=1e-9)
     assert claim.verdict == verdict
-    assert 'WAR started (3)' in claim.how
+    assert 'network’s best (3)' in claim.how
 
 
 def test_a_lambda_that_has_been_through_float32_is_still_the_thin_networks(tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_war_costs_less(tmp_path: Path, wide: float, ratio: float, verdict: str)
 
 @pytest.mark.parametrize(
     ('changes', 'reason'),
-    [({'widths': (1.0,)}, 'fewer than two widths'),
-     ({'skip': lambda method, k, lam, seed: method != 'fixed'}, 'no WAR run')],
+    [({'skip': lambda method, k, lam, seed: k > 1.0}, 'fewer than two widths'),
+     ({'skip': lambda method, k, lam, seed: method != 'fixed'}, 'no run of a variant')],
 )  # fmt: skip
 def test_costs_need_two_widths_and_a_war_run(
     tmp_path: Path, changes: dict[str, Any], reason: str
@@ -120,3 +120,27 @@ def test_costs_need_two_widths_and_a_war_run(
     claim = evaluate(tmp_path, targets=TARGETS, **changes)['war_costs_less']
     assert (claim.effect, claim.verdict) == (None, UNDECIDED)
     assert claim.how.startswith('Not evaluated') and reason in claim.how
+
+
+@pytest.mark.parametrize(
+    ('by_width', 'verdict'), [(-0.5, SUPPORTED), (-0.3, SUPPORTED), (0.1, CONTRADICTED)]
+)
+def test_the_premise_of_war(tmp_path: Path, by_width: float, verdict: str) -> None:
+    """The best lambda is 3 k^0.5, so that the ratio lambda k^b there goes with k^(0.5 + b)."""
+    found = evaluate(
+        tmp_path, targets=TARGETS, risk_ratio=lambda k, lam, seed: lam * k**by_width
+    )
+    claim = found['war_premise']
+    assert claim.effect == pytest.approx(0.5 + by_width)
+    assert (claim.verdict, claim.num_seeds) == (verdict, 3)
+    assert 'from −0.25 to 0.25' in claim.rule and 'power 1.' in claim.how
+    assert '3 at k = 1' in claim.how
+
+
+def test_each_variant_is_held_against_the_grid(tmp_path: Path) -> None:
+    """Planted: 60 % for all variants, 50 % at lambda = 9, the best of the widest, 45 % at 3."""
+    variants = ('fixed_step', 'power_law', 'extrapolated')
+    found = war_study(tmp_path, 0.6, 0.6, 0.6, targets=variants)
+    for name in variants:
+        assert found[f'war_{name}_reaches_the_best'].effect == pytest.approx(9.0)
+        assert found[f'war_{name}_beats_the_thin_lambda'].effect == pytest.approx(14.0)
