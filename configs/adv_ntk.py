@@ -50,13 +50,16 @@ DEFAULTS: dict[str, Any] = {
         # Of which images are for training and which for validation, of weights and of attacks.
         'seeds': (0, 1, 2, 3, 4),
     },
-    # Of Adv-NTK.
+    # Of infinite width. The first three: of Adv-NTK.
     'kernel': {
         'num_steps': 60,
         # Of Adam, on the logarithms of the rates.
         'learning_rate': 0.1,
         # All rates at first, in units of 1 / (mean diagonal of the kernel).
         'initial_time': 1.0,
+        # Of the kernel without an adversary, in the same units: at which one common time all of its
+        # examples may be stopped.
+        'common_times': tuple(2.0**octave for octave in range(-6, 15)),
     },
     # Of finite networks.
     'training': {
@@ -103,6 +106,7 @@ def _smoke(config: Tree) -> None:
     config.grid.widths = (8, 16)
     config.grid.seeds = (0, 1)
     config.kernel.num_steps = 3
+    config.kernel.common_times = (1.0, 100.0)
     config.training.num_steps = 4
     config.training.every = 2
     config.attack.num_steps = 2
