@@ -58,7 +58,9 @@ DEFAULTS: dict[str, Any] = {
         'seeds': (0, 1, 2, 3, 4),
         # What each network is trained to, from the same start; see
         # ntk/studies/width/training.py. (): the networks are measured at the start only.
-        'phases': ('natural', 'natural_lazy', 'trades', 'trades_lazy'),
+        'phases': (
+            'natural', 'natural_lazy', 'trades', 'trades_lazy', 'trades_timed', 'trades_matched',
+        ),
         # Of TRADES.
         'lams': (3.0,),
     },
@@ -76,6 +78,12 @@ DEFAULTS: dict[str, Any] = {
         # The width at which learning rates are set; each parametrization says how they change with
         # width from there.
         'tuned_width': 512.0,
+        # 'trades_timed' and 'trades_matched' set the learning rate by each network's own largest
+        # eigenvalue instead: equal kernel time. The latter ends where the natural risk on the
+        # training images first comes down to this (half of chance, log 10 = 2.30) ...
+        'matched_risk': 1.15,
+        # ... and gives up after so many steps.
+        'most_steps': 200,
     },
     # The ball of all attacks.
     'threat': {
@@ -124,6 +132,8 @@ def _smoke(config: Tree) -> None:
     config.grid.parametrizations = ('ntk', 'mup')
     config.grid.seeds = (0, 1)
     config.training.num_steps = 4
+    config.training.most_steps = 8
+    config.training.matched_risk = 2.2
     config.training.tuned_width = widths[-1]
     config.attack.num_steps = 2
     config.attack.step_size = 0.05

@@ -346,7 +346,8 @@ def how(results: Results[Settings]) -> list[tuple[str, object]]:
          f'run’s evaluation; {conditions.ball(config["threat"])}'),
         ('Output ratio', '10 steps of ε/4 from a start close to the image; same ball'),
         ('Product of spectral norms',
-         'each convolution as the linear map of images that it is (Lanczos iteration), BatchNorm’s '
+         'each convolution as the linear map of images that it is, its norm bounded from above '
+         'by Fourier transform, BatchNorm’s '
          'gains with the statistics above; an upper bound of the logits’ Lipschitz constant (L2)'),
         ('Training', conditions.training(config, lam)),
         ('Optimizer', conditions.optimizer(config)),

@@ -89,7 +89,7 @@ class Asked(NamedTuple):
 def asked():
     found = Asked([], [], [])
 
-    def bound(model, variables, shape, key):
+    def bound(model, variables, shape):
         found.bounds.append((variables, shape))
         return LipschitzBound(2.0 + len(found.bounds), {})
 
