@@ -204,7 +204,7 @@ def test_the_page_has_every_table_and_figure(tmp_path: Path):
         for ending in ('csv', 'md', 'tex'):
             assert (tmp_path / 'tables' / f'{table}.{ending}').stat().st_size > 100
     lines = (tmp_path / 'rows.csv').read_text('utf-8').splitlines()
-    assert len(lines) == 1 + 2 * (2 * 3 * 4 - 1) + 2 * 3  # networks, and infinite width
+    assert len(lines) == 1 + 3 * (2 * 3 * 4 - 1) + 2 * 3  # networks, and infinite width
 
 
 def test_the_page_of_the_start_alone_has_the_figures_of_the_start(tmp_path: Path):
