@@ -242,8 +242,8 @@ def test_bound_of_a_wide_resnet():
     assert 'stage1/block0/shortcut' not in norms and 'stage2/block0/shortcut' in norms
     # A true bound, layer by layer: never below the norm of the padded convolution.
     for name, value in norms.items():
-        assert value * (1 - 1e-6) <= found.norms[name] <= 1.2 * value, name
-    assert expected * (1 - 1e-5) <= found.bound <= 2 * expected
+        assert value * (1 - 1e-6) <= found.norms[name] <= 1.6 * value, name  # maps down to 2 x 2
+    assert expected * (1 - 1e-5) <= found.bound <= 4 * expected
     check_sandwich(lambda x: model.apply(variables, x, train=False), random_images(), found.bound)
 
 

@@ -78,7 +78,8 @@ def certified_bound(layers: WideResNetLayers, image_shape: tuple[int, ...]) -> L
     A block that adds x itself has 1 + r with r = ||conv2|| gain2 ||conv1|| gain1, one with a
     projection gain1 * (||shortcut|| + ||conv2|| gain2 ||conv1||), both branches starting from the
     activated input. Gains are the largest of their channels. Norms of convolutions are upper bounds
-    themselves, a few percent too large; all is float64 up to the head, exact to rounding.
+    themselves, too large by a few percent on large maps and by up to a half on maps of 2 x 2; up to
+    rounding, which in the head is that of float32.
     """
     norms = {place.name: padded_norm_bound(place) for place in places(layers, image_shape)}
     return composed(layers, image_shape, norms)
