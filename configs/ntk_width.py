@@ -10,8 +10,10 @@ Argument, comma-separated:
     smoke       every part, as little as possible of each; alone or beside the others
 
 At the start the exponents of the RMS input gradient are 0, 0, 0, 1/2 and -1/2, in the order of the
-parametrizations below; after TRADES, local Lipschitzness grows with width in the standard one and
-in that of the theory with N(0, 1), and not in ntk and mup: docs/results.md.
+parametrizations below. After TRADES, local Lipschitzness grows with width in the one with N(0, 1),
+where the outputs grow as much, and in the standard one after as many steps at one learning rate,
+where thin networks fit worse: compare it at equal kernel time (trades_timed) and at equal training
+risk (trades_matched), and beside the margin. See docs/results.md.
 """
 
 from typing import Any
@@ -83,7 +85,7 @@ DEFAULTS: dict[str, Any] = {
         # training images first comes down to this (half of chance, log 10 = 2.30) ...
         'matched_risk': 1.15,
         # ... and gives up after so many steps.
-        'most_steps': 200,
+        'most_steps': 400,
     },
     # The ball of all attacks.
     'threat': {

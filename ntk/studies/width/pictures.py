@@ -88,8 +88,8 @@ def describe(phase: str) -> str:
         'natural_lazy': 'lazy, squared loss',
         'trades': 'TRADES',
         'trades_lazy': 'lazy TRADES',
-        'trades_timed': 'TRADES at equal kernel time',
-        'trades_matched': 'TRADES at equal training risk',
+        'trades_timed': 'equal-time TRADES',
+        'trades_matched': 'equal-risk TRADES',
     }[name]
     return f'{text}, λ = {lam}' if lam else text
 
@@ -184,7 +184,7 @@ def _draw_grid(results: Found, path: Path, rows: Sequence[Sequence[Panel]]) -> N
     columns = max(map(len, rows))
     has_limit = False
     with matplotlib.rc_context(STYLE):
-        size = (max(5.0, 2.75 * columns), 0.7 + 2.45 * len(rows))
+        size = (max(5.0, 3.1 * columns), 0.7 + 2.45 * len(rows))
         figure = Figure(figsize=size, layout='constrained')
         for line, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
             for axes, panel in zip(line, row, strict=False):
