@@ -10,8 +10,10 @@ Argument, comma-separated:
     smoke       every part, as little as possible of each; alone or beside the others
 
 At the start the exponents of the RMS input gradient are 0, 0, 0, 1/2 and -1/2, in the order of the
-parametrizations below; after TRADES, local Lipschitzness grows with width in the standard one and
-in that of the theory with N(0, 1), and not in ntk and mup: docs/results.md.
+parametrizations below. After TRADES, local Lipschitzness grows with width in the one with N(0, 1),
+where the outputs grow as much, and in the standard one after as many steps at one learning rate,
+where thin networks fit worse: compare it at equal kernel time (trades_timed) and at equal training
+risk (trades_matched), and beside the margin. See docs/results.md.
 """
 
 from typing import Any
@@ -58,7 +60,9 @@ DEFAULTS: dict[str, Any] = {
         'seeds': (0, 1, 2, 3, 4),
         # What each network is trained to, from the same start; see
         # ntk/studies/width/training.py. (): the networks are measured at the start only.
-        'phases': ('natural', 'natural_lazy', 'trades', 'trades_lazy'),
+        'phases': (
+            'natural', 'natural_lazy', 'trades', 'trades_lazy', 'trades_timed', 'trades_matched',
+        ),
         # Of TRADES.
         'lams': (3.0,),
     },
@@ -76,6 +80,12 @@ DEFAULTS: dict[str, Any] = {
         # The width at which learning rates are set; each parametrization says how they change with
         # width from there.
         'tuned_width': 512.0,
+        # 'trades_timed' and 'trades_matched' set the learning rate by each network's own largest
+        # eigenvalue instead: equal kernel time. The latter ends where the natural risk on the
+        # training images first comes down to this (half of chance, log 10 = 2.30) ...
+        'matched_risk': 1.15,
+        # ... and gives up after so many steps.
+        'most_steps': 400,
     },
     # The ball of all attacks.
     'threat': {
@@ -124,6 +134,8 @@ def _smoke(config: Tree) -> None:
     config.grid.parametrizations = ('ntk', 'mup')
     config.grid.seeds = (0, 1)
     config.training.num_steps = 4
+    config.training.most_steps = 8
+    config.training.matched_risk = 2.2
     config.training.tuned_width = widths[-1]
     config.attack.num_steps = 2
     config.attack.step_size = 0.05

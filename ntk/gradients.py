@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ntk.spectral import largest_eigenvalue
 from war_jax.attacks.pgd import Budget, ExampleLoss, attack_trace
 from war_jax.attacks.threat import ThreatModel
 from war_jax.lowering import in_full_precision
@@ -83,24 +82,6 @@ def loss_gradient_norms(
 ) -> Array:
     """(n, ...) -> (n,): ||grad_x loss(f(x))||, measured in `norm`; example_loss: (n, k) -> (n,)."""
     return lengths(jax.grad(lambda z: jnp.sum(example_loss(f(z))))(x), norm)
-
-
-def jacobian_spectral_norm(f: Outputs, x: Array, key: Array, num_steps: int = 10) -> Array:
-    """(n, ...) -> (n,): largest singular value of d f / d x, a k x (size of x) matrix per example.
-
-    By `num_steps` Lanczos steps in the space of the k outputs, each a forward-mode and a
-    reverse-mode pass: exact up to rounding for k <= num_steps, else a lower bound that converges
-    (`ntk.spectral.largest_eigenvalue`). Takes the memory of one backward pass, where the singular
-    values of `output_gradients` would take that of k. Raises ValueError for num_steps < 1.
-    """
-    if num_steps < 1:
-        raise ValueError(f'num_steps = {num_steps}: expected at least 1')
-    outputs, push_forward = jax.linearize(f, x)
-    pull_back = jax.linear_transpose(push_forward, x)
-    start = jax.random.normal(key, outputs.shape, outputs.dtype)
-    steps = min(num_steps, outputs.shape[1])
-    squared = largest_eigenvalue(lambda v: push_forward(*pull_back(v)), start, steps)
-    return jnp.sqrt(squared)
 
 
 @in_full_precision

@@ -34,7 +34,6 @@ from war_jax.config_rules import nearest, refusal
 from war_jax.lab.settings import read as read_settings
 from war_jax.program import Program
 
-SHARED = ('width', 'run')  # out among several processes
 PACKAGES = {
     'width': 'ntk.studies.width',
     'run': 'ntk.studies.dynamics',
@@ -72,12 +71,8 @@ def read(values: flags.FlagValues) -> tuple[str, Any, Path, Path]:
 
 def work(about: tuple[str, Any, Path, Path], command: str) -> int:
     experiment, settings, source, workdir = about
-    from war_jax.processes import is_one_of_several
     from war_jax.records.console import SMOKE_SENTENCE
 
-    if experiment not in SHARED and is_one_of_several():
-        rule = 'must run as one process; nearest: --process=alone'
-        raise ConfigError(f'--config: experiment={experiment!r} {rule}')
     if experiment == 'run':
         from ntk.studies.dynamics.bench import run_dynamics
         from war_jax.mesh import spread_over_cores

@@ -9,13 +9,12 @@ from jax import Array
 
 from ntk.networks import FullyConnected, NormFreeWideResNet
 from war_jax.measures.operators import (
-    NUM_STEPS,
     Block,
     Conv,
     LipschitzBound,
     WideResNetLayers,
+    certified_bound,
     dense_norm,
-    wide_resnet_bound,
     wide_resnet_layers,
 )
 from war_jax.models.wide_resnet import WideResNet
@@ -32,8 +31,6 @@ def lipschitz_bound(
     model: nn.Module,
     variables: Mapping[str, Any],
     image_shape: tuple[int, ...],
-    key: Array,
-    num_steps: int = NUM_STEPS,
 ) -> LipschitzBound:
     """Of the logits of a WideResNet of war_jax in inference mode, or of a network of ntk.networks.
 
@@ -51,9 +48,9 @@ def lipschitz_bound(
     else:
         raise ValueError(
             f'model = {type(model).__name__}: expected WideResNet, NormFreeWideResNet or '
-            'FullyConnected; describe its layers for wide_resnet_bound or fully_connected_bound'
+            'FullyConnected; describe its layers for certified_bound or fully_connected_bound'
         )
-    return wide_resnet_bound(layers, image_shape, key, num_steps)
+    return certified_bound(layers, image_shape)
 
 
 def fully_connected_bound(kernels: Mapping[str, Array], slope: float = 1.0) -> LipschitzBound:

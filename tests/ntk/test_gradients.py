@@ -1,5 +1,5 @@
-"""Norms of input gradients. Oracles: the chain rule in float64 NumPy, SVDs of dense Jacobians, the
-law of dual norms, and maxima of linear and quadratic functions over a ball."""
+"""Norms of input gradients. Oracles: the chain rule in float64 NumPy, the law of dual norms, and
+maxima of linear and quadratic functions over a ball."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,6 @@ import pytest
 from ntk.gradients import (
     Norm,
     dual,
-    jacobian_spectral_norm,
     largest_over_ball,
     lengths,
     loss_gradient_norms,
@@ -113,31 +112,6 @@ def test_loss_gradient_is_the_chain_rule():
     for norm, order in ORDERS.items():
         actual = loss_gradient_norms(network.f, loss, jnp.asarray(x), norm)
         np.testing.assert_allclose(actual, np.linalg.norm(gradients, order, axis=1), rtol=1e-5)
-
-
-@pytest.mark.parametrize('num_outputs', [1, 4, 20])
-def test_jacobian_spectral_norm_is_the_largest_singular_value(num_outputs):
-    network, x = Network(num_outputs), images()
-    expected = np.linalg.svd(network.jacobians(x), compute_uv=False)[:, 0]
-    norm = jax.jit(lambda z: jacobian_spectral_norm(network.f, z, jax.random.key(0)))
-    np.testing.assert_allclose(norm(x), expected, rtol=1e-5)
-
-
-def test_jacobian_spectral_norm_rises_with_its_steps():
-    network, x = Network(20), jnp.asarray(images())
-    exact = np.linalg.svd(network.jacobians(images()), compute_uv=False)[:, 0]
-    steps = [1, 2, 4]
-    key = jax.random.key(0)
-    found = np.stack([jacobian_spectral_norm(network.f, x, key, n) for n in steps])
-    assert np.all(np.diff(found, axis=0) > 0) and np.all(found <= exact * (1 + 1e-6))
-    with pytest.raises(ValueError, match='num_steps = 0: expected at least 1'):
-        jacobian_spectral_norm(network.f, x, key, 0)
-
-
-def test_jacobian_spectral_norm_of_a_constant_is_zero():
-    x = jnp.asarray(images())
-    norms = jacobian_spectral_norm(lambda z: z[:, 0, 0] * 0, x, jax.random.key(0))
-    np.testing.assert_array_equal(norms, np.zeros(5))
 
 
 def keys(count: int) -> jax.Array:

@@ -67,4 +67,4 @@ def test_smoke(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert 'report:' in done.stdout
     assert len(json.loads((tmp_path / 'cells' / 'ntk-m8-seed0.json').read_text())) == 2
-    assert (tmp_path / 'figures' / 'lipschitz.png').exists()
+    assert (tmp_path / 'figures' / 'start.png').exists()

@@ -61,6 +61,14 @@ _LISTED = (
         'mean over images of max ‖f(x) − f(x′)‖₁ / ‖x − x′‖ in the ball (Yang et al. 2020)',
     ),
     Quantity(
+        'margin', 'Margin of the logits', NORM, True,
+        'mean over images of the largest logit minus the second',
+    ),
+    Quantity(
+        'lipschitz_per_margin', 'Local Lipschitzness ÷ margin', NORM, True,
+        'the mean output ratio / the mean margin: what a factor on the logits does not change',
+    ),
+    Quantity(
         'local_lipschitz_kl_gradient', 'Local Lipschitzness, KL gradient', NORM, True,
         'mean over images of max ‖∇ KL(f(x) ‖ f(x′))‖₁ over the steps of an attack '
         '(Wu et al. 2021)',
@@ -135,7 +143,8 @@ _LISTED = (
     ),
     Quantity(
         'spectral_product', 'Product of spectral norms', NORM, True,
-        'estimate of the layers’ norms, multiplied (Szegedy et al. 2014)',
+        'upper bounds of the layers’ norms, multiplied: at least the Lipschitz constant of the '
+        'logits, L2 (Szegedy et al. 2014)',
     ),
 )  # fmt: skip
 QUANTITIES = {listed.key: listed for listed in _LISTED}

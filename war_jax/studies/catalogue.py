@@ -34,9 +34,9 @@ class Study(NamedTuple):
 STUDIES = (
     Study('capacity', f'{_NTK}/ntk_capacity.py', 3),
     Study('convergence', f'{_NTK}/ntk_convergence.py', 4),
-    Study('adv_ntk', f'{_NTK}/adv_ntk.py', 2),
-    Study('adv_ntk_cifar10', f'{_NTK}/adv_ntk.py:cifar10', 8),
-    Study('ntk_width', f'{_NTK}/ntk_width.py', 7),
+    Study('adv_ntk', f'{_NTK}/adv_ntk.py', 4),
+    Study('adv_ntk_cifar10', f'{_NTK}/adv_ntk.py:cifar10', 15),
+    Study('ntk_width', f'{_NTK}/ntk_width.py', 12),
     Study(
         'epsilon_to_02', f"{_EPSILON} '--config.sweep.epsilons=(0.0, 0.05, 0.1, 0.15, 0.2)'", 9
     ),

@@ -81,7 +81,6 @@ class Bench:
         targets = centred_targets(labels, self.num_outputs).astype(float)
         matrix = self.kernel(x.astype(float), None, 'ntk')
         unit = 1.0 / float(jnp.diag(matrix).mean())
-        times = np.full(len(x), _FULLY_LEARNED * unit)
         if cell.method == 'adversarial':
             times = train_times(
                 self.kernel,
@@ -97,6 +96,19 @@ class Bench:
                 settings.kernel.initial_time,
                 stop.leave_if_told,
             )
+        elif cell.method == 'natural':
+            times = np.full(len(x), _FULLY_LEARNED * unit)
+        else:
+            keys = self.keys(key, _VALIDATE, 0, len(validation[1]))
+
+            def accuracy(time: float) -> float:
+                stop.leave_if_told()
+                alpha = coefficients(matrix, jnp.full(len(x), time * unit), targets)
+                natural, robust = self.kernel_correct(x, alpha, keys, validation).mean(1)
+                return float(natural if cell.method == 'natural_stopped' else robust)
+
+            # The first of equals is the earliest, as it is of the steps of a network.
+            times = np.full(len(x), max(settings.kernel.common_times, key=accuracy) * unit)
         alpha = coefficients(matrix, jnp.asarray(times), targets)
         quartiles = np.percentile(times / unit, [25, 50, 75]).tolist()
         return {

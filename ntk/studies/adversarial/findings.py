@@ -13,13 +13,20 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ntk.studies.adversarial.bench import Bench
-from ntk.studies.adversarial.settings import INFINITE, METHODS, Method, Settings
+from ntk.studies.adversarial.settings import (
+    INFINITE,
+    METHODS,
+    OF_NETWORKS,
+    PLAIN,
+    Method,
+    Settings,
+)
 from war_jax.lab import page, plots
 from war_jax.lab.estimates import BySeed, change, paired
 from war_jax.lab.experiment import Experiment, Results
 from war_jax.lab.page import Picture, Section
-from war_jax.lab.plots import BLUE, STYLE, VERMILION
-from war_jax.lab.quantities import Interval, centre, quantity
+from war_jax.lab.plots import BLUE, GREEN, GREY, STYLE, VERMILION
+from war_jax.lab.quantities import RATES, Interval, centre, quantity
 from war_jax.lab.tables import Column, rate_mean, write_table
 from war_jax.lab.verdicts import (
     ABOVE,
@@ -33,8 +40,17 @@ from war_jax.lab.verdicts import (
 from war_jax.report import conditions
 
 Found = Results[Settings]
-RATES = ('natural_accuracy', 'robust_accuracy')
-_LOOKS = {'natural': (BLUE, 'o'), 'adversarial': (VERMILION, 's')}
+ACCURACIES = RATES[:2]  # natural, robust
+NAMES: dict[Method, str] = {
+    'natural': 'natural',
+    'natural_stopped': 'natural, stopped on validation images',
+    'attacked_stopped': 'natural, stopped on attacked validation images',
+    'adversarial': 'adversarial',
+}
+_LOOKS = {
+    'natural': (BLUE, 'o'), 'natural_stopped': (GREY, '^'), 'attacked_stopped': (GREEN, 'D'),
+    'adversarial': (VERMILION, 's'),
+}  # fmt: skip
 
 
 def accuracy(results: Found, width: int, method: Method, key: str) -> BySeed:
@@ -53,13 +69,28 @@ def claims(results: Found) -> Iterator[Claim]:
         return accuracy(results, INFINITE, method, key)
 
     how = 'Accuracies on test images, paired by seed.'
-    for name, key, text, wanted in (
-        ('adv_ntk_is_more_robust', 'robust_accuracy',
-         'Adv-NTK is more robust than the NTK without an adversary', ABOVE),
-        ('adv_ntk_costs_accuracy', 'natural_accuracy', 'It costs natural accuracy', BELOW),
+    best = best_plain(results)
+    against = (
+        'Of the kernel without an adversary fully learned, stopped at one common time on '
+        'validation images and so stopped on attacked ones, the one that is the most robust in '
+        f'the mean: {NAMES[best]}. {how}'
+    )
+    for name, text, ours, theirs, key, wanted, source in (
+        ('adv_ntk_is_more_robust',
+         'Adv-NTK is more robust than the best of the same kernel without an adversary',
+         'adversarial', best, 'robust_accuracy', ABOVE, against),
+        ('adv_ntk_costs_accuracy', 'It costs natural accuracy against the same',
+         'adversarial', best, 'natural_accuracy', BELOW, against),
+        ('adv_ntk_is_more_robust_than_fully_learned',
+         'Adv-NTK is more robust than the kernel without an adversary, fully learned',
+         'adversarial', 'natural', 'robust_accuracy', ABOVE, how),
+        ('stopping_is_more_robust',
+         'Without an adversary, the kernel stopped at one common time on attacked validation '
+         'images is more robust than fully learned',
+         'attacked_stopped', 'natural', 'robust_accuracy', ABOVE, how),
     ):  # fmt: skip
-        effect = paired(infinite('adversarial', key), infinite('natural', key))
-        yield claim(name, text, effect, wanted, 'points', how)
+        effect = paired(infinite(ours, key), infinite(theirs, key))
+        yield claim(name, text, effect, wanted, 'points', source)
     networks = accuracy(results, widths[-1], 'adversarial', 'robust_accuracy')
     yield claim(
         'adv_ntk_reaches_finite_width',
@@ -70,7 +101,7 @@ def claims(results: Found) -> Iterator[Claim]:
         'points',
         f'{how} {WHY_MARGIN}',
     )
-    for key in reversed(RATES) if len(widths) > 1 else ():
+    for key in reversed(ACCURACIES) if len(widths) > 1 else ():
         samples = {float(m): accuracy(results, m, 'adversarial', key) for m in widths}
         yield claim(
             f'{key}_grows_with_width_lazy',
@@ -83,6 +114,19 @@ def claims(results: Found) -> Iterator[Claim]:
         )
 
 
+def best_plain(results: Found) -> Method:
+    """The kernel without an adversary that is the most robust on test images, mean over seeds.
+
+    Chosen on what it is measured on, in favour of what Adv-NTK is held against.
+    """
+
+    def mean(method: Method) -> float:
+        values = accuracy(results, INFINITE, method, 'robust_accuracy').values()
+        return float(np.mean(list(values))) if values else -1.0
+
+    return max(PLAIN, key=mean)
+
+
 def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterator[Section]:
     yield Section('', [answer(results, found)])
     yield page.claims_section(found, workdir / 'tables')
@@ -91,30 +135,30 @@ def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterator[
         Picture(
             'accuracy.png', 'Accuracy against width',
             'Test images. Lines: means over seeds; bars: their 95 % intervals (Student’s t). On '
-            'the right, infinite width: the NTK without an adversary, and Adv-NTK.',
+            'the right, infinite width: the NTK without an adversary, fully learned and stopped '
+            'early, and Adv-NTK.',
         )
     ])  # fmt: skip
     yield Section('Accuracies', [
         write_table(workdir / 'tables', 'accuracy', *accuracies_table(results)),
-        'In percent, with the 95 % interval over seeds. Times: at which rate Adv-NTK lets its '
-        'training examples be learned, median over examples and seeds, in units of 1 / (mean '
-        'diagonal of the NTK).',
+        'In percent, with the 95 % interval over seeds. Times: how long the kernel learns its '
+        'training examples, median over examples and seeds, in units of 1 / (mean diagonal of the '
+        'NTK).',
     ])  # fmt: skip
     yield page.how_section(how(results))
 
 
 def answer(results: Found, found: Sequence[Claim]) -> str:
     """What was asked, and what came out."""
-    robust = {
-        method: interval(results, INFINITE, method, 'robust_accuracy') for method in METHODS
-    }
+    robust = {method: interval(results, INFINITE, method, 'robust_accuracy') for method in METHODS}
     if any(value is None for value in robust.values()):
         return 'The predictors of infinite width are not finished.'
-    plain, adversarial = (100.0 * value[0] for value in robust.values() if value)
+    percent = {method: f'{100.0 * value[0]:.1f} %' for method, value in robust.items() if value}
     return (
-        f'Training the infinitely wide network adversarially (Adv-NTK) gives {adversarial:.1f} % '
-        f'robust accuracy, the same kernel without an adversary {plain:.1f} %. '
-        f'Claims: {page.verdict_counts(found)}.'
+        'Robust accuracy at infinite width: the kernel without an adversary, fully learned, '
+        f'{percent["natural"]}; stopped at one common time on validation images '
+        f'{percent["natural_stopped"]}, on attacked ones {percent["attacked_stopped"]}; trained '
+        f'adversarially (Adv-NTK) {percent["adversarial"]}. Claims: {page.verdict_counts(found)}.'
     )
 
 
@@ -128,13 +172,15 @@ def draw(results: Found, path: Path) -> None:
     widths = list(results.settings.grid.widths)
     beyond = widths[-1] * 4.0  # where infinite width is drawn
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.2, 3.5), layout='constrained')
-        for axes, key in zip(figure.subplots(1, 2), RATES, strict=True):
-            for method in METHODS:
+        figure = Figure(figsize=(8.2, 4.0), layout='constrained')
+        for axes, key in zip(figure.subplots(1, 2), ACCURACIES, strict=True):
+            for number, method in enumerate(METHODS):
                 colour, marker = _LOOKS[method]
+                # Side by side at infinite width, where there are four of them.
+                aside = beyond * 2.0 ** (0.3 * (number - 1.5))
                 for group in (widths, [INFINITE]):
                     shown = {
-                        width or beyond: value
+                        width or aside: value
                         for width in group
                         if (value := interval(results, width, method, key))
                     }
@@ -145,7 +191,7 @@ def draw(results: Found, path: Path) -> None:
                                      [mean - lower, upper - mean], 0)  # fmt: skip
                     axes.errorbar(
                         list(shown), mean, reach, color=colour, marker=marker, capsize=2,
-                        label=method if group is widths else None,
+                        label=NAMES[method] if group is not widths else None,
                     )  # fmt: skip
             axes.set_title(quantity(key).title)
             axes.set_xscale('log', base=2)
@@ -153,7 +199,8 @@ def draw(results: Found, path: Path) -> None:
             axes.minorticks_off()
             axes.set_xlabel('width')
             plots.percent_axis(axes)
-            plots.legend(axes)
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc='outside lower center', ncols=2)
         plots.save(figure, path)
 
 
@@ -167,7 +214,7 @@ def accuracies_table(results: Found) -> tuple[list[Column], list[dict[str, Any]]
     ]
     lines = []
     for width in (*results.settings.grid.widths, INFINITE):
-        for method in METHODS:
+        for method in OF_NETWORKS if width else METHODS:
             rows = [
                 row for cell, row in results.rows.items()
                 if (cell.width, cell.method) == (width, method)
@@ -175,11 +222,10 @@ def accuracies_table(results: Found) -> tuple[list[Column], list[dict[str, Any]]
             if not rows:
                 continue
             times = [row['times'][1] for row in rows if row['times']]
-            adv_ntk = (width, method) == (INFINITE, 'adversarial')
             lines.append({
-                'width': width or '∞', 'method': method,
-                **{key: interval(results, width, method, key) for key in RATES},
-                'times': float(np.median(times)) if adv_ntk else None,
+                'width': width or '∞', 'method': NAMES[method],
+                **{key: interval(results, width, method, key) for key in ACCURACIES},
+                'times': float(np.median(times)) if times else None,
             })  # fmt: skip
     return columns, lines
 
@@ -199,8 +245,11 @@ def how(results: Found) -> list[tuple[str, object]]:
                          f'{training.speed:g} × n / (largest eigenvalue of the NTK), momentum '
                          f'{training.momentum:g}; the best of every {training.every} steps on '
                          'validation images'),
-        ('Infinite width', 'natural: fully learned; adversarial: Adv-NTK (Fu & Wang 2024), '
-                           f'{settings.kernel.num_steps} steps of Adam '
+        ('Infinite width', 'natural: fully learned, or stopped at the best of '
+                           f'{len(settings.kernel.common_times)} common times from '
+                           f'{settings.kernel.common_times[0]:.3g} to '
+                           f'{settings.kernel.common_times[-1]:.3g}; adversarial: Adv-NTK '
+                           f'(Fu & Wang 2024), {settings.kernel.num_steps} steps of Adam '
                            f'({settings.kernel.learning_rate:g}) on log rates, from '
                            f'{settings.kernel.initial_time:g}, on attacked validation images'),
         ('Attack', f'{conditions.ball(vars(settings.threat))}, PGD-{settings.attack.num_steps} on '

@@ -21,8 +21,12 @@ from war_jax.config import (
 from war_jax.config_rules import at_least, at_most, increasing, key, refusal
 from war_jax.lab.settings import SMOKE, Seeds, check_ball
 
-Method = Literal['natural', 'adversarial']
-METHODS: tuple[Method, ...] = ('natural', 'adversarial')
+Method = Literal['natural', 'natural_stopped', 'attacked_stopped', 'adversarial']
+# Of the kernel. Without an adversary: fully learned, or stopped at the one common time at which
+# most validation images are right as they are, or right under attack.
+METHODS: tuple[Method, ...] = ('natural', 'natural_stopped', 'attacked_stopped', 'adversarial')
+PLAIN = METHODS[:-1]
+OF_NETWORKS: tuple[Method, ...] = ('natural', 'adversarial')
 INFINITE = 0  # as a width
 
 
@@ -54,6 +58,7 @@ class AdvKernel:
     num_steps: Positive
     learning_rate: AboveZero
     initial_time: AboveZero
+    common_times: Annotated[tuple[AboveZero, ...], NOT_EMPTY, increasing()]
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class Settings:
         return [
             Cell(width, method, seed)
             for width in (INFINITE, *reversed(self.grid.widths))
-            for method in METHODS
+            for method in (OF_NETWORKS if width else METHODS)
             for seed in self.grid.seeds
         ]
 

@@ -1,7 +1,7 @@
 """What a study of capacity finds: smallest widths, their powers of n and d, its claims and page.
 
     report = run(EXPERIMENT, settings, Path('runs/capacity'), command)   # war_jax.lab.experiment
-    samples(results, 'width', over='dimension', radius=0.9)              # d -> seed -> m*
+    for claim in claims(results): print(claim.verdict, claim.statement)
 
 The predictions are counts of numbers: a network of width m in dimension d has m (d + 1) weights;
 plain interpolation fixes one number per point, hence m* ~ n/d; as rho -> 1 robust interpolation of
@@ -10,67 +10,23 @@ a pair fixes the normal of the boundary between its points, d numbers, hence m* 
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from ntk.studies.capacity.bench import Bench
-from ntk.studies.capacity.settings import Cell, Settings, SmallestNorm, SmallestWidth
-from war_jax.lab import page, plots
-from war_jax.lab.estimates import Samples, power
-from war_jax.lab.experiment import Experiment, Results
-from war_jax.lab.page import Picture, Section
-from war_jax.lab.plots import BLUE, GREY, STYLE, VERMILION
-from war_jax.lab.quantities import NORM, RATIO, Quantity, band, centre
+from ntk.studies.capacity.pictures import LETTERS, MEASURED, Found, draw, samples
+from ntk.studies.capacity.settings import Settings, SmallestWidth
+from war_jax.lab import page
+from war_jax.lab.estimates import power
+from war_jax.lab.experiment import Experiment
+from war_jax.lab.page import Section
+from war_jax.lab.quantities import band, centre
 from war_jax.lab.tables import Column, estimated, factor_mean, write_table
 from war_jax.lab.verdicts import ABOVE, Claim, claim, near
 
-Found = Results[Settings]
+# Below so many units one more is a factor of its own, and no power can be told.
+FEWEST_UNITS = 8
 TOLERANCE = 0.25  # of a power: widths are found within a factor, and n and d span two octaves
-_LETTERS = {'num_pairs': 'n', 'dimension': 'd', 'radius': '1/(1 − ρ)'}
-_MEASURED = {
-    listed.key: listed
-    for listed in (
-        Quantity('width', 'm*', 'units', True, 'the smallest width that interpolates'),
-        Quantity('norm', 'RKHS norm', NORM, True, 'the smallest of a fit, a lower bound'),
-        Quantity('width_ratio', 'm* / plain m*', RATIO, True, 'of the same points'),
-        Quantity('norm_ratio', 'norm / plain norm', RATIO, True, 'of the same points'),
-    )
-}
-_SOURCES = {
-    'width': (SmallestWidth, 'smallest_width'),
-    'norm': (SmallestNorm, 'norm_lower'),
-}
-
-
-def samples(results: Found, key: str, over: str, **where: Any) -> Samples:
-    """x ('num_pairs', 'dimension', 'radius') -> seed -> value, in the order of x.
-
-    key: 'width' or 'norm', or their ratios to those of plain interpolation of the same points,
-    'width_ratio' and 'norm_ratio'. What is neither x nor in `where` is that of the base. Empty if a
-    width was not found, as those that were would speak for it.
-    """
-    name, _, ratio = key.partition('_')
-    kind, column = _SOURCES[name]
-
-    def value(cell: Cell) -> float | None:
-        compared = [cell, replace(cell, radius=0.0)] if ratio else [cell]
-        rows = [results.rows[other] for other in compared if other in results.rows]
-        if len(rows) < len(compared):
-            return None
-        numbers = [math.nan if row[column] is None else float(row[column]) for row in rows]
-        return numbers[0] / numbers[1] if ratio else numbers[0]
-
-    base = {name: at for name, at in vars(results.settings.base).items() if name != over}
-    found = results.samples(value, over, kind, **{**base, **where})
-    if any(math.isnan(number) for by_seed in found.values() for number in by_seed.values()):
-        return {}
-    return dict(sorted(found.items()))
 
 
 def claims(results: Found) -> Iterator[Claim]:
@@ -88,7 +44,8 @@ def claims(results: Found) -> Iterator[Claim]:
         at = f'ρ = {base.radius:g}' if over == 'dimension' else f'd = {base.dimension}'
         yield claim(
             f'{key}-grows-with-{over}', statement, power(found), ABOVE,
-            f'power of {_LETTERS[over]}', how=f'n = {base.num_pairs} pairs, {at}.',
+            f'power of {LETTERS[over]}', how=f'n = {base.num_pairs} pairs, {at}.',
+            unless=_too_thin(results, over, 0.0) if key == 'width_ratio' else '',
         )  # fmt: skip
     for key, over, radius, predicted in (
         ('width', 'num_pairs', 0.0, 1.0),
@@ -99,18 +56,33 @@ def claims(results: Found) -> Iterator[Claim]:
     ):
         kind = 'Robust m*' if radius else 'Plain m*'
         kind = 'Robust m* / plain m*' if key == 'width_ratio' else kind
-        letter = _LETTERS[over]
+        letter = LETTERS[over]
         yield claim(
             f'{key}-{over}-rho{radius:g}',
             f'{kind} goes as {letter}^{predicted:g}'.replace('-', '−'),
             power(samples(results, key, over, radius=radius)), near(predicted, TOLERANCE),
             f'power of {letter}', how=f'Predicted by counting numbers, within {TOLERANCE:g}.',
+            unless=_too_thin(results, over, 0.0 if key == 'width_ratio' else radius),
         )  # fmt: skip
+
+
+def _too_thin(results: Found, over: str, radius: float) -> str:
+    """Why widths of so few units have no power; '' if they are wide enough."""
+    found = samples(results, 'width', over, radius=radius)
+    means = [centre(by_seed.values(), MEASURED['width']) for by_seed in found.values()]
+    thinnest = min((mean[0] for mean in means if mean), default=math.inf)
+    if thinnest >= FEWEST_UNITS:
+        return ''
+    kind = 'robust' if radius else 'plain'
+    return (
+        f'{kind} m* is {thinnest:.1f} units at its smallest; widths are whole, and below '
+        f'{FEWEST_UNITS} a unit more is a factor of its own.'
+    )
 
 
 def answer(results: Found, found: Sequence[Claim]) -> str:
     """A paragraph: does robust interpolation need more width, and more so in higher dimension."""
-    drawn = band(samples(results, 'width_ratio', 'dimension'), _MEASURED['width_ratio'])
+    drawn = band(samples(results, 'width_ratio', 'dimension'), MEASURED['width_ratio'])
     if found[0].effect is None or drawn is None:
         return 'Not enough is finished to compare robust with plain interpolation.'
     listed = ', '.join(
@@ -130,14 +102,14 @@ def values_table(results: Found) -> tuple[list[Column], list[dict[str, Any]]]:
         Column('n', 'Pairs n'),
         Column('d', 'd'),
         Column('radius', 'ρ', '{:g}'.format),
-        *(Column(name, _MEASURED[key].title, factor_mean) for name, key in shown.items()),
+        *(Column(name, MEASURED[key].title, factor_mean) for name, key in shown.items()),
     ]
     rows = []
     for n, d, rho in results.settings.places:
         row: dict[str, Any] = {'n': n, 'd': d, 'radius': rho}
         for name, key in shown.items():
             there = samples(results, key, 'radius', num_pairs=n, dimension=d, radius=rho)
-            row[name] = centre(there.get(rho, {}).values(), _MEASURED[key])
+            row[name] = centre(there.get(rho, {}).values(), MEASURED[key])
         rows.append(row)
     return columns, rows
 
@@ -155,70 +127,10 @@ def powers_table(results: Found) -> tuple[list[Column], list[dict[str, Any]]]:
             for radius in (0.0, results.settings.base.radius):
                 effect = power(samples(results, key, over, radius=radius))
                 rows.append({
-                    'quantity': key, 'radius': radius, 'over': _LETTERS[over],
+                    'quantity': key, 'radius': radius, 'over': LETTERS[over],
                     'power': effect and effect[:3],
                 })  # fmt: skip
     return columns, rows
-
-
-def draw(results: Found, folder: Path) -> list[Picture]:
-    """Writes what the rows allow, in the order of the report."""
-    pictures = []
-    for file, key, label, title, caption in (
-        ('widths.png', 'width', 'm*', 'Smallest width that interpolates',
-         'Dots: single seeds. Dashed: the predicted n/d (plain) and n (robust), through the mean '
-         'at the base.'),
-        ('norms.png', 'norm', '‖f‖ in the RKHS', 'Smallest RKHS norm of a fit, infinite width',
-         'Certified lower bounds; dots: single seeds.'),
-    ):  # fmt: skip
-        with matplotlib.rc_context(STYLE):
-            figure = Figure(figsize=(9.3, 3.5), layout='constrained')
-            panels = zip(figure.subplots(1, 3), ('num_pairs', 'dimension', 'radius'), strict=True)
-            for axes, over in panels:
-                _panel(axes, results, key, over)
-            figure.axes[0].set_ylabel(label)
-            handles, names = figure.axes[0].get_legend_handles_labels()
-            if handles:
-                figure.legend(handles, names, loc='outside lower center', ncols=len(handles))
-            plots.save(figure, folder / file)
-        lines = 'Lines: geometric means over seeds; bands: their 95 % intervals (Student’s t).'
-        pictures.append(Picture(file, title, f'{caption} {lines}'))
-    return pictures
-
-
-def _panel(axes: Axes, results: Found, key: str, over: str) -> None:
-    base = results.settings.base
-    robust = f'robust, ρ = {base.radius:g}'
-    lines: list[tuple[dict[str, Any], str, str]] = [({}, VERMILION, robust)]
-    if over != 'radius':
-        lines = [({'radius': 0.0}, BLUE, 'plain'), ({'radius': base.radius}, VERMILION, robust)]
-    places: set[float] = set()
-    for where, colour, name in lines:
-        found = samples(results, key, over, **where)
-        drawn = band(found, _MEASURED[key])
-        if drawn is None:
-            continue
-        places |= set(drawn.x)
-        plots.area(axes, drawn, {'color': colour, 'label': name})
-        for x, by_seed in found.items():
-            axes.plot(
-                [x] * len(by_seed), list(by_seed.values()), 'o', color=colour, ms=3, alpha=0.6
-            )
-        at = getattr(base, over)
-        if key == 'width' and over != 'radius' and at in found:
-            predicted = 1.0 if over == 'num_pairs' else 0.0 if where['radius'] else -1.0
-            middle = dict(zip(drawn.x, drawn.mean, strict=True))[at]
-            x = np.array(drawn.x, float)
-            axes.plot(x, middle * (x / at) ** predicted, color=GREY, ls='--', lw=1.0)
-    if over == 'radius':
-        axes.set(title='Robustness radius ρ', xlabel='ρ, in units of half the gap')
-        axes.set_xticks(sorted(places))
-    else:
-        axes.set_title('Number of pairs n' if over == 'num_pairs' else 'Dimension d')
-        axes.set_xlabel(_LETTERS[over])
-        plots.ticks(axes, sorted(places), base=2)
-    if places:
-        plots.log_axis(axes)
 
 
 def how(results: Found) -> Section:

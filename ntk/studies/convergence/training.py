@@ -87,7 +87,6 @@ class Programs:
         rows = [jnp.sqrt(jnp.sum(jnp.square(u), -1)).max() for u in movement]
         return {
             'robust_loss': logistic(y * found).mean(),
-            'robust_error': (y * found <= 0).mean(),
             'linearisation_error': length(found - linear) / length(linear),
             'movement': jnp.stack([length(u) for u in movement]),
             'row_movement': unit_of(self.design, start) * jnp.stack(rows),

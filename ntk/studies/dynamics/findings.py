@@ -12,53 +12,33 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ntk.studies.dynamics import pictures
-from ntk.studies.dynamics.effects import FROM_START, effects, initial, trained
+from ntk.studies.dynamics.effects import effects
 from ntk.studies.dynamics.settings import Settings
+from ntk.studies.dynamics.tabulate import (
+    EXPONENT,
+    KEYS,
+    TABLES,
+    Effects,
+    by_cell,
+    by_step,
+    changes_table,
+    exponents,
+    lambdas,
+    listed,
+    number,
+    shown,
+)
 from war_jax.lab import page, tables, verdicts
-from war_jax.lab.estimates import Estimate
 from war_jax.lab.experiment import Results, Row, read_rows
 from war_jax.lab.page import Section
 from war_jax.lab.probes import HOW_TO
-from war_jax.lab.quantities import centre, quantity
+from war_jax.lab.quantities import quantity
 from war_jax.lab.settings import read
-from war_jax.lab.tables import Column, decimal, estimated, factor_mean, write_table
+from war_jax.lab.tables import decimal, write_table
 from war_jax.lab.verdicts import ABOVE, BELOW, CONTRADICTED, MIN_SEEDS, SUPPORTED, Claim, judge
 from war_jax.records.files import ReportError, read_file, read_json, require, write_text
 from war_jax.report import conditions
 
-Table = tuple[list[Column], list[dict[str, Any]]]
-Effects = Mapping[str, Mapping[str, Estimate | None]]  # quantity -> place -> of the width there
-START, END = 'at initialisation', 'after training'
-EXPONENT = 'exponent of the width'
-# name -> (heading, quantities)
-TABLES = {
-    'kernel': (
-        'The kernel and the weights',
-        ('kernel_drift', 'kernel_alignment', 'label_alignment', 'kernel_trace', 'weight_movement'),
-    ),
-    'gradients': (
-        'Input gradients',
-        (
-            'output_gradient_train', 'output_gradient_test',
-            'loss_gradient_train', 'loss_gradient_test', 'spectral_product',
-        ),
-    ),
-    'lipschitz': (
-        'Local Lipschitzness',
-        (
-            'local_lipschitz_train', 'local_lipschitz_test',
-            'local_lipschitz_kl_gradient_train', 'local_lipschitz_kl_gradient_test',
-        ),
-    ),
-    'accuracy': (
-        'Accuracy and risk on the same images',
-        (
-            'natural_risk_train', 'natural_risk_test', 'natural_accuracy_train',
-            'natural_accuracy_test', 'robust_accuracy_train', 'robust_accuracy_test',
-        ),
-    ),
-}  # fmt: skip
-KEYS = tuple(key for _, keys in TABLES.values() for key in keys)
 # In the sentences of the answer.
 _NAMES = {
     'kernel_drift': 'kernel drift',
@@ -116,9 +96,9 @@ def write_report(workdir: Path) -> Path:
     results = read_results(workdir)
     found, command = claims(results), results.provenance['command']
     verdicts.write_verdicts(workdir / 'verdicts.json', found, results.provenance, command)
-    listed = list(sections(results, found, workdir))
+    parts = list(sections(results, found, workdir))
     smoke = results.settings.smoke
-    text = page.text(title(results), listed, results.missing, command, smoke)
+    text = page.text(title(results), parts, results.missing, command, smoke)
     write_text(workdir / 'report.md', text)
     return workdir / 'report.md'
 
@@ -135,11 +115,11 @@ def claims(results: Results[Settings]) -> list[Claim]:
     found = [
         verdicts.claim(f'{name}_at_start', first, lipschitz['start'], ABOVE, EXPONENT, how)
     ]
-    if places := _lambdas(drift):
+    if places := lambdas(drift):
         found += [
             verdicts.claim_at_each(
                 claimed, f'After training, at equal λ, {what}',
-                {_shown(place): effect[place] for place in places},
+                {shown(place): effect[place] for place in places},
                 effect['mean'], supported, EXPONENT, how,
             )
             for claimed, what, effect, supported in (
@@ -190,14 +170,14 @@ def sections(
         yield Section(heading, [write_table(folder, name, *table)])
     meanings = {quantity(key).title.removesuffix(', train').removesuffix(', test'): quantity(key)
                 for key in KEYS}  # fmt: skip
-    listed = ''.join(f'- *{name}*: {each.meaning}.\n' for name, each in meanings.items())
-    yield Section('What each quantity is', [listed])
+    lines = ''.join(f'- *{name}*: {each.meaning}.\n' for name, each in meanings.items())
+    yield Section('What each quantity is', [lines])
     yield page.how_section(how(results))
 
 
 def answer(by_key: Effects) -> str:
     """What grows and what falls with width, in a few sentences."""
-    lams = _listed(by_key['local_lipschitz_test'])
+    lams = listed(by_key['local_lipschitz_test'])
     where = f'the mean over λ = {lams}' if ',' in lams else f'λ = {lams}'
     after = _grouped(by_key, 'mean', list(_NAMES)[:-1])
     before = _grouped(
@@ -228,92 +208,16 @@ def answer_of_run(rows: Sequence[Row]) -> str:
     first, last = rows[0], rows[-1]
 
     def change(key: str) -> str:
-        return f'from {_number(first[key])} to {_number(last[key])}'
+        return f'from {number(first[key])} to {number(last[key])}'
 
     return (
-        f'In {last["step"]} steps the kernel moved by {_number(last["kernel_drift"])} times its '
-        f'norm while the weights moved by {_number(last["weight_movement"])} times theirs, and '
+        f'In {last["step"]} steps the kernel moved by {number(last["kernel_drift"])} times its '
+        f'norm while the weights moved by {number(last["weight_movement"])} times theirs, and '
         f'the kernel’s alignment with the labels went {change("label_alignment")}. The input '
         f'gradient went {change("output_gradient_train")} on training images and '
         f'{change("output_gradient_test")} on test images; local Lipschitzness (output ratio) '
         f'{change("local_lipschitz_train")} and {change("local_lipschitz_test")}.'
     )
-
-
-def by_step(rows: Sequence[Row], keys: Sequence[str]) -> Table:
-    """Of one run: a row per probe."""
-    columns = [Column('step', 'Step'), Column('epoch', 'Epoch', '{:g}'.format)]
-    return [*columns, *(Column(key, quantity(key).title, _number) for key in keys)], list(rows)
-
-
-def by_cell(rows: Sequence[Row], keys: Sequence[str]) -> Table:
-    """Of a study: a row per width before training, and per width and lambda after it."""
-    columns = [
-        Column('when', 'When', align='l'),
-        Column('widen_factor', 'Width k', '{:g}'.format),
-        Column('lambda', 'λ', '{:g}'.format),
-        Column('seeds', 'Seeds'),
-        *(Column(key, quantity(key).title, factor_mean) for key in keys),
-    ]
-    groups: dict[tuple[str, float, float | None], list[Row]] = {}
-    for row in initial(rows):
-        groups.setdefault((START, row['widen_factor'], None), []).append(row)
-    for row in trained(rows):
-        groups.setdefault((END, row['widen_factor'], row['lambda']), []).append(row)
-    found = []
-    for (when, width, lam), group in groups.items():
-        about = {'when': when, 'widen_factor': width, 'lambda': lam, 'seeds': len(group)}
-        known = [key for key in keys if when == END or key not in FROM_START]
-        values = {
-            key: centre([row[key] for row in group if row[key] is not None], quantity(key))
-            for key in known
-        }
-        found.append({**dict.fromkeys(keys), **about, **values})
-    return columns, found
-
-
-def exponents(by_key: Effects) -> Table:
-    """A row per quantity; a column for the start, for each lambda, and for the mean over them."""
-    all_places = next(iter(by_key.values()))
-    places = [p for p in all_places if any(found[p] for found in by_key.values())]
-    if len(_lambdas(places)) == 1:
-        places.remove('mean')
-    columns = [Column(place, _shown(place), estimated) for place in places]
-    rows = []
-    for key, found in by_key.items():
-        title = quantity(key).title + ('' if quantity(key).by_factors else ' (+)')
-        row = {place: _mean(found[place]) for place in places}
-        if any(row.values()):
-            rows.append({'title': title, **row})
-    return [Column('title', 'Quantity', align='l'), *columns], rows
-
-
-def changes_table(by_key: Effects) -> Table:
-    """The same with a row per number, for programs."""
-    columns = [
-        Column('quantity', 'Quantity', align='l'),
-        Column('when', 'When', align='l'),
-        Column('lambda', 'λ', align='l'),
-        Column('effect', 'Change', estimated),
-        Column('unit', 'Unit', align='l'),
-        Column('num_seeds', 'Seeds'),
-    ]
-    rows = [
-        {
-            'quantity': key,
-            'when': START if place == 'start' else END,
-            'lambda': {'start': None, 'mean': f'mean over {_listed(found)}'}.get(
-                place, place.removeprefix('lambda_')
-            ),
-            'effect': _mean(effect),
-            'unit': EXPONENT if quantity(key).by_factors else 'per doubling of the width',
-            'num_seeds': effect.num_seeds,
-        }
-        for key, found in by_key.items()
-        for place, effect in found.items()
-        if effect and (place != 'mean' or ',' in _listed(found))
-    ]
-    return columns, rows
 
 
 def how(results: Results[Settings]) -> list[tuple[str, object]]:
@@ -346,7 +250,8 @@ def how(results: Results[Settings]) -> list[tuple[str, object]]:
          f'run’s evaluation; {conditions.ball(config["threat"])}'),
         ('Output ratio', '10 steps of ε/4 from a start close to the image; same ball'),
         ('Product of spectral norms',
-         'each convolution as the linear map of images that it is (Lanczos iteration), BatchNorm’s '
+         'each convolution as the linear map of images that it is, its norm bounded from above '
+         'by Fourier transform, BatchNorm’s '
          'gains with the statistics above; an upper bound of the logits’ Lipschitz constant (L2)'),
         ('Training', conditions.training(config, lam)),
         ('Optimizer', conditions.optimizer(config)),
@@ -356,25 +261,3 @@ def how(results: Results[Settings]) -> list[tuple[str, object]]:
         ('Devices', ', '.join(sorted({row['device'] for row in rows}))),
         ('Time', f'{seconds} for {len(rows)} probes, with compilation'),
     ]  # fmt: skip
-
-
-def _number(value: float) -> str:
-    return tables.number(value, 3)
-
-
-def _lambdas(places: Iterable[str]) -> list[str]:
-    return [place for place in places if place.startswith('lambda_')]
-
-
-def _shown(place: str) -> str:
-    titles = {'start': START.capitalize(), 'mean': 'Mean over λ'}
-    return titles.get(place, place.replace('lambda_', 'λ = '))
-
-
-def _listed(found: Mapping[str, Estimate | None]) -> str:
-    """'1, 9': the lambdas that have an estimate."""
-    return ', '.join(p.removeprefix('lambda_') for p in _lambdas(found) if found[p])
-
-
-def _mean(effect: Estimate | None) -> tuple[float, float, float] | None:
-    return None if effect is None else (effect.value, *effect.interval)

@@ -104,7 +104,7 @@ class NetworkMeasures:
                 np.linalg.norm(weights - first_weights) / np.linalg.norm(first_weights)
             ),
             'spectral_product': lipschitz_bound(
-                self.model, evaluated, self.images.shape[1:], key
+                self.model, evaluated, self.images.shape[1:]
             ).bound,
         }
         for split in SPLITS:

@@ -8,6 +8,7 @@ The learning rates that all cells of a parametrization share are kept in learnin
 workdir.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from war_jax.records.files import read_file, read_json, write_json
 from war_jax.records.interrupt import Stop
 
 # Folded into a seed's key, so that no two uses share their random numbers.
-_WEIGHTS, _ATTACK, _MEASURE, _SPECTRAL = range(4)
+_WEIGHTS, _ATTACK, _MEASURE = range(3)
 
 
 class Bench:
@@ -140,7 +141,7 @@ class Bench:
                 'parametrization': cell.parametrization, 'width': cell.width,
                 'features': features_of(scales), 'seed': cell.seed, 'phase': phase, 'lambda': lam,
                 **self.measured(programs, network, key),
-                'spectral_product': self.spectral_product(programs, network, scales, key),
+                'spectral_product': self.spectral_product(programs, network, scales),
                 **values,
             }  # fmt: skip
 
@@ -150,6 +151,12 @@ class Bench:
         rows = [row(INITIALISATION, 0.0, kernel_error=error)]
         for phase in self.settings.phases:
             network, losses = self.trained(cell, phase, programs, weights, scales, stop)
+            if network is None:
+                # Of a risk that was not reached nothing is measured, as of networks that diverged.
+                rows.append({name: None for name in rows[0]} | asdict(cell) | {
+                    'features': features_of(scales), 'phase': phase.label, 'lambda': phase.lam,
+                })  # fmt: skip
+                continue
             drift = kernel_distance(self.kernel(f, network.weights), kernel)
             rows.append(
                 row(
@@ -159,6 +166,7 @@ class Bench:
                     kernel_drift=drift,
                     first_loss=losses[0],
                     last_loss=losses[-1],
+                    num_steps=len(losses),
                 )
             )
         return rows
@@ -171,12 +179,18 @@ class Bench:
         weights: Any,
         scales: Scales,
         stop: Stop,
-    ) -> tuple[Network, list[float]]:
-        """The network after the phase, and the loss before its first and its last step."""
+    ) -> tuple[Network | None, list[float]]:
+        """The network after the phase, None if it ended elsewhere; the loss before each step."""
         training = self.settings.training
         alpha = training.lazy_scale if phase.lazy else 1.0
         plain_descent = phase.name == 'natural_lazy'
-        rate = self.learning_rate(cell.parametrization, cell.width)
+        if phase.own_rate:
+            f = programs.function(cell.parametrization, scales)
+            rate = (
+                training.speed * len(self.train[1]) / largest_eigenvalue(f, weights, self.train[0])
+            )
+        else:
+            rate = self.learning_rate(cell.parametrization, cell.width)
         rates = Rates(
             # KL adds to the curvature in proportion to lambda.
             learning_rate=jnp.float32(rate / (1.0 + phase.lam)),
@@ -185,12 +199,13 @@ class Bench:
         )
         key = jax.random.fold_in(jax.random.key(cell.seed), _ATTACK)
         network, losses = start(weights, scales, alpha), []
-        for number in range(training.num_steps):
-            network, loss = programs.steps[phase.name](network, key, number, rates, *self.train)
-            if number in (0, training.num_steps - 1):
-                losses.append(float(loss))
+        for number in range(training.most_steps if phase.matched else training.num_steps):
+            network, loss = programs.steps[phase.step](network, key, number, rates, *self.train)
+            losses.append(float(loss))
             stop.leave_if_told()
-        return network, losses
+            if phase.matched and programs.risk(network, *self.train) <= training.matched_risk:
+                return network, losses
+        return None if phase.matched else network, losses
 
     def measured(self, programs: Programs, network: Network, key: Array) -> Row:
         key = jax.random.fold_in(key, _MEASURE)
@@ -201,14 +216,13 @@ class Bench:
         return values
 
     def spectral_product(
-        self, programs: Programs, network: Network, scales: Scales, key: Array
+        self, programs: Programs, network: Network, scales: Scales
     ) -> float | None:
         """None for g of a lazy phase, no composition of layers, and without Lipschitz constant."""
         if float(network.alpha) != 1.0 or self.settings.network.activation == 'relu2':
             return None
         matrices = {'params': scales.effective(network.weights)}
-        key = jax.random.fold_in(key, _SPECTRAL)
-        return lipschitz_bound(programs.model, matrices, self.shape.image, key).bound
+        return lipschitz_bound(programs.model, matrices, self.shape.image).bound
 
     def kernel(self, f: Any, weights: Any) -> np.ndarray:
         return empirical_ntk(f, weights, self.kernel_images)

@@ -29,6 +29,8 @@ MEASURED = (
     'loss_gradient',  # mean dual norm of the cross-entropy's gradient
     'loss_gradient_ball',  # mean over examples of its largest value met in the ball
     'local_lipschitz',  # mean largest ||g(x) - g(x')||_1 / ||x - x'|| (Yang et al. 2020)
+    'margin',  # mean of the largest output minus the second
+    'lipschitz_per_margin',  # local_lipschitz / margin, which no factor on the outputs changes
     'local_lipschitz_kl_gradient',  # mean largest ||grad KL||_1 (WAR authors)
     'natural_accuracy',
     'robust_accuracy',  # under ascent on KL, as the next one
@@ -54,16 +56,19 @@ def make_measure(model: nn.Module, threat: ThreatModel, num_steps: int) -> Measu
 
         clean = f(x)
         keys = jax.random.split(key, (3, x.shape[0]))
-        attacked = attack_trace(
-            keys[0], lambda z: kl_divergence(clean, f(z)), x, threat, anywhere
-        )
+        attacked = attack_trace(keys[0], lambda z: kl_divergence(clean, f(z)), x, threat, anywhere)
         correct = clean.argmax(-1) == y
+        lipschitz = output_ratio(f, keys[2], x, threat, near).mean()
+        second, first = jnp.moveaxis(jnp.sort(clean, -1)[:, -2:], -1, 0)
+        margin = (first - second).mean()
         stable = f(attacked.x_adv).argmax(-1) == clean.argmax(-1)
         values = (
             jnp.sqrt(jnp.square(output_gradient_norms(f, x)).mean()),
             loss_gradient(x).mean(),
             largest_over_ball(keys[1], loss_gradient, x, threat, anywhere).mean(),
-            output_ratio(f, keys[2], x, threat, near).mean(),
+            lipschitz,
+            margin,
+            lipschitz / margin,
             attacked.max_grad_l1.mean(),
             correct.mean(),
             (correct & stable).mean(),
@@ -110,8 +115,12 @@ class Programs:
         # As in TRADES: a start close to x, where KL has a gradient.
         budget = Budget(attack.num_steps, attack.step_size, 'gaussian', 0.001)
         self.steps = {
-            name: make_step(self.model, name, ball, budget) for name in settings.grid.phases
+            name: make_step(self.model, name, ball, budget)
+            for name in {phase.step for phase in settings.phases}
         }
+        self.risk = jax.jit(
+            lambda network, x, y: cross_entropy(predict(self.model, network, x), y).mean()
+        )
         self.measure = make_measure(self.model, ball, attack.measure_steps)
         self.movement = make_movement(self.model)
         self._functions: dict[str, Callable[..., Array]] = {}

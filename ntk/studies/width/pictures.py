@@ -10,14 +10,14 @@ logarithms; of rates, the plain mean's).
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ntk.studies.width.settings import INITIALISATION, Cell, Limit, Settings
+from ntk.studies.width.settings import INITIALISATION, Cell, Limit, PhaseName, Settings
 from war_jax.lab import plots
 from war_jax.lab.estimates import Samples
 from war_jax.lab.experiment import Results, Row
@@ -43,6 +43,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 # What the rows call otherwise than war_jax.lab.quantities.
 _SYNONYMS = {'gradient_rms': 'output_gradient', 'movement': 'weight_movement'}
+_ALL = get_args(PhaseName)
 _BAND = 'Lines: {} over seeds; bands: their 95 % intervals (Student’s t).'
 
 
@@ -87,6 +88,8 @@ def describe(phase: str) -> str:
         'natural_lazy': 'lazy, squared loss',
         'trades': 'TRADES',
         'trades_lazy': 'lazy TRADES',
+        'trades_timed': 'equal-time TRADES',
+        'trades_matched': 'equal-risk TRADES',
     }[name]
     return f'{text}, λ = {lam}' if lam else text
 
@@ -95,27 +98,43 @@ def draw(results: Found, folder: Path) -> list[Picture]:
     """Writes what the rows allow, in the order of the report."""
     if not any(networks(results)):
         return []
-    start, phases = INITIALISATION, results.settings.phases
-    trained = [phase.label for phase in phases]
-    rich = [phase.label for phase in phases if not phase.lazy]
-    kernels = [
-        _panels('Θ against Θ_∞, ', 'kernel_error', [start])
-        + _panels('Drift of Θ, ', 'kernel_drift', rich),
-        _panels('Spectral product, ', 'spectral_product', [start])
-        + _panels('Linearisation, ', 'linearisation_error', rich),
-        _panels('Spectral product, ', 'spectral_product', rich[-1:])
-        + _panels('Movement, ', 'movement', rich),
-    ]
+    start = INITIALISATION
+    labels = {name: [p.label for p in results.settings.phases if p.name == name] for name in _ALL}
+    plain = [*labels['natural'], *labels['trades']]
+    compared = [*labels['trades'], *labels['trades_timed'], *labels['trades_matched']]
     listed = (
         (
             'lipschitz.png',
-            'Input gradients and local Lipschitzness against width',
-            'Test images. Above: RMS over images and outputs of ‖∇ₓf_c‖₂; dashed: infinite width, '
-            'where it is known in closed form. Below: mean of the largest '
-            '‖f(x) − f(x′)‖₁ / ‖x − x′‖ met in the ball.',
+            'Local Lipschitzness against width: as it is, and beside the margin',
+            'Test images, after TRADES: after as many steps at one learning rate, at equal kernel '
+            'time, and at equal risk on the training images. Above: mean of the largest '
+            '‖f(x) − f(x′)‖₁ / ‖x − x′‖ met in the ball. Below: the same divided by the mean '
+            'margin, which a factor on the outputs does not change.',
             [
-                _panels('Gradient, ', 'gradient_rms_test', [start, *trained]),
-                _panels('Lipschitz, ', 'local_lipschitz_test', [start, *trained]),
+                _panels('Lipschitz., ', 'local_lipschitz_test', compared),
+                _panels('÷ margin, ', 'lipschitz_per_margin_test', compared),
+            ],
+        ),
+        (
+            'fit.png',
+            'How well networks of different widths fit, and how stable they are',
+            'Above: cross-entropy of the training images. Below: share of the test images whose '
+            'class the adversary, which climbs KL, did not change.',
+            [
+                _panels('Risk, ', 'natural_risk_train', compared),
+                _panels('Stability, ', 'perturbation_stability_test', compared),
+            ],
+        ),
+        (
+            'start.png',
+            'Input gradients and local Lipschitzness at the start and after natural training',
+            'Test images. Above: RMS over images and outputs of ‖∇ₓf_c‖₂; dashed: infinite width, '
+            'where it is known in closed form. Below: local Lipschitzness.',
+            [
+                _panels(text, key, [start, *labels['natural'], *labels['natural_lazy']])
+                for text, key in (
+                    ('Gradient, ', 'gradient_rms_test'), ('Lipschitz., ', 'local_lipschitz_test'),
+                )
             ],
         ),
         (
@@ -123,7 +142,7 @@ def draw(results: Found, folder: Path) -> list[Picture]:
             'Local Lipschitzness on training and on test images',
             'Mean over images of the largest ‖∇KL‖₁ met in the ball, after training.',
             [
-                _panels(f'{side.capitalize()}, ', f'local_lipschitz_kl_gradient_{side}', trained)
+                _panels(f'{side.capitalize()}, ', f'local_lipschitz_kl_gradient_{side}', plain)
                 for side in ('train', 'test')
             ],
         ),
@@ -131,17 +150,22 @@ def draw(results: Found, folder: Path) -> list[Picture]:
             'kernels.png',
             'How far networks are from their kernels',
             'Relative Frobenius distance of the NTK to that of infinite width at the start, and to '
-            'its own start after training; product of the layers’ spectral norms; relative error '
-            'of the linearisation; relative movement of the weights.',
-            kernels if rich else kernels[:-1],
+            'its own start after training; product of the layers’ spectral norms at the start; '
+            'relative error of the linearisation.',
+            [
+                _panels('Θ against Θ_∞, ', 'kernel_error', [start])
+                + _panels('Drift of Θ, ', 'kernel_drift', plain),
+                _panels('Spectral product, ', 'spectral_product', [start])
+                + _panels('Linearisation, ', 'linearisation_error', plain),
+            ],
         ),
         (
             'accuracies.png',
-            'Accuracy and stability against width',
+            'Accuracy against width',
             'Test images; the adversary climbs KL.',
-            [_panels(f'{quantity(rate).title}, ', f'{rate}_test', trained) for rate in RATES],
+            [_panels(f'{quantity(rate).title}, ', f'{rate}_test', plain) for rate in RATES[:2]],
         ),
-    )
+    )  # fmt: skip
     pictures = []
     for file, title, caption, rows in listed:
         if rows[0]:
@@ -160,7 +184,7 @@ def _draw_grid(results: Found, path: Path, rows: Sequence[Sequence[Panel]]) -> N
     columns = max(map(len, rows))
     has_limit = False
     with matplotlib.rc_context(STYLE):
-        size = (max(5.0, 2.75 * columns), 0.7 + 2.45 * len(rows))
+        size = (max(5.0, 3.1 * columns), 0.7 + 2.45 * len(rows))
         figure = Figure(figsize=size, layout='constrained')
         for line, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
             for axes, panel in zip(line, row, strict=False):

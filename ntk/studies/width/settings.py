@@ -24,7 +24,9 @@ from war_jax.config_rules import above, at_least, at_most, increasing, key, refu
 from war_jax.lab.settings import SMOKE, Seeds, check_ball, distinct, distinct_names
 
 ParametrizationName = Literal['standard', 'ntk', 'sqrt_m', 'sqrt_m_unit', 'mup']
-PhaseName = Literal['natural', 'natural_lazy', 'trades', 'trades_lazy']
+PhaseName = Literal[
+    'natural', 'natural_lazy', 'trades', 'trades_lazy', 'trades_timed', 'trades_matched'
+]  # fmt: skip
 INITIALISATION = 'initialisation'
 # Hidden units, or a widen factor; the kernels of a million units would not fit anywhere.
 Width = Annotated[float, above(0), at_most(2**20)]
@@ -66,6 +68,8 @@ class WidthTraining:
     momentum: Fraction
     lazy_scale: Annotated[float, at_least(1)]
     tuned_width: Width
+    matched_risk: AboveZero
+    most_steps: Positive
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,21 @@ class Phase:
     @property
     def lazy(self) -> bool:
         return self.name.endswith('_lazy')
+
+    @property
+    def matched(self) -> bool:
+        """Whether training ends at `training.matched_risk`, after however many steps."""
+        return self.name == 'trades_matched'
+
+    @property
+    def own_rate(self) -> bool:
+        """Whether each network has a learning rate of its own, for equal kernel time."""
+        return self.name in ('trades_timed', 'trades_matched')
+
+    @property
+    def step(self) -> PhaseName:
+        """The phase whose training step this one takes."""
+        return 'trades' if self.own_rate else self.name
 
 
 @dataclass(frozen=True)
@@ -148,6 +167,10 @@ class Settings:
             )
             whole = tuple(max(1.0, float(round(width))) for width in grid.widths)
             raise refusal('grid.widths', grid.widths, rule, repr(whole))
+        training = self.training
+        if training.most_steps < training.num_steps:
+            rule = 'must be at least training.num_steps'
+            raise refusal('training.most_steps', training.most_steps, rule, f'{training.num_steps}')
         check_ball(self.threat)
         most = min(self.data.num_train, self.data.num_test)
         if self.data.num_kernel > most:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from ntk.gradients import jacobian_spectral_norm
+from ntk.gradients import output_gradients
 from ntk.networks import FullyConnected, NormFreeWideResNet
 from ntk.spectral import (
     conv_norm,
@@ -222,7 +222,8 @@ def expected_norms_of_wide_resnet(variables: Any) -> tuple[float, dict[str, floa
 
 def check_sandwich(f: Any, images: np.ndarray, bound: float) -> float:
     """Jacobians at all images and difference quotients of all pairs <= bound; the largest ratio."""
-    norms = np.asarray(jax.jit(lambda x: jacobian_spectral_norm(f, x, KEY))(images))
+    slopes = np.asarray(jax.jit(lambda x: output_gradients(f, x))(images), np.float64)
+    norms = np.linalg.svd(slopes.reshape(*slopes.shape[:2], -1), compute_uv=False)[:, 0]
     outputs = np.asarray(f(jnp.asarray(images)), np.float64)
     i, j = np.triu_indices(len(images), 1)
     changes = np.linalg.norm(outputs[i] - outputs[j], axis=1)
@@ -236,11 +237,13 @@ def test_bound_of_a_wide_resnet():
     """It is the composition of its layers, and holds."""
     model, variables = wide_resnet()
     expected, norms = expected_norms_of_wide_resnet(variables)
-    found = lipschitz_bound(model, variables, (8, 8, 1), KEY, 20)
+    found = lipschitz_bound(model, variables, (8, 8, 1))
     assert found.norms.keys() == norms.keys()
     assert 'stage1/block0/shortcut' not in norms and 'stage2/block0/shortcut' in norms
-    assert found.norms == {name: pytest.approx(value, rel=1e-2) for name, value in norms.items()}
-    assert found.bound == pytest.approx(expected, rel=2e-2)
+    # A true bound, layer by layer: never below the norm of the padded convolution.
+    for name, value in norms.items():
+        assert value * (1 - 1e-6) <= found.norms[name] <= 1.6 * value, name  # maps down to 2 x 2
+    assert expected * (1 - 1e-5) <= found.bound <= 4 * expected
     check_sandwich(lambda x: model.apply(variables, x, train=False), random_images(), found.bound)
 
 
@@ -248,11 +251,11 @@ def test_bound_of_a_wide_resnet():
 def test_sandwich_and_norms_of_a_norm_free_wide_resnet(activation):
     model = NormFreeWideResNet(10, 0.125, 3, (1, 2, 2), activation)
     variables = draw(model, (8, 8, 1))
-    found = lipschitz_bound(model, variables, (8, 8, 1), KEY, 12)
+    found = lipschitz_bound(model, variables, (8, 8, 1))
     check_sandwich(lambda x: model.apply(variables, x), random_images(), found.bound)
     kernel = variables['params']['stage2_block0_conv1']['kernel']
     exact = largest_singular_value(dense_conv(kernel, 8, 8, 2, 'SAME')[0])
-    assert found.norms['stage2/block0/conv1'] == pytest.approx(exact, rel=1e-2)
+    assert exact * (1 - 1e-6) <= found.norms['stage2/block0/conv1'] <= 1.2 * exact
     gains = {value for name, value in found.norms.items() if 'gain' in name}
     assert gains == {SLOPES[activation]}
     assert found.norms['pool'] == 1 / 4 * 2
@@ -277,7 +280,7 @@ def test_sandwich_and_norms_of_a_norm_free_wide_resnet(activation):
 def test_sandwich_of_fully_connected_networks(activation):
     model = FullyConnected(3, 10, 4, activation)
     variables = draw(model, (4, 4, 1))
-    found = lipschitz_bound(model, variables, (4, 4, 1), KEY)
+    found = lipschitz_bound(model, variables, (4, 4, 1))
     images = np.random.default_rng(0).normal(size=(50, 4, 4, 1)).astype(np.float32)
     ratio = check_sandwich(lambda x: model.apply(variables, x), images, found.bound)
     assert ratio > 0.1
@@ -290,13 +293,12 @@ def test_sandwich_of_fully_connected_networks(activation):
 def test_bound_of_a_linear_network_is_attained():
     matrix = jnp.asarray(np.random.default_rng(0).normal(size=(9, 4)), jnp.float32)
     bound = fully_connected_bound({'head': matrix}, slope=7.0).bound
-    norms = jacobian_spectral_norm(lambda x: x @ matrix, jnp.ones((1, 9)), KEY)
-    assert bound == pytest.approx(float(norms[0]), rel=1e-5)
+    assert bound == pytest.approx(largest_singular_value(matrix), rel=1e-5)
 
 
 def test_refuses_networks_it_cannot_bound():
     with pytest.raises(ValueError, match='model = Dense: expected WideResNet'):
-        lipschitz_bound(nn.Dense(3), {}, (4, 4, 1), KEY)
+        lipschitz_bound(nn.Dense(3), {}, (4, 4, 1))
     model = FullyConnected(2, 3, 2, 'relu2')
     with pytest.raises(ValueError, match="activation = 'relu2': expected one of relu, erf, gelu"):
-        lipschitz_bound(model, draw(model, (4, 4, 1)), (4, 4, 1), KEY)
+        lipschitz_bound(model, draw(model, (4, 4, 1)), (4, 4, 1))

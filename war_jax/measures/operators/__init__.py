@@ -13,7 +13,6 @@ from war_jax.measures.operators.layers import (
     LipschitzBound,
     WideResNetLayers,
     fold,
-    wide_resnet_bound,
     wide_resnet_layers,
 )
 from war_jax.measures.operators.norms import (
@@ -45,6 +44,5 @@ __all__ = [
     'largest_eigenvalue',
     'operator_norm',
     'singular_values',
-    'wide_resnet_bound',
     'wide_resnet_layers',
 ]

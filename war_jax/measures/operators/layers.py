@@ -1,8 +1,8 @@
 """A WideResNet as a chain of linear layers, and the product of their norms.
 
     layers = wide_resnet_layers(model, variables)
-    wide_resnet_bound(layers, (32, 32, 3), key).bound          # norms and largest gains apart
-    wide_resnet_bound(fold(layers), (32, 32, 3), key).bound    # together: never larger
+    composed(layers, (32, 32, 3), norms).bound                # norms and largest gains apart
+    composed(fold(layers), (32, 32, 3), norms).bound          # together, of the folded layers
 
 An upper bound of the network's Lipschitz constant between L2 norms: the constant of a composition
 is at most the product of the layers' constants, that of a sum at most their sum (Szegedy et al.
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from war_jax.measures.operators.norms import NUM_STEPS, Padding, conv_norm, convolve, dense_norm
+from war_jax.measures.operators.norms import Padding, convolve, dense_norm
 from war_jax.models.wide_resnet import BatchNorm, WideResNet
 
 
@@ -148,29 +148,10 @@ def _after(conv: Conv, shape: tuple[int, ...]) -> tuple[int, ...]:
     return jax.eval_shape(linear, image, conv.kernel).shape
 
 
-def wide_resnet_bound(
-    layers: WideResNetLayers,
-    image_shape: tuple[int, ...],
-    key: Array,
-    num_steps: int = NUM_STEPS,
-) -> LipschitzBound:
-    """||head|| / sqrt(h w) * gain * product over blocks * ||stem||, h x w the last map.
-
-    A block that adds x itself has 1 + r with r = ||conv2|| gain2 ||conv1|| gain1, one with a
-    projection gain1 * (||shortcut|| + ||conv2|| gain2 ||conv1||), both branches starting from the
-    activated input. Gains are the largest of their channels.
-    """
-    norms = {}
-    for number, (name, conv, shape) in enumerate(places(layers, image_shape)):
-        of_layer = jax.random.fold_in(key, number)
-        norms[name] = float(conv_norm(conv.kernel, shape, *conv[1:], of_layer, num_steps))
-    return composed(layers, image_shape, norms)
-
-
 def composed(
     layers: WideResNetLayers, image_shape: tuple[int, ...], norms: dict[str, float]
 ) -> LipschitzBound:
-    """The product of `wide_resnet_bound` from the norms of the convolutions, by `Place.name`."""
+    """The product that `certified_bound` describes, from norms by `Place.name`."""
     norms = dict(norms)
     bound = norms['stem']
     for name, block in layers.blocks.items():

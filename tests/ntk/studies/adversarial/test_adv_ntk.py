@@ -116,14 +116,19 @@ def small() -> Settings:
 
 def test_a_study_has_all_its_cells_and_a_report(finished: Path, monkeypatch):
     rows = {path.stem: json.loads(path.read_text()) for path in (finished / 'cells').iterdir()}
-    assert rows.keys() == {cell.name for cell in small().cells} and len(rows) == 8
+    assert rows.keys() == {cell.name for cell in small().cells} and len(rows) == 12
     assert all(0 <= row['robust_accuracy'] <= row['natural_accuracy'] <= 1 for row in rows.values())
     assert rows['minf-natural-seed0']['natural_accuracy'] > 0.5  # 40 images teach that much
+    # In units of 1 / (mean diagonal), and one time for all.
+    times = {rows[f'minf-attacked_stopped-seed{seed}']['times'][1] for seed in (0, 1)}
+    assert all(min(abs(time - common) for common in (1.0, 100.0)) < 1e-6 for time in times)
     report = (finished / 'report.md').read_text()
     assert '| ∞ | adversarial |' in report and (finished / 'figures' / 'accuracy.png').exists()
     verdicts = json.loads((finished / 'verdicts.json').read_text())
     assert [v['name'] for v in verdicts] == [
-        'adv_ntk_is_more_robust', 'adv_ntk_costs_accuracy', 'adv_ntk_reaches_finite_width',
+        'adv_ntk_is_more_robust', 'adv_ntk_costs_accuracy',
+        'adv_ntk_is_more_robust_than_fully_learned', 'stopping_is_more_robust',
+        'adv_ntk_reaches_finite_width',
     ]  # fmt: skip
     again, _ = decide(EXPERIMENT, finished)
     assert [claim.verdict for claim in again] == [v['verdict'] for v in verdicts]
@@ -133,7 +138,8 @@ def test_a_study_has_all_its_cells_and_a_report(finished: Path, monkeypatch):
 
 
 def test_claims_on_planted_rows():
-    """Accuracies in percent: adversarial training at infinite width gains 20 +- 1 points."""
+    """Accuracies in percent: adversarial training at infinite width gains 20 +- 1 points over the
+    kernel fully learned, of which stopping it early gains 15 by itself."""
     rows = {}
 
     def plant(width, method, seed, natural, robust):
@@ -143,6 +149,8 @@ def test_claims_on_planted_rows():
 
     for seed, noise in enumerate((-1, 0, 1)):
         plant(INFINITE, 'natural', seed, 90, 30)
+        plant(INFINITE, 'natural_stopped', seed, 90, 33)
+        plant(INFINITE, 'attacked_stopped', seed, 88, 45)
         plant(INFINITE, 'adversarial', seed, 85, 50 + noise)
         plant(8, 'adversarial', seed, 80, 44)
         plant(32, 'adversarial', seed, 84, 48 + noise / 2)
@@ -151,9 +159,11 @@ def test_claims_on_planted_rows():
     settings = read(Settings, config)
     found = {claim.name: claim for claim in claims(Results(settings, {}, {}, rows, []))}
     gain = found['adv_ntk_is_more_robust']
-    assert gain.effect == pytest.approx(20) and gain.verdict == 'supported'
-    assert gain.interval == pytest.approx((20 - 2.484, 20 + 2.484), abs=1e-3)  # t_2 / sqrt(3)
-    assert found['adv_ntk_costs_accuracy'].effect == pytest.approx(-5)
+    assert gain.effect == pytest.approx(5) and gain.verdict == 'supported'
+    assert gain.interval == pytest.approx((5 - 2.484, 5 + 2.484), abs=1e-3)  # t_2 / sqrt(3)
+    assert found['adv_ntk_costs_accuracy'].effect == pytest.approx(-3)
+    assert found['adv_ntk_is_more_robust_than_fully_learned'].effect == pytest.approx(20)
+    assert found['stopping_is_more_robust'].effect == pytest.approx(15)
     # 2 +- 1.2 points: wholly above a loss of 2.
     assert found['adv_ntk_reaches_finite_width'].verdict == 'supported'
     growth = found['robust_accuracy_grows_with_width_lazy']

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from configs import ntk_capacity
-from ntk.studies.capacity.findings import EXPERIMENT, claims, powers_table, samples, values_table
+from ntk.studies.capacity.findings import EXPERIMENT, claims, powers_table, values_table
+from ntk.studies.capacity.pictures import samples
 from ntk.studies.capacity.settings import Settings, SmallestNorm, SmallestWidth
 from war_jax.lab.experiment import Results, path_of, write_report
 from war_jax.lab.settings import read
@@ -28,11 +29,11 @@ def study() -> Settings:
 
 
 def row(cell: Any) -> dict[str, Any]:
-    """m* = n^2 d^-1 plainly and n robustly, but for d^-0.02, d^0 and d^0.02 of the three seeds;
-    the norm is (1 - rho)^-0.5, robustly d^0.3 times that."""
+    """m* = 100 n^2 d^-1 plainly and 100 n robustly, but for d^-0.02, d^0 and d^0.02 of the three
+    seeds; the norm is (1 - rho)^-0.5, robustly d^0.3 times that."""
     n, d = cell.num_pairs, cell.dimension
     if isinstance(cell, SmallestWidth):
-        width = (n if cell.radius else n**2 / d) * d ** (0.02 * (cell.seed - 1))
+        width = 100 * (n if cell.radius else n**2 / d) * d ** (0.02 * (cell.seed - 1))
         return {'smallest_width': width, 'tried_widths': [width], 'standing': [1.0]}
     norm = (1.0 + cell.seed) * (1.0 - cell.radius) ** -0.5 * (d / 4) ** (0.3 * (cell.radius > 0))
     return {'norm_lower': norm, 'norm_upper': norm, 'rounds': 1}
@@ -71,6 +72,16 @@ def test_planted_powers(name: str, effect: float, half: float, verdict: str):
     assert (found[name].verdict, found[name].num_seeds) == (verdict, 3)
     assert found[name].effect == pytest.approx(effect, abs=1e-9)
     assert found[name].interval == pytest.approx((effect - half, effect + half), abs=1e-6)
+
+
+def test_widths_of_a_few_units_have_no_power():
+    """Plain m* of 4, 4 and 5 units; that of robust networks is wide enough."""
+    thin = {f'n4-d{d}-rho0-seed{s}': 4 + (d == 16) for d in (4, 8, 16) for s in range(3)}
+    found = by_name(planted(**thin))
+    for name in ('width-dimension-rho0', 'width_ratio-dimension-rho0.5',
+                 'width_ratio-grows-with-dimension'):  # fmt: skip
+        assert found[name].verdict == UNDECIDED and '4.0 units' in found[name].rule
+    assert found['width-dimension-rho0.5'].verdict == SUPPORTED
 
 
 def test_a_width_that_was_not_found_decides_nothing():

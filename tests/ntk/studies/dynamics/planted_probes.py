@@ -15,7 +15,8 @@ from typing import Any
 
 from configs import digits, ntk_run
 from ntk.studies.dynamics.effects import FROM_START
-from ntk.studies.dynamics.findings import KEYS, Probe
+from ntk.studies.dynamics.findings import Probe
+from ntk.studies.dynamics.tabulate import KEYS
 from war_jax.config import resolve, to_dict
 from war_jax.lab.experiment import rows_text
 from war_jax.lab.quantities import quantity

@@ -18,9 +18,9 @@ import pytest
 from configs import digits, ntk_run
 from ntk.studies.dynamics import bench
 from ntk.studies.dynamics.bench import find_runs, run_dynamics, thinned
-from ntk.studies.dynamics.findings import KEYS
 from ntk.studies.dynamics.measure import Start
 from ntk.studies.dynamics.settings import Settings
+from ntk.studies.dynamics.tabulate import KEYS
 from war_jax.config import ConfigError, resolve, to_dict
 from war_jax.data.sources import checksum, load
 from war_jax.lab.experiment import read_rows

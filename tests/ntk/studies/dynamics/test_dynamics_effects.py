@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from ntk.studies.dynamics.effects import at_start, by_epoch, by_width, effects, initial, trained
-from ntk.studies.dynamics.findings import KEYS
+from ntk.studies.dynamics.tabulate import KEYS
 from tests.ntk.studies.dynamics.planted_probes import study
 from war_jax.lab.quantities import band, quantity
 

@@ -13,7 +13,8 @@ from PIL import Image
 from scipy import stats
 
 from ntk.studies.dynamics import pictures
-from ntk.studies.dynamics.findings import TABLES, decide, write_report
+from ntk.studies.dynamics.findings import decide, write_report
+from ntk.studies.dynamics.tabulate import TABLES
 from tests.ntk.studies.dynamics.planted_probes import COMMAND, single, study, write
 from tests.war_jax.lab.markdown_cells import parse_markdown
 from war_jax.lab.verdicts import read_verdicts

@@ -12,7 +12,6 @@ from jax.flatten_util import ravel_pytree
 from configs import digits, ntk_run
 from ntk.spectral.bound import LipschitzBound
 from ntk.studies.dynamics import measure
-from ntk.studies.dynamics.findings import KEYS
 from ntk.studies.dynamics.measure import (
     NetworkMeasures,
     attack_budget,
@@ -20,6 +19,7 @@ from ntk.studies.dynamics.measure import (
     centred_labels_kernel,
 )
 from ntk.studies.dynamics.settings import Settings
+from ntk.studies.dynamics.tabulate import KEYS
 from war_jax.config import resolve
 from war_jax.data.sources import balanced_subset, load
 from war_jax.lab.settings import read
@@ -89,7 +89,7 @@ class Asked(NamedTuple):
 def asked():
     found = Asked([], [], [])
 
-    def bound(model, variables, shape, key):
+    def bound(model, variables, shape):
         found.bounds.append((variables, shape))
         return LipschitzBound(2.0 + len(found.bounds), {})
 

@@ -62,6 +62,10 @@ def test_a_linear_network():
     largest = np.abs(matrix.T @ corners).sum(0).max()
     assert 0.8 * largest < found['local_lipschitz'] <= largest * (1 + 1e-4)
     assert found['loss_gradient_ball'] > found['loss_gradient']
+    second, first = np.sort(logits, axis=1)[:, -2:].T
+    assert found['margin'] == pytest.approx((first - second).mean(), rel=1e-5)
+    ratio = found['local_lipschitz'] / found['margin']
+    assert found['lipschitz_per_margin'] == pytest.approx(ratio, rel=1e-5)
     # No perturbation can change a prediction whose margin is larger than eps * ||w_a - w_b||_1.
     gaps = np.abs(matrix[:, :, None] - matrix[:, None]).sum(0)
     top = logits.argmax(1)

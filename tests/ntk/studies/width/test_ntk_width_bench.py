@@ -27,8 +27,9 @@ def settings(**changes: Any) -> Settings:
     # As many test images as training images: they share their programs.
     small = {
         'grid.parametrizations': ('ntk', 'sqrt_m'), 'grid.widths': (WIDTH,), 'grid.seeds': SEEDS,
-        'grid.phases': ('natural_lazy', 'trades'), 'training.tuned_width': WIDTH,
-        'training.num_steps': 3, 'data.num_train': 10, 'data.num_test': 10,
+        'grid.phases': ('natural_lazy', 'trades', 'trades_timed', 'trades_matched'),
+        'training.tuned_width': WIDTH, 'training.num_steps': 3, 'training.most_steps': 3,
+        'training.matched_risk': 100.0, 'data.num_train': 10, 'data.num_test': 10,
     }  # fmt: skip
     config.update_from_flattened_dict({**small, **changes})
     return read(Settings, config)
@@ -59,9 +60,15 @@ def test_every_network_has_a_row_for_every_phase(rows: dict[Any, Any]):
     networks = [cell for cell in rows if isinstance(cell, Cell)]
     assert len(networks) == 2 * 2 and len(rows) == 2 * 2 + 2
     for cell in networks:
-        first, lazy, trained = rows[cell]
+        first, lazy, trained, timed, matched = rows[cell]
         phases = [row['phase'] for row in rows[cell]]
-        assert phases == ['initialisation', 'natural_lazy', 'trades-lam3']
+        assert phases == [
+            'initialisation', 'natural_lazy', 'trades-lam3', 'trades_timed-lam3',
+            'trades_matched-lam3',
+        ]  # fmt: skip
+        # Any risk is below 100: one step. Equal time is as many steps at a rate of its own.
+        assert (trained['num_steps'], timed['num_steps'], matched['num_steps']) == (3, 3, 1)
+        assert timed['natural_risk_train'] != trained['natural_risk_train']
         assert first['kernel_error'] > 0 and lazy['kernel_drift'] > 0
         assert lazy['spectral_product'] is None  # g is no composition of layers
         if cell.parametrization == 'ntk':
@@ -98,6 +105,13 @@ def test_a_network_is_complete_once_it_has_all_phases(rows: dict[Any, Any]):
     assert not EXPERIMENT.is_complete(grown, cell, rows[cell])
     limit = Limit('ntk', WIDTH)
     assert EXPERIMENT.is_complete(grown, limit, rows[limit])
+
+
+def test_a_risk_that_is_not_reached_is_not_measured(tmp_path: Path):
+    few = settings(**{'grid.phases': ('trades_matched',), 'training.matched_risk': 1e-9})
+    start, matched = Bench(few, tmp_path).make(Cell('ntk', WIDTH, 0), Stop())
+    assert matched.keys() == start.keys() and matched['natural_risk_test'] is None
+    assert (matched['phase'], matched['seed']) == ('trades_matched-lam3', 0)
 
 
 def test_learning_rates_come_from_the_largest_eigenvalue_of_the_tangent_kernel(

@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from configs import ntk_width
-from ntk.studies.width.findings import EXPERIMENT, claims, exponent
+from ntk.studies.width.claims import claims, exponent
+from ntk.studies.width.findings import EXPERIMENT
 from ntk.studies.width.pictures import Found
 from ntk.studies.width.settings import Cell, Limit, Settings
 from war_jax.lab.experiment import Results, read_results, read_rows, rows_text, write_report
@@ -54,11 +55,13 @@ def planted(
                 'parametrization': cell.parametrization, 'width': cell.width,
                 'features': int(cell.width), 'seed': cell.seed, 'phase': phase, 'lambda': 0.0,
                 'linearisation_error': value, **dict.fromkeys(of_network, value),
-                'natural_risk_test': 1.0,
+                'natural_risk_test': 1.0, 'natural_risk_train': 1.0,
             }  # fmt: skip
             for side in ('train', 'test'):
                 for key in ('gradient_rms', 'local_lipschitz', 'local_lipschitz_kl_gradient'):
                     row[f'{key}_{side}'] = value
+                # Outputs that are larger by a factor: the margin is, too.
+                row |= {f'margin_{side}': power, f'lipschitz_per_margin_{side}': value / power}
                 # 3 points less with each doubling.
                 row[f'perturbation_stability_{side}'] = 0.9 - 0.03 * math.log2(cell.width)
             rows[cell].append(row)
@@ -102,6 +105,30 @@ def test_verdicts():
     assert found['limit-natural_lazy-ntk'] == CONTRADICTED
     # Theory has no power for what practice does.
     assert not any(n.startswith('kernel_drift') and n.endswith('sqrt_m_unit') for n in found)
+
+
+def test_what_width_does_once_networks_fit_alike():
+    """At one learning rate m^0.5; at equal risk m^0.2, at equal kernel time m^0.5 again."""
+    phases = ('trades', 'trades_timed', 'trades_matched')
+    results = planted({'standard': 0.5}, phases=phases)
+    for cell, rows in results.rows.items():
+        if isinstance(cell, Cell):
+            rows[3]['local_lipschitz_test'] *= cell.width**-0.3
+    found = {claim.name: claim for claim in claims(results)}
+    matched = 'trades_matched-lam3'
+    less = found[f'local_lipschitz_test-{matched}-less-than-at-one-rate-standard']
+    assert less.verdict == SUPPORTED and less.effect == pytest.approx(-0.3, abs=0.02)
+    assert found[f'local_lipschitz_test-{matched}-standard'].effect == pytest.approx(0.2, abs=0.02)
+    timed = found['local_lipschitz_test-trades_timed-lam3-less-than-at-one-rate-standard']
+    assert timed.verdict == UNDECIDED
+    # What is divided by the margin does not grow.
+    assert found['lipschitz_per_margin_test-trades-lam3-standard'].verdict == UNDECIDED
+    assert not any('gradient_rms' in name and 'timed' in name for name in found)
+    # A risk that one network did not reach leaves nothing to compare.
+    rows = results.rows[Cell('standard', 8.0, 1)]
+    rows[3] = {key: None for key in rows[3]} | {'phase': matched, 'features': 8, 'seed': 1}
+    found = {claim.name: claim for claim in claims(results)}
+    assert found[less.name].effect is None and found[timed.name].effect == timed.effect
 
 
 def test_infinite_width_predicts_a_mean_square():
@@ -163,28 +190,28 @@ def test_rows_csv_is_as_good_as_the_cells(tmp_path: Path):
 
 
 def test_the_page_has_every_table_and_figure(tmp_path: Path):
-    results = planted({'ntk': 0.25, 'mup': -0.5}, phases=('trades',))
+    results = planted({'ntk': 0.25, 'mup': -0.5}, phases=('natural', 'trades'))
     results.rows[Cell('ntk', 8.0, 0)][1]['natural_risk_test'] = None
     written(results, tmp_path)
     (tmp_path / 'cells' / 'mup-m8-seed3.json').unlink()
     text = write_report(EXPERIMENT, tmp_path).read_text('utf-8')
     assert 'Not finished' in text and 'mup-m8-seed3' in text
-    assert '1 trainings diverged, of NTK (TRADES, λ = 3)' in text
-    for figure in ('lipschitz', 'train_test', 'kernels', 'accuracies'):
+    assert '1 trainings diverged or did not' in text and 'of NTK (natural)' in text
+    for figure in ('lipschitz', 'fit', 'start', 'train_test', 'kernels', 'accuracies'):
         assert f'figures/{figure}.png' in text
         assert (tmp_path / 'figures' / f'{figure}.png').stat().st_size > 10_000
     for table in ('claims', 'exponents', 'lipschitz'):
         for ending in ('csv', 'md', 'tex'):
             assert (tmp_path / 'tables' / f'{table}.{ending}').stat().st_size > 100
     lines = (tmp_path / 'rows.csv').read_text('utf-8').splitlines()
-    assert len(lines) == 1 + 2 * (2 * 3 * 4 - 1) + 2 * 3  # networks, and infinite width
+    assert len(lines) == 1 + 3 * (2 * 3 * 4 - 1) + 2 * 3  # networks, and infinite width
 
 
 def test_the_page_of_the_start_alone_has_the_figures_of_the_start(tmp_path: Path):
     written(planted({'ntk': -0.5}, seeds=1, phases=()), tmp_path)
     text = write_report(EXPERIMENT, tmp_path).read_text('utf-8')
     drawn = sorted(path.stem for path in (tmp_path / 'figures').iterdir())
-    assert drawn == ['kernels', 'lipschitz'] and all(f'{name}.png' in text for name in drawn)
+    assert drawn == ['kernels', 'start'] and all(f'{name}.png' in text for name in drawn)
 
 
 def test_studies_of_before_the_frame_are_read(tmp_path: Path):

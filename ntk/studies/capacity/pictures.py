@@ -1,0 +1,124 @@
+"""The rows of a study of capacity by quantity, and its figures.
+
+    samples(results, 'width', over='dimension', radius=0.9)              # d -> seed -> m*
+    for picture in draw(results, Path('runs/capacity/figures')): print(picture.file)
+"""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ntk.studies.capacity.settings import Cell, Settings, SmallestNorm, SmallestWidth
+from war_jax.lab import plots
+from war_jax.lab.estimates import Samples
+from war_jax.lab.experiment import Results
+from war_jax.lab.page import Picture
+from war_jax.lab.plots import BLUE, GREY, STYLE, VERMILION
+from war_jax.lab.quantities import NORM, RATIO, Quantity, band
+
+Found = Results[Settings]
+LETTERS = {'num_pairs': 'n', 'dimension': 'd', 'radius': '1/(1 − ρ)'}
+MEASURED = {
+    listed.key: listed
+    for listed in (
+        Quantity('width', 'm*', 'units', True, 'the smallest width that interpolates'),
+        Quantity('norm', 'RKHS norm', NORM, True, 'the smallest of a fit, a lower bound'),
+        Quantity('width_ratio', 'm* / plain m*', RATIO, True, 'of the same points'),
+        Quantity('norm_ratio', 'norm / plain norm', RATIO, True, 'of the same points'),
+    )
+}
+_SOURCES = {
+    'width': (SmallestWidth, 'smallest_width'),
+    'norm': (SmallestNorm, 'norm_lower'),
+}
+
+
+def samples(results: Found, key: str, over: str, **where: Any) -> Samples:
+    """x ('num_pairs', 'dimension', 'radius') -> seed -> value, in the order of x.
+
+    key: 'width' or 'norm', or their ratios to those of plain interpolation of the same points,
+    'width_ratio' and 'norm_ratio'. What is neither x nor in `where` is that of the base. Empty if a
+    width was not found, as those that were would speak for it.
+    """
+    name, _, ratio = key.partition('_')
+    kind, column = _SOURCES[name]
+
+    def value(cell: Cell) -> float | None:
+        compared = [cell, replace(cell, radius=0.0)] if ratio else [cell]
+        rows = [results.rows[other] for other in compared if other in results.rows]
+        if len(rows) < len(compared):
+            return None
+        numbers = [math.nan if row[column] is None else float(row[column]) for row in rows]
+        return numbers[0] / numbers[1] if ratio else numbers[0]
+
+    base = {name: at for name, at in vars(results.settings.base).items() if name != over}
+    found = results.samples(value, over, kind, **{**base, **where})
+    if any(math.isnan(number) for by_seed in found.values() for number in by_seed.values()):
+        return {}
+    return dict(sorted(found.items()))
+
+
+def draw(results: Found, folder: Path) -> list[Picture]:
+    """Writes what the rows allow, in the order of the report."""
+    pictures = []
+    for file, key, label, title, caption in (
+        ('widths.png', 'width', 'm*', 'Smallest width that interpolates',
+         'Dots: single seeds. Dashed: the predicted n/d (plain) and n (robust), through the mean '
+         'at the base.'),
+        ('norms.png', 'norm', '‖f‖ in the RKHS', 'Smallest RKHS norm of a fit, infinite width',
+         'Certified lower bounds; dots: single seeds.'),
+    ):  # fmt: skip
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(9.3, 3.5), layout='constrained')
+            panels = zip(figure.subplots(1, 3), ('num_pairs', 'dimension', 'radius'), strict=True)
+            for axes, over in panels:
+                _panel(axes, results, key, over)
+            figure.axes[0].set_ylabel(label)
+            handles, names = figure.axes[0].get_legend_handles_labels()
+            if handles:
+                figure.legend(handles, names, loc='outside lower center', ncols=len(handles))
+            plots.save(figure, folder / file)
+        lines = 'Lines: geometric means over seeds; bands: their 95 % intervals (Student’s t).'
+        pictures.append(Picture(file, title, f'{caption} {lines}'))
+    return pictures
+
+
+def _panel(axes: Axes, results: Found, key: str, over: str) -> None:
+    base = results.settings.base
+    robust = f'robust, ρ = {base.radius:g}'
+    lines: list[tuple[dict[str, Any], str, str]] = [({}, VERMILION, robust)]
+    if over != 'radius':
+        lines = [({'radius': 0.0}, BLUE, 'plain'), ({'radius': base.radius}, VERMILION, robust)]
+    places: set[float] = set()
+    for where, colour, name in lines:
+        found = samples(results, key, over, **where)
+        drawn = band(found, MEASURED[key])
+        if drawn is None:
+            continue
+        places |= set(drawn.x)
+        plots.area(axes, drawn, {'color': colour, 'label': name})
+        for x, by_seed in found.items():
+            axes.plot(
+                [x] * len(by_seed), list(by_seed.values()), 'o', color=colour, ms=3, alpha=0.6
+            )
+        at = getattr(base, over)
+        if key == 'width' and over != 'radius' and at in found:
+            predicted = 1.0 if over == 'num_pairs' else 0.0 if where['radius'] else -1.0
+            middle = dict(zip(drawn.x, drawn.mean, strict=True))[at]
+            x = np.array(drawn.x, float)
+            axes.plot(x, middle * (x / at) ** predicted, color=GREY, ls='--', lw=1.0)
+    if over == 'radius':
+        axes.set(title='Robustness radius ρ', xlabel='ρ, in units of half the gap')
+        axes.set_xticks(sorted(places))
+    else:
+        axes.set_title('Number of pairs n' if over == 'num_pairs' else 'Dimension d')
+        axes.set_xlabel(LETTERS[over])
+        plots.ticks(axes, sorted(places), base=2)
+    if places:
+        plots.log_axis(axes)
