@@ -34,6 +34,7 @@ class Study(NamedTuple):
 STUDIES = (
     Study('capacity', f'{_NTK}/ntk_capacity.py', 3),
     Study('convergence', f'{_NTK}/ntk_convergence.py', 4),
+    Study('ntk_theorem', f'{_NTK}/ntk_theorem.py', 15),
     Study('adv_ntk', f'{_NTK}/adv_ntk.py', 2),
     Study('adv_ntk_cifar10', f'{_NTK}/adv_ntk.py:cifar10', 8),
     Study('ntk_width', f'{_NTK}/ntk_width.py', 7),

@@ -13,6 +13,7 @@ same up to factors in all parametrizations.
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ class Bench:
         trained, rates = start(network.matrices), rates_of(network, training.learning_rate)
         steps = [0, *(2**k for k in range(training.num_steps.bit_length()))]
         losses, aligned = [], [first_alignment(network.matrices, x, y)]
-        for before, step in zip(steps[:-1], steps[1:], strict=True):
+        for before, step in pairwise(steps):
             stop.leave_if_told()
             trained, loss = advance(
                 trained, rates, x, y, jnp.float32(epsilon), step - before, training.momentum,

@@ -1,12 +1,12 @@
 """What is measured of a network, wherever it came from: gradients, what its norms hide, stability.
 
     found = measure(network.matrices, x, y, epsilon, num_steps=10)     # {'mean_outputs': 8.7, ...}
-    first_layer_bound(network.matrices, x, radius)             # (n, k), moving W_1 alone, gates kept
+    first_layer_bound(network.matrices, x, radius)            # (n, k), moving W_1 alone, gates kept
 
 The gradient of an output is the product of the layers' matrices and gates, applied to a unit
 vector. Its length is the product of their spectral norms times, for each layer, the share of the
-norm that the vector b behind it gets, || A_l b || / (|| A_l || || b ||), its alignment, and for each
-gate the share of its length that it lets through.
+norm that the vector b behind it gets, || A_l b || / (|| A_l || || b ||), its alignment, and for
+each gate the share of its length that it lets through.
 """
 
 from collections.abc import Sequence

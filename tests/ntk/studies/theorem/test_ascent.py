@@ -47,6 +47,9 @@ def climbed() -> tuple[Question, Found]:
 def test_the_ascent_never_leaves_its_balls():
     asked, found = climbed()
     assert (np.linalg.norm(found.offset, axis=1) <= 0.5 + 1e-6).all()
+    # So that no gradient of an output exceeds the product of the largest norms in the ball.
+    largest = np.prod([np.linalg.norm(a, 2) + 0.7 for a in matrices()])
+    assert (np.asarray(found.value)[[0, 2]] <= largest).all()
     for n in range(4):
         moved = add(matrices(), jax.tree.map(lambda a, n=n: a[n], found.movement))
         for now, then in zip(moved, matrices(), strict=True):
@@ -108,9 +111,9 @@ def test_a_linear_network_has_the_supremum_of_its_closed_form():
 def test_one_hidden_layer_has_the_supremum_of_a_dense_search():
     """Two units, two inputs: || (A_1 + M) D a || over all gates D that inputs of the ball open, and
     a fine grid of movements M of W_1 of Frobenius norm omega that decide the gates."""
-    first = np.array([[1.0, -0.6], [0.3, 0.8]])  # columns are units
+    first = np.array([[1.0, -0.1], [0.3, 0.8]])  # columns are units; the gate of one is closed
     last = np.array([[0.8, -0.5], [0.9, 0.4]])
-    x, omega, epsilon = np.array([0.8, 0.1]), 0.5, 0.3
+    x, omega, epsilon = np.array([0.8, 0.05]), 0.5, 0.3
     rng = np.random.default_rng(0)
     best, kept = 0.0, None
     for scale in (1.0, 0.3, 0.1, 0.03):  # around the best so far, closer and closer
@@ -153,8 +156,8 @@ def test_slopes_are_those_of_the_smoothed_value():
         return t[1]
 
     smoothed(a, x)
-    here = climb(matrices(), asked._replace(epsilon=jnp.float32(0.0)), 1)
-    slope, sides = _slopes(matrices(), here, asked, jnp.float32(u))
+    here = jax.tree.map(lambda a: 0.0 * a[0], climbed()[1])  # at the start itself
+    slope, sides = _slopes(matrices(), here, asked, jnp.float32(u), 0.1)
     step = 1e-6
     expected = [(smoothed(a, x + step * e) - smoothed(a, x - step * e)) / (2 * step)
                 for e in np.eye(SHAPES[0])]  # fmt: skip
