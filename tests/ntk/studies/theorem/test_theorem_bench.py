@@ -10,8 +10,7 @@ import pytest
 from configs import ntk_theorem
 from ntk.studies.theorem.bench import Bench
 from ntk.studies.theorem.findings import EXPERIMENT
-from ntk.studies.theorem.measure import alignments, first_layer_bound, measure
-from ntk.studies.theorem.network import Matrices, draw
+from ntk.studies.theorem.network import draw
 from ntk.studies.theorem.settings import LAWS, Settings, Supremum, Training
 from ntk.studies.theorem.training import rates_of
 from war_jax.config import ConfigError
@@ -75,46 +74,38 @@ def test_training_goes_down_and_leaves_at_a_signal(finished: Path, tmp_path: Pat
     assert left.value.code == 143
 
 
-def network() -> tuple[Matrices, np.ndarray, np.ndarray]:
-    x = np.random.default_rng(0).uniform(size=(5, 6)).astype(np.float32)
-    return draw('ntk', 3, 7, 6, 4, jax.random.key(0)).matrices, x, np.arange(5) % 4
+def by_hand(finished: Path) -> tuple[dict[str, Any], list[Any], np.ndarray, np.ndarray, Any]:
+    """Row, matrices, labels; of all images and outputs ||g|| and ||b_1||, (n, k); in float64."""
+    bench = Bench(settings(), finished)
+    (x, y), network = bench.test, bench.network(START)
+    first, last = (np.asarray(m, np.float64) for m in network.matrices)
+    open_ = np.asarray(x, np.float64) @ first > 0
+    behind = open_[:, None] * last.T  # (n, k, m)
+    gradients = np.linalg.norm(behind @ first.T, axis=2)
+    row = read_json(path_of(finished, START))
+    return row, [first, last], gradients, np.linalg.norm(behind, axis=2), (np.asarray(y), network)
 
 
-def by_hand(matrices: Matrices, x: np.ndarray, c: int) -> list[np.ndarray]:
-    """[gradient in x, b_1, b_2] of output c, in float64."""
-    a = [np.asarray(m, np.float64) for m in matrices]
-    first = x @ a[0]
-    second = np.maximum(first, 0) @ a[1]
-    b2 = (second > 0) * a[2][:, c]
-    b1 = (first > 0) * (a[1] @ b2)
-    return [a[0] @ b1, b1, b2]
+def test_alignments_and_gates_are_what_the_product_of_norms_hides(finished: Path):
+    row, matrices, gradients, behind, (y, _) = by_hand(finished)
+    norms = [np.linalg.norm(m, 2) for m in matrices]
+    g, b = (of[np.arange(len(y)), y] for of in (gradients, behind))
+    g, b = g[g > 0], b[g > 0]  # a dead network has no alignment
+    assert row['product'] == pytest.approx(np.prod(norms), rel=1e-4)
+    assert row['alignment'][0] == pytest.approx(np.exp(np.mean(np.log(g / b))) / norms[0], rel=1e-4)
+    hidden = row['product'] * np.prod(row['alignment']) * np.prod(row['gate'])
+    assert hidden == pytest.approx(np.exp(np.mean(np.log(g))), rel=1e-4)
+    assert row['mean_outputs'] == pytest.approx(gradients.mean(), rel=1e-4)
+    assert row['max_outputs'] == pytest.approx(gradients.max(), rel=1e-4)
 
 
-def test_alignments_and_gates_are_what_the_product_of_norms_hides():
-    matrices, x, y = network()
-    aligned, gates = alignments(matrices, x, y)
-    found = measure(matrices, x, y, 0.1, 2)
-    gradients = [by_hand(matrices, z, c)[0] for z, c in zip(x, y, strict=True)]
-    truth = np.exp(np.mean([np.log(np.linalg.norm(g)) for g in gradients]))
-    product = np.prod([np.linalg.norm(np.asarray(m, np.float64), 2) for m in matrices])
-    assert float(found['product']) == pytest.approx(product, rel=1e-4)
-    assert float(np.prod(aligned) * np.prod(gates)) * product == pytest.approx(truth, rel=1e-4)
-    b = [by_hand(matrices, z, c)[1] for z, c in zip(x, y, strict=True)]
-    norm = np.linalg.norm(np.asarray(matrices[0], np.float64), 2)
-    first = [
-        np.linalg.norm(g) / norm / np.linalg.norm(v) for g, v in zip(gradients, b, strict=True)
-    ]
-    assert float(aligned[0]) == pytest.approx(np.exp(np.mean(np.log(first))), rel=1e-4)
-
-
-def test_what_moving_the_first_matrix_gives_is_its_closed_form():
-    matrices, x, _ = network()
-    found = np.asarray(first_layer_bound(matrices, x, np.float32(0.5)))
-    for i in range(5):
-        for c in range(4):
-            g, b, _ = by_hand(matrices, x[i], c)
-            expected = np.linalg.norm(g) + 0.5 * np.linalg.norm(b)
-            assert found[i, c] == pytest.approx(expected, rel=1e-4)
+def test_what_moving_the_first_matrix_gives_is_its_closed_form(finished: Path):
+    """|| g || + omega || b ||, omega in the units of W_1."""
+    row, _, gradients, behind, (_, network) = by_hand(finished)
+    for law in LAWS:
+        for omega, found in zip(settings().balls.omegas, row['first_layer'][law], strict=True):
+            reach = settings().radius(law, omega, 8) * network.factors[0]
+            assert found == pytest.approx((gradients + reach * behind).max(), rel=1e-4)
 
 
 def test_rates_are_those_of_the_trained_weights():
