@@ -78,7 +78,7 @@ def _smoke(config: Tree) -> None:
     config.data.num_train = 20
     config.data.num_test = 20
     config.grid.parametrizations = ('standard',)
-    config.grid.depths = (2, 3)
+    config.grid.depths = (2,)
     config.grid.widths = (8, 16)
     config.grid.seeds = (0, 1, 2)
     config.base.depth = 2

@@ -181,7 +181,7 @@ def _suprema(results: Found) -> Figure:
             _line(axes, at_start(results, value, over), _LENGTH, index, label)
         _guide(axes, 0.5, r'$\sqrt{%s}$' % ('m' if over == 'width' else 'L'))
     for index, name in enumerate((THEORY, *settings.grid.parametrizations)):
-        title = {THEORY: r'theorem, $\sqrt{m}$'}.get(name, name)
+        title = {THEORY: r'theorem, $\sqrt{m}$', 'ntk': 'NTK'}.get(name, name)
         found = at_start(results, of_ball('outputs', 'constant'), name=name)
         _line(names, found, _LENGTH, index, title)
     _guide(names, 0.5, r'$\sqrt{m}$', line=0)

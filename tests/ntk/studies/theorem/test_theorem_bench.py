@@ -25,7 +25,7 @@ START, TRAINED = Supremum('sqrt_m', 2, 8, 0), Training('adversarial', 2, 8, 0)
 def settings(**changes: Any) -> Settings:
     config = ntk_theorem.get_config('smoke').unlock()
     small = {
-        'grid.depths': (2,), 'grid.widths': (8,), 'grid.seeds': (0,), 'grid.parametrizations': (),
+        'grid.widths': (8,), 'grid.seeds': (0,), 'grid.parametrizations': (),
         'grid.objectives': ('adversarial',), 'base.width': 8, 'training.num_steps': 4,
     }  # fmt: skip
     config.update_from_flattened_dict({**small, **changes})

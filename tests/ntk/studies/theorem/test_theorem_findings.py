@@ -18,7 +18,9 @@ PROVENANCE = {
     'data': 'digits', 'commit': 'abc', 'command': 'python -m ntk.main', 'python': '3.11',
     'versions': {'jax': '0'}, 'device': 'cpu', 'num_devices': 1,
 }  # fmt: skip
-SETTINGS = read(Settings, ntk_theorem.get_config('smoke'))
+CONFIG = ntk_theorem.get_config('smoke').unlock()
+CONFIG.grid.depths = (2, 3)
+SETTINGS = read(Settings, CONFIG)
 
 
 def row(cell: Any) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def test_the_page_of_a_study_that_is_not_finished(tmp_path: Path):
     cells = [cell for cell in SETTINGS.cells if isinstance(cell, Supremum)]
     for cell in cells[:7]:
         write_json(path_of(tmp_path, cell), row(cell))
-    config = ntk_theorem.get_config('smoke').to_dict()
+    config = CONFIG.to_dict()
     config.pop('experiment')
     grid = config.pop('grid')
     study = {'config': config, 'grid': grid, 'provenance': PROVENANCE, 'about': {}}
