@@ -205,7 +205,8 @@ def powers_table(results: Found, over: str) -> tuple[list[Column], list[dict[str
                 for name, _, _ in ASKED:
                     kind, norm = name.split('-')
                     value = of_ball(kind, law, norm, omega)
-                    effect = power(at_start(results, value, over, **{other: place}))
+                    where: Any = {other: place}
+                    effect = power(at_start(results, value, over, **where))
                     row[name] = effect and effect[:3]
                 rows.append(row)
     return columns, rows

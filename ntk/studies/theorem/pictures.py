@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -41,7 +42,8 @@ _STABILITY = Quantity('stability', '', RATE, False, '')
 _COSINE = Quantity('cosine', '', COSINE, False, '')
 _FACTOR = Quantity('factor', '', RATIO, True, '')
 _COLOURS = (INK, BLUE, VERMILION, GREEN, PURPLE, ORANGE)
-_OBJECTIVES = {'natural': BLUE, 'adversarial': VERMILION}
+_OBJECTIVES: dict[Objective, str] = {'natural': BLUE, 'adversarial': VERMILION}
+_DASHES: dict[Objective, str] = {'natural': '-', 'adversarial': '--'}
 
 
 def of_start(key: str) -> Value:
@@ -219,7 +221,7 @@ def _looseness(results: Found) -> Figure:
         _line(start, at_start(results, value), _FACTOR, index, label)
     widths = settings.grid.widths
     for index, width in enumerate(widths):
-        for objective, dash in (('natural', '-'), ('adversarial', '--')):
+        for objective, dash in _DASHES.items():
             drawn = band(alignment_along(results, objective, width), _COSINE)
             if drawn is not None:
                 label = f'$m = {width}$, {objective}'
@@ -275,10 +277,8 @@ def _line(axes: Axes, found: Samples, of: Quantity, index: int, label: str) -> N
 def _guide(axes: Axes, power: float, label: str, line: int = -1) -> None:
     """A dotted line of that power through the end of one that is there."""
     if axes.lines:
-        x, y = axes.lines[line].get_data()
-        axes.plot(
-            x, [y[-1] * (at / x[-1]) ** power for at in x], ':', color=GREY, label=f'∝ {label}'
-        )
+        x, y = (np.asarray(values, float) for values in axes.lines[line].get_data())
+        axes.plot(x, y[-1] * (x / x[-1]) ** power, ':', color=GREY, label=f'∝ {label}')
 
 
 def _finish(

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,7 @@ def test_a_linear_network_has_the_supremum_of_its_closed_form():
     behind = a[1] @ a[2][:, 1]
     alone = np.linalg.norm(a[0] @ behind) + 0.2 * np.linalg.norm(behind)
 
-    def unit(v):
+    def unit(v: Any) -> Any:
         return v / np.linalg.norm(v)
 
     best = 0.0
@@ -95,7 +96,7 @@ def test_a_linear_network_has_the_supremum_of_its_closed_form():
                  for m in a]  # fmt: skip
         for _ in range(100):
             for layer in range(3):
-                u = unit(moved[0] @ moved[1] @ moved[2][:, 1])
+                u: Any = unit(moved[0] @ moved[1] @ moved[2][:, 1])
                 left = functools.reduce(np.matmul, moved[:layer], u)
                 right = functools.reduce(lambda v, m: m @ v, moved[layer + 1 :][::-1], np.eye(3)[1])
                 moved[layer] = a[layer] + 0.2 * np.outer(unit(left), unit(right))
