@@ -4,6 +4,7 @@
     python -m ntk.main --config=configs/ntk_run.py --run=runs/study
     python -m ntk.main --config=configs/ntk_convergence.py --workdir=runs/convergence
     python -m ntk.main --config=configs/ntk_capacity.py --workdir=runs/capacity
+    python -m ntk.main --config=configs/ntk_theorem.py --workdir=runs/theorem
     python -m ntk.main --config=configs/adv_ntk.py --workdir=runs/adv-ntk
 
 configs/ntk_width.py trains networks of many widths and parametrizations and fits how input
@@ -12,6 +13,8 @@ war_jax.main, or along all runs of a study, that was made with --config.ntk.ever
 go to RUN/ntk unless a --workdir is given. configs/ntk_convergence.py and configs/ntk_capacity.py
 hold the theorems of Gao et al. 2019 against trainings: how close adversarial training comes to the
 best there is near its start, and how wide a network must be to interpolate robustly.
+configs/ntk_theorem.py climbs input gradients over balls of weights and inputs, of which the theorem
+of Wu et al. 2021 speaks.
 configs/adv_ntk.py trains the infinitely wide network adversarially. The same command again makes
 what is missing and draws the report again; each config file says what its keys mean.
 
@@ -39,6 +42,7 @@ PACKAGES = {
     'run': 'ntk.studies.dynamics',
     'convergence': 'ntk.studies.convergence',
     'capacity': 'ntk.studies.capacity',
+    'theorem': 'ntk.studies.theorem',
     'adv_ntk': 'ntk.studies.adversarial',
 }
 

@@ -16,6 +16,7 @@ from configs import (
     ntk_capacity,
     ntk_convergence,
     ntk_run,
+    ntk_theorem,
     ntk_width,
     regularization,
     width_study,
@@ -25,6 +26,7 @@ from ntk.studies.adversarial.settings import Settings as AdversarialSettings
 from ntk.studies.capacity.settings import Settings as CapacitySettings
 from ntk.studies.convergence.settings import Settings as ConvergenceSettings
 from ntk.studies.dynamics.settings import Settings as DynamicsSettings
+from ntk.studies.theorem.settings import Settings as TheoremSettings
 from ntk.studies.width.settings import Settings as WidthSettings
 from war_jax.config import ConfigError, resolve
 from war_jax.lab.settings import read
@@ -37,6 +39,7 @@ FILES = {
     ntk_capacity: partial(read, CapacitySettings),
     ntk_convergence: partial(read, ConvergenceSettings),
     ntk_run: partial(read, DynamicsSettings),
+    ntk_theorem: partial(read, TheoremSettings),
     ntk_width: partial(read, WidthSettings),
     regularization: resolve_regularization,
     width_study: resolve_study,

@@ -37,6 +37,7 @@ STUDIES = (
     Study('adv_ntk', f'{_NTK}/adv_ntk.py', 4),
     Study('adv_ntk_cifar10', f'{_NTK}/adv_ntk.py:cifar10', 15),
     Study('ntk_width', f'{_NTK}/ntk_width.py', 12),
+    Study('ntk_theorem', f'{_NTK}/ntk_theorem.py', 15),
     Study(
         'epsilon_to_02', f"{_EPSILON} '--config.sweep.epsilons=(0.0, 0.05, 0.1, 0.15, 0.2)'", 9
     ),

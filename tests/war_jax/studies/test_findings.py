@@ -79,7 +79,7 @@ def test_a_study_is_kept_and_decided_again(tmp_path: Path, capsys):
     [
         'war_jax.studies.width', 'war_jax.studies.regularization', 'ntk.studies.width',
         'ntk.studies.dynamics', 'ntk.studies.convergence', 'ntk.studies.capacity',
-        'ntk.studies.adversarial',
+        'ntk.studies.adversarial', 'ntk.studies.theorem',
     ],
 )  # fmt: skip
 def test_every_experiment_can_be_decided_again(name: str):
