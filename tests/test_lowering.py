@@ -20,7 +20,13 @@ from war_jax.attacks.losses import cross_entropy
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 from war_jax.data.batches import Batch
-from war_jax.lowering import for_mesh, in_full_precision, is_for_cpu, lowering_for
+from war_jax.lowering import (
+    for_mesh,
+    in_double_precision,
+    in_full_precision,
+    is_for_cpu,
+    lowering_for,
+)
 from war_jax.measures.network import make_measures
 from war_jax.mesh import AXIS, make_mesh
 from war_jax.models import forward
@@ -210,3 +216,13 @@ def test_a_platform_is_part_of_what_is_cached(mesh):
     with lowering_for('tpu'):
         assert not for_mesh(is_for_cpu, mesh)()
         assert not in_full_precision(is_for_cpu)()
+
+
+@pytest.mark.parametrize('backend', ['cpu', 'tpu'])
+def test_double_precision_is_the_hosts_on_a_tpu(backend, monkeypatch):
+    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+    with in_double_precision():
+        assert jnp.ones(()).dtype == np.float64
+        chosen = jax.config.jax_default_device
+    assert (chosen is not None and chosen.platform == 'cpu') == (backend == 'tpu')
+    assert jnp.ones(()).dtype == np.float32

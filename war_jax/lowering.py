@@ -15,8 +15,8 @@ And some functions are written another way for XLA's CPU backend. Which way is d
 program is traced, by the devices that it is for and not by those that this machine has.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, Literal, TypeVar
 
@@ -48,6 +48,17 @@ def in_full_precision(function: F) -> F:
 def for_mesh(function: F, mesh: Mesh, precision: Precision = 'highest') -> F:
     """The same function, to be traced for the devices of `mesh` and with this precision."""
     return _traced(function, mesh.devices.flat[0].platform, precision)
+
+
+@contextmanager
+def in_double_precision() -> Iterator[None]:
+    """JAX computes in float64 within: on the host's CPU where the accelerator is a TPU.
+
+    These have no float64 of their own, and no factorisations in it.
+    """
+    host = jax.devices('cpu')[0] if jax.default_backend() == 'tpu' else None
+    with jax.enable_x64(True), jax.default_device(host):
+        yield
 
 
 def _traced(function: Any, platform: str | None, precision: Precision) -> Any:

@@ -2,7 +2,7 @@
 
     kernel = fully_connected(num_layers=3)                            # of ntk.infinite
     relu_mean_square(3), initial_mean_square(kernel, x)               # 1.0, (n,) of ones
-    with jax.enable_x64(True):
+    with in_double_precision():                                       # of war_jax.lowering
         trained = trained_gradients(kernel, x_train, y_train, x, learning_rate=1.0, num_steps=None)
     rms = np.sqrt(trained.mean_square)                                # (n, k)
 

@@ -25,6 +25,7 @@ from ntk.studies.adversarial.settings import INFINITE, Cell, Settings
 from ntk.studies.images import balanced, centred_targets
 from war_jax.data.sources import checksum, load
 from war_jax.lab.experiment import Row
+from war_jax.lowering import in_double_precision
 from war_jax.records.interrupt import Stop
 
 # Folded into a seed's key, so that no two uses share their random numbers.
@@ -66,7 +67,7 @@ class Bench:
 
     def make(self, cell: Cell, stop: Stop) -> Row:
         make = self.make_kernel if cell.width == INFINITE else self.make_network
-        with jax.enable_x64(True):
+        with in_double_precision():
             return {**cell.values, **make(cell, stop)}
 
     def images(self, seed: int) -> tuple[Images, Images]:

@@ -26,6 +26,7 @@ from scipy.optimize import nnls
 
 from ntk.infinite import Kernel
 from ntk.studies.adversary import Strong, strong_attack
+from war_jax.lowering import in_double_precision
 
 _JITTER = 1e-9  # relative to the kernel's diagonal
 _POINTS_PER_EXAMPLE = 8  # kept at most; shapes stay the same, for one program
@@ -48,7 +49,7 @@ def smallest_norm(
     tolerance: float,
 ) -> Norm:
     """points (n, d), labels (n,) of -1 and 1. Ends when every y f(x) found is >= 1 - tolerance."""
-    with jax.enable_x64(True):
+    with in_double_precision():
         x, y = jnp.asarray(points, jnp.float64), jnp.asarray(labels, jnp.float64)
         capacity = _POINTS_PER_EXAMPLE * len(points)
         centres, signs = np.asarray(x), np.asarray(y)
