@@ -42,6 +42,9 @@ EXTRAS = {
     # Exact: ntk/compat.py mends this release for current JAX. It declares TensorFlow, which ntk
     # does without: `pip install frozendict; pip install --no-deps neural-tangents==0.6.5` will do.
     'ntk': ['frozendict>=2.3.8', 'neural-tangents==0.6.5'],
+    # Compilers for chips that are not there (war_jax.rehearse); neither needs a driver.
+    'rehearse-gpu': ['jax-cuda13-pjrt', 'jax-cuda13-plugin'],
+    'rehearse-tpu': ['jax[tpu]'],
     'test': [
         'markdown-it-py>=3',
         'PyYAML>=6',

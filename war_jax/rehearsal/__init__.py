@@ -1,0 +1,1 @@
+"""Programs compiled for accelerators that are not there: do they fit, what are they made of?"""
