@@ -24,8 +24,6 @@ def config(every: int, **changes) -> Config:
     values.update_from_flattened_dict(
         {
             'log.tensorboard': False,
-            'evaluation.num_steps': 1,
-            'evaluation.test_examples': 32,
             'ntk.every': every,
             'checkpoint.every_steps': 1,
             'checkpoint.keep': 9,

@@ -33,12 +33,12 @@ OPTIONS = ('--attack=pgd20,apgd-ce,apgd-t', '--num_examples=60', '--batch_size=3
 
 @pytest.fixture(scope='module')
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network of the smoke run, trained until it is right more often than not."""
     config = digits.get_config('smoke')
     config.data.max_train_examples = 512
-    config.model.widen_factor = 0.5
-    config.optimizer.epochs = 12
-    config.optimizer.boundaries = (10,)
-    config.evaluation.every_epochs = 12
+    config.optimizer.epochs = 20
+    config.optimizer.boundaries = (16,)
+    config.evaluation.every_epochs = 20
     config.log.tensorboard = False
     path = tmp_path_factory.mktemp('run')
     train(resolve(config), path)
