@@ -1,5 +1,6 @@
 """Strictness for every test: several devices, no silent rank promotion (and see pyproject.toml)."""
 
+import gc
 import os
 import tempfile
 from dataclasses import replace
@@ -16,16 +17,21 @@ os.environ['XLA_FLAGS'] = ' '.join(
 
 # Programs that several tests, and the processes that they start, compile alike, are compiled once.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', tempfile.mkdtemp(prefix='war-jax-tests-'))
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 import jax
 import pytest
 
 from war_jax import run
 from war_jax.config_keys import CheckpointConfig, EvaluationConfig, LogConfig, NtkConfig, WarConfig
+from war_jax.report import figures
 from war_jax.training.build import Parts, build
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+# Tracing makes objects by the million, few of them in cycles: by default, to look for those takes a
+# fifth of its time.
+gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -61,4 +67,16 @@ def shared_programs():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, 'build', build_once)
+        yield
+
+
+@pytest.fixture(scope='module')
+def undrawn():
+    """Reports without their figures, which take longer than all else of a smoke run's second run.
+
+    They are drawn in the tests of reports, in test_loop's first run, and from the command line.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ('training_curves', 'examples', 'stability_curve'):
+            patch.setattr(figures, name, lambda *_, **__: None)
         yield

@@ -22,6 +22,7 @@ from war_jax.processes import LOST
 from war_jax.run import train
 from war_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures('undrawn')
 ROOT = Path(__file__).parents[2]
 IS_FULL = 'WAR_JAX_FAULTS' in os.environ
 CHANGES = {

@@ -17,6 +17,8 @@ from war_jax.records.probes import list_probes, read_probe
 from war_jax.run import train
 from war_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures('undrawn')
+
 
 def config(every: int, **changes) -> Config:
     """Six steps, each of them kept as a checkpoint."""

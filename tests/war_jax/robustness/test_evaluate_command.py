@@ -32,7 +32,7 @@ OPTIONS = ('--attack=pgd20,apgd-ce,apgd-t', '--num_examples=60', '--batch_size=3
 
 
 @pytest.fixture(scope='module')
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_dir(undrawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network of the smoke run, trained until it is right more often than not."""
     config = digits.get_config('smoke')
     config.data.max_train_examples = 512

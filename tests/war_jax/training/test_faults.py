@@ -25,6 +25,7 @@ from tests.war_jax.training.test_loop import assert_same_run, config
 from war_jax.run import train
 from war_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures('undrawn')
 ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get('WAR_JAX_FAULTS', '1'))
 IS_FULL = 'WAR_JAX_FAULTS' in os.environ

@@ -18,6 +18,8 @@ from war_jax.run import train
 from war_jax.training import loop
 from war_jax.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.usefixtures('undrawn')
+
 
 def config(**changes):
     values = digits.get_config('smoke')

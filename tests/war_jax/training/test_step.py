@@ -6,27 +6,26 @@ step on one device and without padding, in float64), and what each option change
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from tests.one_block import OneBlock
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
 from war_jax.data.batches import Batch
 from war_jax.mesh import AXIS, make_mesh, replicate, shard
-from war_jax.models.wide_resnet import BatchNorm, Convolution, Stage
 from war_jax.training.objective import Natural, Trades
-from war_jax.training.state import create_state
+from war_jax.training.state import TrainState, create_state
 from war_jax.training.step import StepOptions, make_train_step
 from war_jax.training.war import fixed_rule
 
 FLOAT64 = jnp.dtype('float64')
 THREAT = ThreatModel('linf', 0.1)
 BUDGET = Budget(2, 0.05, 'gaussian', 0.001)
-RULE = fixed_rule(1.0, decay=0.99, total_steps=10)
+OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 AUGMENTED = StepOptions(pad=1, flip=True)
 PERTURBED = StepOptions(pad=1, flip=True, awp_gamma=0.05, awp_start=1)
 # The running statistics are then the moments of the natural pass.
@@ -39,27 +38,8 @@ def double_precision():
         yield
 
 
-class OneBlock(nn.Module):
-    """A WideResNet of one block, which is compiled in half the time of the smallest real one."""
-
-    axis_name: str | None
-    remat: bool
-
-    @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool, mask: jax.Array | None = None):
-        passes = images.shape[0] if images.ndim == 5 else None
-        how = {'train': train, 'mask': mask, 'passes': passes}
-        types = (FLOAT64, FLOAT64)
-        x = Convolution(4, 3, 1, *types, name='stem')(images.reshape(-1, *images.shape[-3:]))
-        x = Stage(1, 6, 2, 'relu', 'torch', self.axis_name, *types, self.remat, name='stage1')(
-            x, **how
-        )
-        x = nn.relu(BatchNorm(1e-5, self.axis_name, *types, name='norm')(x, **how)).mean((1, 2))
-        return nn.Dense(3, param_dtype=FLOAT64, name='head')(x).reshape(*images.shape[:-3], 3)
-
-
 def network(statistics: str, remat: bool) -> OneBlock:
-    return OneBlock(AXIS if statistics == 'global' else None, remat)
+    return OneBlock(AXIS if statistics == 'global' else None, remat, FLOAT64)
 
 
 def images(n: int = 8, seed: int = 0) -> Batch:
@@ -76,10 +56,22 @@ def images(n: int = 8, seed: int = 0) -> Batch:
 def machinery(
     num_devices: int, statistics: str, objective, options: StepOptions, remat: bool = False
 ):
-    """Mesh, optimizer, network and jitted step; compiled once for all tests that share them."""
+    """Mesh and jitted step; compiled once for all tests that share them."""
     mesh = make_mesh(jax.devices()[:num_devices])
-    model, tx = network(statistics, remat), optax.sgd(0.1, momentum=0.9)
-    return mesh, tx, model, make_train_step(model, objective, THREAT, BUDGET, tx, mesh, options)
+    model = network(statistics, remat)
+    return mesh, make_train_step(model, objective, THREAT, BUDGET, OPTIMIZER, mesh, options)
+
+
+@functools.cache
+def first_state(lam: float, ema: bool) -> TrainState:
+    """On the host. However the statistics are shared, the network starts with the same numbers."""
+    rule, model = fixed_rule(lam, decay=0.99, total_steps=10), network('per_device', False)
+    return jax.device_get(create_state(jax.random.key(0), model, OPTIMIZER, (8, 8, 1), rule, ema))
+
+
+def fresh_state(lam: float, ema: bool = False) -> TrainState:
+    """A copy, since a step may write its result over the state."""
+    return jax.tree.map(np.array, first_state(lam, ema))
 
 
 def run(
@@ -94,12 +86,10 @@ def run(
     remat: bool = False,
 ):
     """State after the batches, and the metrics of each."""
-    objective = objective or Trades()
-    mesh, tx, model, step = machinery(num_devices, statistics, objective, options, remat)
-    ema = options.ema_decay > 0
+    mesh, step = machinery(num_devices, statistics, objective or Trades(), options, remat)
     rule = fixed_rule(lam, decay=0.99, total_steps=10)
-    state = create_state(jax.random.key(0), model, tx, (8, 8, 1), rule, ema)
-    state = replicate(mesh, state.replace(step=jnp.int32(first_step)))
+    state = fresh_state(lam, options.ema_decay > 0).replace(step=np.int32(first_step))
+    state = replicate(mesh, state)
     traced_before = step._cache_size()
     key = replicate(mesh, jax.random.key(seed))
     history = []
@@ -127,11 +117,11 @@ def test_per_device_statistics_count_real_examples():
     """The mean of the first norm's input is linear: whatever the split, the devices' means weighted
     by their real examples make the mean over the batch."""
     batch = images()._replace(mask=np.array([True] * 3 + [False] + [True] * 2 + [False] * 2))
-    one, _ = run([batch], 1, options=NATURAL_MOMENTS)
-    four, _ = run([batch], 4, statistics='per_device', options=NATURAL_MOMENTS)
+    one, _ = run([batch], 1)
+    four, _ = run([batch], 4, statistics='per_device')
     first_norms = [s.batch_stats['stage1']['block0']['norm1'] for s in (one, four)]
     np.testing.assert_allclose(first_norms[0]['mean'], first_norms[1]['mean'], rtol=1e-12)
-    assert not np.allclose(first_norms[0]['var'], first_norms[1]['var'], rtol=1e-3, atol=0)
+    assert not np.allclose(first_norms[0]['var'], first_norms[1]['var'], rtol=1e-5, atol=0)
 
 
 def test_padding_changes_nothing():
@@ -235,9 +225,10 @@ def test_third_natural_update_of_the_statistics():
 
 
 def test_state_is_donated():
-    mesh, tx, model, step = machinery(1, 'global', Natural(), AUGMENTED)
-    state = replicate(mesh, create_state(jax.random.key(0), model, tx, (8, 8, 1), RULE, False))
-    step(state, replicate(mesh, jax.random.key(1)), RULE, shard(mesh, images()))
+    mesh, step = machinery(1, 'global', Natural(), AUGMENTED)
+    state = replicate(mesh, fresh_state(1.0))
+    rule = fixed_rule(1.0, decay=0.99, total_steps=10)
+    step(state, replicate(mesh, jax.random.key(1)), rule, shard(mesh, images()))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
