@@ -1,7 +1,7 @@
 """Two processes of two devices beside one process of four. Oracle: the run of the one process, on
 the same configuration, in this process.
 
-That one of the two is killed is left to `make faults`, which sets WAR_JAX_FAULTS.
+That one of the two is killed or told to stop is left to `make faults`, which sets WAR_JAX_FAULTS.
 """
 
 import json
@@ -98,55 +98,66 @@ def assert_same_run(workdir: Path, other: Path) -> None:
     assert steps[0] == steps[1] == list(range(1, 22))
 
 
-def test_two_processes_train_the_network_of_one(alone, tmp_path, monkeypatch):
-    """Two from the start, of which one is told to stop; then one; then two, up to the report.
-
-    With `make faults` also two of which one is killed, before the last two.
-    """
-    process = launch_training(tmp_path)
-    wait_for_step(tmp_path, 2, process)
-    os.kill(children(process)[1], signal.SIGTERM)
-    output, _ = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM, output
-    stopped_at = newest(tmp_path)
-    assert f'Stopped after step {stopped_at} with a checkpoint' in output
-    assert 2 <= stopped_at < 14
-
+def stop_after_four_steps(workdir: Path) -> None:
+    """One process, which is told so."""
     real_batches = loop.Run.batches
 
     def batches_with_a_signal(self, step):
         for number, batch in enumerate(real_batches(self, step), start=step):
-            if number == stopped_at + 2:
+            if number == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
-    monkeypatch.setattr(loop.Run, 'batches', batches_with_a_signal)
-    with pytest.raises(SystemExit):
-        train(config(), tmp_path)
-    monkeypatch.undo()
-    went_on_to = newest(tmp_path)
-    assert went_on_to == stopped_at + 3
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(loop.Run, 'batches', batches_with_a_signal)
+        train(config(), workdir)
+    assert newest(workdir) == 4
 
-    if IS_FULL:
-        process = launch_training(tmp_path, patience=60)
-        wait_for_step(tmp_path, went_on_to + 2, process)
-        os.kill(children(process)[1], signal.SIGKILL)
-        since = time.monotonic()
-        output, _ = process.communicate()
-        assert process.returncode == 128 + signal.SIGKILL, output
-        # At once in a sum over devices; in a barrier around a checkpoint, when patience ends.
-        assert time.monotonic() - since < 300, 'the other one had to be killed'
-        went_on_to = newest(tmp_path)
 
+def test_two_processes_train_the_network_of_one(alone, tmp_path):
+    """They go on from its first steps, and evaluate."""
+    stop_after_four_steps(tmp_path)
     process = launch_training(tmp_path)
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    assert f'after step {went_on_to} of 21' in output
+    assert 'after step 4 of 21' in output
     assert_same_run(tmp_path, alone)
     said = [line for line in output.splitlines() if 'report:' in line]
     assert said == [f'[0] report: {tmp_path}/report.md']
+    sessions = [
+        json.loads(row)
+        for row in (tmp_path / 'metrics.jsonl').read_text().splitlines()
+        if '"session"' in row
+    ]
+    assert [(row['step'], row['num_devices']) for row in sessions] == [(0, 4), (4, 4)]
+
+
+@pytest.mark.skipif(not IS_FULL, reason='make faults; that they hear signals is in test_processes')
+def test_what_stops_them_and_how_they_go_on(alone, tmp_path):
+    """Two from the start, of which one is killed; two, of which one is told to stop; one."""
+    process = launch_training(tmp_path, patience=60)
+    wait_for_step(tmp_path, 7, process)
+    os.kill(children(process)[1], signal.SIGKILL)
+    since = time.monotonic()
+    output, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGKILL, output
+    # At once in a sum over devices; in a barrier around a checkpoint, when patience is at its end.
+    assert time.monotonic() - since < 300, 'the other one had to be killed'
     provenance = json.loads((tmp_path / 'config.json').read_text())['provenance']
     assert provenance['num_devices'] == 4
+
+    killed_at = newest(tmp_path)
+    process = launch_training(tmp_path)
+    wait_for_step(tmp_path, killed_at + 2, process)
+    os.kill(children(process)[1], signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert f'after step {killed_at} of 21' in output
+    assert f'Stopped after step {newest(tmp_path)} with a checkpoint' in output
+    assert newest(tmp_path) < 21
+
+    train(config(), tmp_path)
+    assert_same_run(tmp_path, alone)
 
 
 def test_dry_run_prints_a_command_for_each_process(capsys):
