@@ -23,7 +23,7 @@ import jax
 import pytest
 
 from war_jax import run
-from war_jax.config_keys import CheckpointConfig, EvaluationConfig, LogConfig, NtkConfig, WarConfig
+from war_jax.config_keys import CheckpointConfig, LogConfig, NtkConfig, WarConfig
 from war_jax.report import figures
 from war_jax.training.build import Parts, build
 
@@ -44,17 +44,23 @@ def shared_programs():
     known: dict[object, Parts] = {}
 
     def build_once(config, splits, mesh, reference=None) -> Parts:
-        test, default = config.evaluation, EvaluationConfig()
-        attack = {
-            name: getattr(test, name) for name in ('num_steps', 'step_size', 'init', 'init_scale')
-        }
         programs = replace(
             config,
             seed=0,
             smoke=False,
             objective=replace(config.objective, lam=0.0),
             war=WarConfig(),
-            evaluation=replace(default, **attack),
+            evaluation=replace(
+                config.evaluation,
+                every_epochs=1,
+                num_examples=0,
+                batch_size=1,
+                restarts=1,
+                curve_scales=(1.0,),
+                curve_examples=0,
+                select_on='validation',
+                test_examples=0,
+            ),
             checkpoint=CheckpointConfig(),
             log=LogConfig(),
             ntk=NtkConfig(),
