@@ -65,8 +65,9 @@ def shared_programs():
             log=LogConfig(),
             ntk=NtkConfig(),
         )
-        images = splits.train.images
-        key = (programs, images.shape, splits.num_classes, mesh, jax.config.jax_enable_x64)
+        # What an array of Python's floats becomes says whether float64 is enabled.
+        precision = jax.numpy.result_type(float)
+        key = (programs, splits.train.images.shape, splits.num_classes, mesh, precision)
         if key not in known:
             known[key] = build(config, splits, mesh, reference)
         return replace(known[key], config=config, reference=reference)
