@@ -1,7 +1,9 @@
 """Strictness for every test: several devices, no silent rank promotion (and see pyproject.toml)."""
 
+import gc
 import os
 import tempfile
+from dataclasses import replace
 
 # Before JAX starts: four devices on any machine, so that sharding is always exercised; and code
 # that compiles four times faster, since the tests ask what is computed and not how fast.
@@ -15,8 +17,73 @@ os.environ['XLA_FLAGS'] = ' '.join(
 
 # Programs that several tests, and the processes that they start, compile alike, are compiled once.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', tempfile.mkdtemp(prefix='war-jax-tests-'))
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 import jax
+import pytest
+
+from war_jax import run
+from war_jax.config_keys import CheckpointConfig, LogConfig, NtkConfig, WarConfig
+from war_jax.report import figures
+from war_jax.training.build import Parts, build
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+# Tracing makes objects by the million, few of them in cycles: by default, to look for those takes a
+# fifth of its time.
+gc.set_threshold(100_000, 20, 20)
+
+
+@pytest.fixture(autouse=True, scope='session')
+def shared_programs():
+    """Runs whose programs are the same have the same `Parts`: traced once, not once per run.
+
+    What is left out of the key reaches no program: seed, lambda and its rule are arguments of the
+    step, and the rest is the host's. A change of anything else makes new programs.
+    """
+    known: dict[object, Parts] = {}
+
+    def build_once(config, splits, mesh, reference=None) -> Parts:
+        programs = replace(
+            config,
+            seed=0,
+            smoke=False,
+            objective=replace(config.objective, lam=0.0),
+            war=WarConfig(),
+            evaluation=replace(
+                config.evaluation,
+                every_epochs=1,
+                num_examples=0,
+                batch_size=1,
+                restarts=1,
+                curve_scales=(1.0,),
+                curve_examples=0,
+                select_on='validation',
+                test_examples=0,
+            ),
+            checkpoint=CheckpointConfig(),
+            log=LogConfig(),
+            ntk=NtkConfig(),
+        )
+        # What an array of Python's floats becomes says whether float64 is enabled.
+        precision = jax.numpy.result_type(float)
+        key = (programs, splits.train.images.shape, splits.num_classes, mesh, precision)
+        if key not in known:
+            known[key] = build(config, splits, mesh, reference)
+        return replace(known[key], config=config, reference=reference)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, 'build', build_once)
+        yield
+
+
+@pytest.fixture(scope='module')
+def undrawn():
+    """Reports without their figures, which take longer than all else of a smoke run's second run.
+
+    They are drawn in the tests of reports, in test_loop's first run, and from the command line.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ('training_curves', 'examples', 'stability_curve'):
+            patch.setattr(figures, name, lambda *_, **__: None)
+        yield

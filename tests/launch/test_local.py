@@ -1,5 +1,8 @@
 """Two processes of two devices beside one process of four. Oracle: the run of the one process, on
-the same configuration, in this process."""
+the same configuration, in this process.
+
+That one of the two is killed or told to stop is left to `make faults`, which sets WAR_JAX_FAULTS.
+"""
 
 import json
 import os
@@ -19,7 +22,9 @@ from war_jax.processes import LOST
 from war_jax.run import train
 from war_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures('undrawn')
 ROOT = Path(__file__).parents[2]
+IS_FULL = 'WAR_JAX_FAULTS' in os.environ
 CHANGES = {
     'optimizer.epochs': 7,  # of three steps
     'evaluation.every_epochs': 7,
@@ -93,27 +98,8 @@ def assert_same_run(workdir: Path, other: Path) -> None:
     assert steps[0] == steps[1] == list(range(1, 22))
 
 
-@pytest.fixture(scope='module')
-def together(tmp_path_factory) -> tuple[Path, str]:
-    workdir = tmp_path_factory.mktemp('together')
-    process = launch_training(workdir)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    return workdir, output
-
-
-def test_two_processes_train_the_network_of_one(alone, together):
-    workdir, output = together
-    assert_same_run(workdir, alone)
-    lines = output.splitlines()
-    said = [line for line in lines if 'report:' in line]
-    assert said == [f'[0] report: {workdir}/report.md']
-    provenance = json.loads((workdir / 'config.json').read_text())['provenance']
-    assert provenance['num_devices'] == 4
-
-
-def test_what_stops_them_and_how_they_go_on(alone, tmp_path, monkeypatch):
-    """One process; then two, of which one is killed; two, of which one is told to stop; one."""
+def stop_after_four_steps(workdir: Path) -> None:
+    """One process, which is told so."""
     real_batches = loop.Run.batches
 
     def batches_with_a_signal(self, step):
@@ -122,12 +108,33 @@ def test_what_stops_them_and_how_they_go_on(alone, tmp_path, monkeypatch):
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
-    monkeypatch.setattr(loop.Run, 'batches', batches_with_a_signal)
-    with pytest.raises(SystemExit):
-        train(config(), tmp_path)
-    monkeypatch.undo()
-    assert newest(tmp_path) == 4
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(loop.Run, 'batches', batches_with_a_signal)
+        train(config(), workdir)
+    assert newest(workdir) == 4
 
+
+def test_two_processes_train_the_network_of_one(alone, tmp_path):
+    """They go on from its first steps, and evaluate."""
+    stop_after_four_steps(tmp_path)
+    process = launch_training(tmp_path)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert 'after step 4 of 21' in output
+    assert_same_run(tmp_path, alone)
+    said = [line for line in output.splitlines() if 'report:' in line]
+    assert said == [f'[0] report: {tmp_path}/report.md']
+    sessions = [
+        json.loads(row)
+        for row in (tmp_path / 'metrics.jsonl').read_text().splitlines()
+        if '"session"' in row
+    ]
+    assert [(row['step'], row['num_devices']) for row in sessions] == [(0, 4), (4, 4)]
+
+
+@pytest.mark.skipif(not IS_FULL, reason='make faults; that they hear signals is in test_processes')
+def test_what_stops_them_and_how_they_go_on(alone, tmp_path):
+    """Two from the start, of which one is killed; two, of which one is told to stop; one."""
     process = launch_training(tmp_path, patience=60)
     wait_for_step(tmp_path, 7, process)
     os.kill(children(process)[1], signal.SIGKILL)
@@ -136,6 +143,8 @@ def test_what_stops_them_and_how_they_go_on(alone, tmp_path, monkeypatch):
     assert process.returncode == 128 + signal.SIGKILL, output
     # At once in a sum over devices; in a barrier around a checkpoint, when patience is at its end.
     assert time.monotonic() - since < 300, 'the other one had to be killed'
+    provenance = json.loads((tmp_path / 'config.json').read_text())['provenance']
+    assert provenance['num_devices'] == 4
 
     killed_at = newest(tmp_path)
     process = launch_training(tmp_path)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,13 +18,14 @@ def small_model(dtype: str) -> WideResNet:
     return WideResNet(10, 0.25, 3, strides=STRIDES, dtype=of, param_dtype=of)
 
 
-def random_variables(seed: int, dtype: str = 'float64') -> Any:
-    """Random in every leaf, so that no scale of 1 and no bias of 0 can hide a fault."""
-    rng = np.random.default_rng(seed)
+def random_variables(seed: int, dtype: str = 'float64', model: nn.Module | None = None) -> Any:
+    """Random in every leaf, so that no scale of 1 and no bias of 0 can hide a fault.
+
+    model: of the same images; None means the WideResNet.
+    """
+    rng, of = np.random.default_rng(seed), model or small_model('float32')
     image = jnp.zeros((1, 8, 8, 1))
-    shapes = jax.eval_shape(
-        lambda: small_model('float32').init(jax.random.key(0), image, train=False)
-    )
+    shapes = jax.eval_shape(lambda: of.init(jax.random.key(0), image, train=False))
 
     def draw(leaf: Any) -> np.ndarray:
         if leaf.ndim > 1:

@@ -14,6 +14,8 @@ from war_jax.config import Config, ConfigError, resolve
 from war_jax.run import train
 from war_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures('undrawn')
+
 
 def config(**changes) -> Config:
     values = digits.get_config('smoke')

@@ -17,6 +17,8 @@ from war_jax.records.probes import list_probes, read_probe
 from war_jax.run import train
 from war_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures('undrawn')
+
 
 def config(every: int, **changes) -> Config:
     """Six steps, each of them kept as a checkpoint."""
@@ -24,8 +26,6 @@ def config(every: int, **changes) -> Config:
     values.update_from_flattened_dict(
         {
             'log.tensorboard': False,
-            'evaluation.num_steps': 1,
-            'evaluation.test_examples': 32,
             'ntk.every': every,
             'checkpoint.every_steps': 1,
             'checkpoint.keep': 9,

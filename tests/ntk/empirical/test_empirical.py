@@ -17,7 +17,8 @@ from ntk.empirical import (
     largest_eigenvalue,
 )
 from ntk.functional import functional, functional_on_batch
-from tests.ntk.small_wide_resnet import random_images, random_variables, small_model
+from tests.ntk.small_wide_resnet import random_images, random_variables
+from tests.one_block import OneBlock
 from war_jax.mesh import make_mesh
 
 X1 = np.random.default_rng(1).normal(size=(7, 3))
@@ -192,12 +193,13 @@ def test_a_loop_inside_the_network():
         np.testing.assert_allclose(theta, expected, rtol=1e-12)
 
 
-# The WideResNet
+# A residual network of the parts of a WideResNet
 
 
-def wide_resnet(mode: str, dtype: str) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+def residual(mode: str, dtype: str) -> tuple[Any, Any, np.ndarray, np.ndarray]:
     """f, params, five images and three others."""
-    model, variables = small_model(dtype), random_variables(0, dtype)
+    model = OneBlock(dtype=jnp.dtype(dtype))
+    variables = random_variables(0, dtype, model)
     images = random_images(12, 0, dtype)
     if mode == 'inference':
         f, params = functional(model, variables, train=False)
@@ -212,7 +214,7 @@ def dense() -> dict[str, np.ndarray]:
     jacobians = {}
     with jax.enable_x64(True):
         for mode in ('inference', 'batch'):
-            f, params, x1, x2 = wide_resnet(mode, 'float64')
+            f, params, x1, x2 = residual(mode, 'float64')
             leaves = jax.tree.leaves(jax.jit(jax.jacrev(f))(params, np.concatenate([x1, x2])))
             jacobians[mode] = np.concatenate([np.reshape(leaf, (8, 3, -1)) for leaf in leaves], -1)
     return jacobians
@@ -224,8 +226,8 @@ def product(j1: np.ndarray, j2: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize('method', ['jacobian', 'vector_products'])
 @pytest.mark.parametrize('mode', ['inference', 'batch'])
-def test_wide_resnet(dense, mode, method):
-    f, params, x1, x2 = wide_resnet(mode, 'float64')
+def test_residual_network(dense, mode, method):
+    f, params, x1, x2 = residual(mode, 'float64')
     theta = empirical_ntk(
         f, params, x1, x2, outputs='full', method=method, block_size=3, mesh=mesh_of(2)
     )
@@ -234,8 +236,8 @@ def test_wide_resnet(dense, mode, method):
 
 
 @pytest.mark.parametrize('mode, method', [('inference', 'vector_products'), ('batch', 'jacobian')])
-def test_wide_resnet_in_single_precision(dense, mode, method):
-    f, params, x1, x2 = wide_resnet(mode, 'float32')
+def test_residual_network_in_single_precision(dense, mode, method):
+    f, params, x1, x2 = residual(mode, 'float32')
     theta = empirical_ntk(f, params, x1, x2, outputs='full', method=method, mesh=mesh_of(1))
     assert theta.dtype == np.float32
     expected = product(dense[mode][:5], dense[mode][5:])

@@ -83,8 +83,11 @@ def test_trained_gradients_against_neural_tangents(activation):
             kernel, jnp.asarray(x_train), jnp.asarray(y_train), diag_reg=0.1
         )
 
+        # In one program: its many small ones would compile for long.
+        whole = jax.jit(lambda z: tuple(predictor(x_test=z, get='ntk', compute_cov=True)))
+
         def predicted(z):
-            mean, covariance = predictor(x_test=jnp.asarray(z), get='ntk', compute_cov=True)
+            mean, covariance = whole(jnp.asarray(z))
             return np.asarray(mean), np.asarray(covariance)
 
         found = trained_gradients(kernel, x_train, y_train, x, 0.1, None, jitter=0.1)

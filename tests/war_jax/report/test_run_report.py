@@ -14,6 +14,7 @@ from PIL import Image
 from tests.war_jax.lab.markdown_cells import parse_markdown
 from tests.war_jax.report.runs import make_run, session
 from war_jax.report import figures, run_report
+from war_jax.report.run_files import read_run
 from war_jax.report.run_report import write_report
 
 FIGURES = ('training_curves', 'examples', 'stability_curve')
@@ -25,9 +26,14 @@ def change(workdir: Path, name: str, edit: Callable[[Any], None]) -> None:
     (workdir / name).write_text(json.dumps(value))
 
 
-def cells(report: Path) -> dict[str, list[str]]:
+def page_of(workdir: Path) -> str:
+    """report.md without its figures, which take seconds to draw."""
+    return run_report.page(read_run(workdir))
+
+
+def cells(page: str) -> dict[str, list[str]]:
     """First cell -> the others, of all tables together (the attacks' last row of a name wins)."""
-    tables = re.findall(r'(?:^\|.*\n)+', report.read_text(), re.MULTILINE)
+    tables = re.findall(r'(?:^\|.*\n)+', page, re.MULTILINE)
     return {row[0]: row[1:] for table in tables for row in parse_markdown(table)}
 
 
@@ -36,6 +42,7 @@ def test_the_figures_that_the_page_shows_exist(tmp_path: Path, colour: bool) -> 
     workdir = make_run(tmp_path / 'run', colour=colour)
     report = write_report(workdir)
     assert report == workdir / 'report.md'
+    assert report.read_text() == page_of(workdir)
     shown = re.findall(r'!\[[^\]]+\]\(([^)]+)\)', report.read_text())
     assert sorted(shown) == sorted(f'figures/{name}.png' for name in FIGURES)
     for link in shown:
@@ -65,7 +72,7 @@ def test_the_stability_curve_is_that_of_the_summary(
 
 def test_headline_gives_rates_intervals_and_counts(tmp_path: Path) -> None:
     """Oracle: 353, 270, 274 and 266 of 360, by the closed form of Wilson's interval."""
-    found = cells(write_report(make_run(tmp_path / 'run')))
+    found = cells(page_of(make_run(tmp_path / 'run')))
 
     def wilson(count: int) -> str:
         z, n = 1.959963984540054, 360
@@ -85,7 +92,7 @@ def test_headline_gives_rates_intervals_and_counts(tmp_path: Path) -> None:
 
 
 def test_conditions_of_the_numbers_are_stated(tmp_path: Path) -> None:
-    found = cells(write_report(make_run(tmp_path / 'run', colour=True)))
+    found = cells(page_of(make_run(tmp_path / 'run', colour=True)))
     attack = found['Attack of the headline'][0]
     for part in ('PGD-20', 'L∞', '0.03137 (8/255)', '0.003922 (1/255)', 'uniform', 'run once'):
         assert part in attack
@@ -110,7 +117,7 @@ def test_conditions_of_the_numbers_are_stated(tmp_path: Path) -> None:
 def test_the_epsilon_of_the_papers_code_is_no_fraction_of_255(tmp_path: Path) -> None:
     workdir = make_run(tmp_path / 'run')
     change(workdir, 'summary.json', lambda found: found.update(epsilon=0.031))
-    attack = cells(write_report(workdir))['Attack of the headline'][0]
+    attack = cells(page_of(workdir))['Attack of the headline'][0]
     assert 'ε = 0.031,' in attack
 
 
@@ -125,7 +132,7 @@ def test_attacks_have_their_intervals_and_all_together_come_last(tmp_path: Path)
         found['attacks']['pgd20']['restarts'] = 4
 
     change(workdir, 'summary.json', edit)
-    text = write_report(workdir).read_text()
+    text = page_of(workdir)
     [table] = re.findall(r'^\| Attack \|.*\n(?:^\|.*\n)+', text, re.MULTILINE)
     _, pgd, cw, kl, together = parse_markdown(table)
     assert [row[0] for row in (pgd, cw, kl)] == ['PGD-20', 'CW-20', 'PGD-20']
@@ -137,12 +144,12 @@ def test_attacks_have_their_intervals_and_all_together_come_last(tmp_path: Path)
 
 def test_sessions_are_listed_and_what_changed_is_a_warning(tmp_path: Path) -> None:
     workdir = make_run(tmp_path / 'run')
-    assert 'sessions' not in write_report(workdir).read_text()
+    assert 'sessions' not in page_of(workdir)
 
     def go_on(*rows: dict[str, Any]) -> str:
         with (workdir / 'metrics.jsonl').open('a') as file:
             file.writelines(json.dumps(row) + '\n' for row in rows)
-        return write_report(workdir).read_text()
+        return page_of(workdir)
 
     text = go_on(session(66))
     assert 'it had 2 sessions' in text and '**Warning.**' not in text
@@ -151,7 +158,7 @@ def test_sessions_are_listed_and_what_changed_is_a_warning(tmp_path: Path) -> No
     assert 'it had 3 sessions' in text
     assert '**Warning.** Between the sessions of this run changed: versions of lib' in text
     assert 'libraries, device, number of devices. Its numbers' in text
-    found = cells(workdir / 'report.md')
+    found = cells(text)
     assert found['66'] == ['0123456789ab', '1 × cpu', '—']
     assert found['1,980'] == ['0123456789ab', '8 × TPU v4', 'jax 0.11.0']
 
@@ -159,17 +166,17 @@ def test_sessions_are_listed_and_what_changed_is_a_warning(tmp_path: Path) -> No
 def test_what_the_checkpoint_was_selected_by_is_named(tmp_path: Path) -> None:
     workdir = make_run(tmp_path / 'run', selected_on='test')
     change(workdir, 'summary.json', lambda found: found.update(selected_by='natural_accuracy'))
-    report = write_report(workdir)
-    found = cells(report)['Checkpoint']
+    text = page_of(workdir)
+    found = cells(text)['Checkpoint']
     assert found == ['step 1650, epoch 25: best natural accuracy on test images']
-    assert '![Test accuracies' in report.read_text()
+    assert '![Test accuracies' in text
 
 
 def test_a_run_started_from_python_has_no_command_line(tmp_path: Path) -> None:
     workdir = make_run(tmp_path / 'run')
-    assert '\n    python -m war_jax.main --config=' in write_report(workdir).read_text()
+    assert '\n    python -m war_jax.main --config=' in page_of(workdir)
     change(workdir, 'config.json', lambda found: found['provenance'].update(command=None))
-    text = write_report(workdir).read_text()
+    text = page_of(workdir)
     assert 'started from Python' in text and 'python -m war_jax.main ' not in text
 
 
@@ -178,7 +185,7 @@ def test_a_smoke_run_is_called_one(tmp_path: Path, smoke: bool | None, warnings:
     workdir = make_run(tmp_path / 'run')
     if smoke is not None:  # as in an old config.json
         change(workdir, 'config.json', lambda found: found['config'].update(smoke=smoke))
-    text = write_report(workdir).read_text()
+    text = page_of(workdir)
     assert text.count('its numbers mean nothing') == text.count('**Warning.**') == warnings
 
 
@@ -186,7 +193,7 @@ def test_a_smoke_run_is_called_one(tmp_path: Path, smoke: bool | None, warnings:
 def test_selection_on_test_images_is_called_what_it_is(
     tmp_path: Path, selected_on: str, warnings: int
 ) -> None:
-    text = write_report(make_run(tmp_path / 'run', selected_on=selected_on)).read_text()
+    text = page_of(make_run(tmp_path / 'run', selected_on=selected_on))
     assert text.count('selected on the test images') == warnings
     assert text.count('**Warning.**') == warnings
 
@@ -198,7 +205,7 @@ def test_rates_that_contradict_the_identity_of_sets_are_refused(
     """natural .9806, stable .7611: robust = natural ∩ stable lies in [.7417, .7611]."""
     workdir = make_run(tmp_path / 'run')
     change(workdir, 'summary.json', lambda found: found.update(robust_accuracy=robust))
-    assert 'cannot come from one attack' in write_report(workdir).read_text()
+    assert 'cannot come from one attack' in page_of(workdir)
 
 
 def test_a_rate_outside_its_own_interval_is_refused(tmp_path: Path) -> None:
@@ -206,7 +213,7 @@ def test_a_rate_outside_its_own_interval_is_refused(tmp_path: Path) -> None:
     workdir = make_run(tmp_path / 'run')
     narrow = {'robust_accuracy': [0.76, 0.77], 'perturbation_stability': [0.74, 0.77]}
     change(workdir, 'summary.json', lambda found: found['intervals'].update(narrow))
-    text = write_report(workdir).read_text()
+    text = page_of(workdir)
     assert text.count('**Warning.**') == 1
     assert 'robust accuracy of 75.00\u00a0% lies outside its own interval, 76.0–77.0' in text
 
@@ -220,7 +227,7 @@ def test_natural_training_in_l2_with_unbounded_ratio(tmp_path: Path) -> None:
 
     change(workdir, 'config.json', to_natural)
     change(workdir, 'summary.json', lambda found: found.update(risk_ratio=None, norm='l2'))
-    found = cells(write_report(workdir))
+    found = cells(page_of(workdir))
     assert found['Training'] == ['Natural: cross-entropy of the clean images, no attack']
     assert found['Risk ratio'][0] == '—'
     assert 'L2 ball' in found['Attack of the headline'][0]
@@ -236,7 +243,7 @@ def test_options_that_are_on_are_named(tmp_path: Path) -> None:
         found['config']['evaluation'].update(restarts=5, init_scale=0.5)
 
     change(workdir, 'config.json', turn_on)
-    found = cells(write_report(workdir))
+    found = cells(page_of(workdir))
     assert 'AWP γ 0.005' in found['Training'][0]
     assert 'moving average with decay 0.995' in found['Training'][0]
     assert 'uniform start (0.5 of the ball), run 5 times' in found['Attack of the headline'][0]
@@ -246,7 +253,7 @@ def test_names_with_markup_are_shown_literally(tmp_path: Path) -> None:
     workdir = make_run(tmp_path / 'run')
     data = 'npz:/data/a_b|c*.npz: 10 images, <b>not</b> `mine`.'
     change(workdir, 'config.json', lambda found: found['provenance'].update(data=data))
-    assert cells(write_report(workdir))['Data'] == [data]
+    assert cells(page_of(workdir))['Data'] == [data]
 
 
 def test_redrawing_changes_nothing(tmp_path: Path) -> None:

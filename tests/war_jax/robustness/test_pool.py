@@ -39,8 +39,9 @@ def ran(*arguments, **options) -> Search:
     return one.results[0].search
 
 
-@pytest.mark.parametrize('norm', ['linf', 'l2'])
-@pytest.mark.parametrize('name', ['apgd-t', 'fab-t', 'pgd7', 'square'])
+@pytest.mark.parametrize(
+    ('name', 'norm'), [('apgd-t', 'linf'), ('fab-t', 'l2'), ('pgd7', 'l2'), ('square', 'linf')]
+)
 def test_slots_and_devices_change_nothing(name, norm):
     whole = ran(name, norm, 64, 4)
     few = ran(name, norm, 4, 2)

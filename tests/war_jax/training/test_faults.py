@@ -1,7 +1,7 @@
 """What machines, disks and people do to a run. Oracle: the run that nothing happened to, whose bits
 it must end with.
 
-A few kills and one damaged checkpoint are part of the tests; `make faults` sets WAR_JAX_FAULTS, the
+One kill and one damaged checkpoint are part of the tests; `make faults` sets WAR_JAX_FAULTS, the
 number of kills, and takes all faults.
 """
 
@@ -25,8 +25,9 @@ from tests.war_jax.training.test_loop import assert_same_run, config
 from war_jax.run import train
 from war_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures('undrawn')
 ROOT = Path(__file__).parents[3]
-KILLS = int(os.environ.get('WAR_JAX_FAULTS', '2'))
+KILLS = int(os.environ.get('WAR_JAX_FAULTS', '1'))
 IS_FULL = 'WAR_JAX_FAULTS' in os.environ
 HARMS = [truncated, flipped, incomplete, emptied]
 EVERY_STEP = {'checkpoint.every_steps': 1}
@@ -59,13 +60,13 @@ def wait_until(happened, process: subprocess.Popen) -> None:
 
 
 def test_sigkill_at_any_moment_changes_nothing(undisturbed, tmp_path):
-    """Every other one hits the write of a checkpoint."""
+    """The first and every other one hit the write of a checkpoint."""
     rng = np.random.default_rng(0)
     writes_hit = 0
     for kill in range(KILLS):
         seen = newest(tmp_path)
         process = start(tmp_path)
-        if kill % 2:
+        if kill % 2 == 0:
             unfinished = tmp_path / 'checkpoints' / 'last'
             before = {path.name for path in unfinished.glob('*tmp*')}
 
@@ -85,7 +86,7 @@ def test_sigkill_at_any_moment_changes_nothing(undisturbed, tmp_path):
             aside.mkdir()
             for path in (*tmp_path.glob('*.json*'), tmp_path / 'checkpoints'):
                 shutil.move(path, aside)
-    assert writes_hit == KILLS // 2
+    assert writes_hit == -(-KILLS // 2)
     train(config(**EVERY_STEP), tmp_path)
     assert_same_run(tmp_path, undisturbed)
 
@@ -161,7 +162,7 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint(undisturbed, tmp_path
         assert_same_run(workdir, undisturbed)
 
 
-@pytest.mark.skipif(not IS_FULL, reason='make faults; in short in tests/launch/test_local.py')
+@pytest.mark.skipif(not IS_FULL, reason='make faults')
 @pytest.mark.parametrize('victim', [0, 1])
 def test_one_of_two_processes_is_killed(tmp_path, victim):
     """Both go on from the last checkpoint, to the bits of two that nothing happened to."""

@@ -18,6 +18,8 @@ from war_jax.run import train
 from war_jax.training import loop
 from war_jax.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.usefixtures('undrawn')
+
 
 def config(**changes):
     values = digits.get_config('smoke')
@@ -161,7 +163,7 @@ def test_sigterm_leaves_a_checkpoint_from_which_it_goes_on(finished, tmp_path, m
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
-    broken = config(**{'optimizer.learning_rate': 1e30, 'checkpoint.every_steps': 1})
+    broken = config(**{'objective.lam': 1e18, 'checkpoint.every_steps': 1})
     with pytest.raises(loop.TrainingError, match=r'step [2-6]: loss = .*must be finite') as error:
         train(broken, tmp_path)
     assert '\n' not in str(error.value)
