@@ -46,6 +46,7 @@ EXTRAS = {
     'rehearse-gpu': ['jax-cuda13-pjrt', 'jax-cuda13-plugin'],
     'rehearse-tpu': ['jax[tpu]'],
     'test': [
+        'chex>=0.1.90',
         'markdown-it-py>=3',
         'PyYAML>=6',
         'pyright>=1.1.400',

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -69,7 +70,7 @@ def test_a_probe_is_the_network_of_its_step(probed):
             state = reader.restore(probed / 'checkpoints' / 'last' / str(step) / 'state')
             expected = {name: state[name] for name in ('params', 'batch_stats')}
             found = read_probe(list_probes(probed)[step])
-            jax.tree.map(np.testing.assert_array_equal, found, expected)
+            chex.assert_trees_all_equal(found, expected)
     first = read_probe(list_probes(probed)[0])
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(first['batch_stats'])[::2])  # means
     assert not np.array_equal(first['params']['head']['kernel'], state['params']['head']['kernel'])

@@ -1,5 +1,6 @@
 """Oracles: NumPy, and Cauchy-Schwarz for the direction."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,14 +54,14 @@ def test_size_of_the_step_does_not_depend_on_the_gradients(scale):
 def test_vanishing_gradient_moves_nothing():
     params = tree(0)
     moved = perturb(params, jax.tree.map(jnp.zeros_like, params), GAMMA)
-    jax.tree.map(np.testing.assert_array_equal, moved, params)
+    chex.assert_trees_all_equal(moved, params)
 
 
 def test_gamma_may_be_traced():
     """As in the training step, where it is 0 until the warm-up is over."""
     params, ascent = tree(0), tree(1)
     moved = jax.jit(perturb)
-    jax.tree.map(np.testing.assert_array_equal, moved(params, ascent, jnp.float32(0)), params)
+    chex.assert_trees_all_equal(moved(params, ascent, jnp.float32(0)), params)
     delta = moved(params, ascent, jnp.float32(GAMMA))['dense'] - params['dense']
     relative = np.linalg.norm(delta) / np.linalg.norm(params['dense'])
     np.testing.assert_allclose(relative, GAMMA, rtol=1e-4)

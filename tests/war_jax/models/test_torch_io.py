@@ -1,5 +1,6 @@
 """Oracles: PyTorch's published names and layouts by hand, and our network's own tree."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +66,7 @@ def test_variables_of_our_network_survive_the_round_trip(depth, widen_factor):
     variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
     back = from_torch(to_torch(variables))
     assert jax.tree.structure(back) == jax.tree.structure(variables)
-    jax.tree.map(np.testing.assert_array_equal, back, variables)
+    chex.assert_trees_all_equal(back, variables)
 
 
 def test_each_name_and_axis_goes_to_its_place():

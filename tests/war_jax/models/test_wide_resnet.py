@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -274,7 +275,7 @@ def test_padding_does_not_influence_the_real_examples():
 
     (logits, moments), (other_logits, other_moments) = train(x), train(other)
     np.testing.assert_array_equal(logits[mask], other_logits[mask])
-    jax.tree.map(np.testing.assert_array_equal, moments, other_moments)
+    chex.assert_trees_all_equal(moments, other_moments)
 
 
 def test_device_that_holds_nothing_but_padding_stays_finite():

@@ -3,6 +3,7 @@
 import zipfile
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +37,7 @@ def test_the_tree_comes_back(tmp_path: Path, variables) -> None:
     [path] = list_probes(tmp_path).values()
     found = read_probe(path)
     assert jax.tree.structure(found) == jax.tree.structure(variables)
-    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    chex.assert_trees_all_equal(found, variables)
 
 
 def test_double_precision_is_kept(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -256,7 +257,7 @@ def test_a_run_is_evaluated_without_its_data(run_dir, tmp_path, monkeypatch, cap
     kept = read_network(str(run_dir))
     network = read_network(str(moved))
     assert (network.num_classes, network.channels) == (kept.num_classes, kept.channels) == (10, 1)
-    jax.tree.map(np.testing.assert_array_equal, network.params, kept.params)
+    chex.assert_trees_all_equal(network.params, kept.params)
     assert command.main(['evaluate', f'--checkpoint={moved}', '--attack=pgd1']) == 2
     message = capsys.readouterr().err
     assert "no file 'gone.npz'" in message and message.endswith('named by --data\n')
@@ -274,7 +275,7 @@ def test_of_a_run_with_a_moving_average_that_is_evaluated(run_dir, tmp_path):
     checkpoints.save_best(7, jax.tree.map(jax.numpy.asarray, variables))
     checkpoints.close()
     network = read_network(str(tmp_path))
-    jax.tree.map(np.testing.assert_array_equal, network.params, variables)
+    chex.assert_trees_all_equal(network.params, variables)
     assert network.description.endswith('at step 7, its moving average')
 
 

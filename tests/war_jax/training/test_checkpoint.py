@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +35,7 @@ def restored(checkpoints, like):
 
 def assert_equal(a, b):
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(a), jax.device_get(b))
+    chex.assert_trees_all_equal(jax.device_get(a), jax.device_get(b))
 
 
 def test_restores_state_and_progress_on_another_number_of_devices(tmp_path):

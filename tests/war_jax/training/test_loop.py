@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -60,7 +61,7 @@ def measured(workdir: Path) -> list[dict]:
 def assert_same_run(workdir: Path, other: Path) -> None:
     (step, state), (other_step, other_state) = final_state(workdir), final_state(other)
     assert step == other_step
-    jax.tree.map(np.testing.assert_array_equal, state, other_state)
+    chex.assert_trees_all_equal(state, other_state)
     assert measured(workdir) == measured(other)
     summaries = [json.loads((path / 'summary.json').read_text()) for path in (workdir, other)]
     for summary in summaries:
@@ -229,12 +230,12 @@ def test_the_summary_is_of_the_best_network(tmp_path, monkeypatch):
             reader.restore(tmp_path / 'checkpoints' / 'last' / step / 'state')['params']
             for step in ('3', '6')
         )
-    jax.tree.map(np.testing.assert_array_equal, seen['variables']['params'], first)
+    chex.assert_trees_all_equal(seen['variables']['params'], first)
     # Beside it the same network on training images, and the last one on the test images.
     for (params, images, rates), expected, name in zip(
         compared, (first, last), ('train', 'last'), strict=True
     ):
-        jax.tree.map(np.testing.assert_array_equal, params, expected)
+        chex.assert_trees_all_equal(params, expected)
         assert (images == 192) == (name == 'train')
         assert summary[name] == rates and rates['num_examples'] == 48
     assert not np.array_equal(first['head']['kernel'], last['head']['kernel'])
