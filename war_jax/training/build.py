@@ -249,10 +249,12 @@ def extra_per_batch(config: Config) -> int:
 @contextmanager
 def precision(config: Config) -> Iterator[None]:
     """float64 if the configuration asks for it; JAX alone would quietly use float32."""
-    before = jax.config.jax_enable_x64  # type: ignore[attr-defined]
     wanted = 'float64' in (config.model.param_dtype, config.model.compute_dtype)
-    jax.config.update('jax_enable_x64', before or wanted)
+    if not wanted or jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        yield  # Nothing is set: what is read here may be of a context of this thread alone.
+        return
+    jax.config.update('jax_enable_x64', True)  # for all threads, as a study trains in several
     try:
         yield
     finally:
-        jax.config.update('jax_enable_x64', before)
+        jax.config.update('jax_enable_x64', False)

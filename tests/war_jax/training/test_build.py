@@ -1,8 +1,10 @@
 """What runs share. Oracles: the size of the compiled cache, and interpolation by hand."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from war_jax.data.device import DeviceData
 from war_jax.data.sources import load
 from war_jax.mesh import make_mesh
 from war_jax.records.reference import Reference, make_reference
-from war_jax.training.build import build, make_rule, targets
+from war_jax.training.build import build, make_rule, precision, targets
 
 CONFIG = resolve(digits.get_config('smoke'))
 
@@ -93,3 +95,15 @@ def test_without_a_reference_no_rule_moves_lambda():
     rule = make_rule(replace(CONFIG, war=replace(CONFIG.war, gain=9.0)), None, steps_per_epoch=3)
     assert (rule.lam_start, rule.lam_min, rule.lam_max) == (3.0, 3.0, 3.0)
     assert (rule.gain, rule.step) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize('outer', [False, True])
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_precision_leaves_jax_as_it_was(outer, dtype):
+    config = digits.get_config('smoke')
+    config.model.update(param_dtype=dtype, compute_dtype=dtype)
+    before = jnp.ones(()).dtype
+    with jax.enable_x64(True) if outer else nullcontext():
+        with precision(resolve(config)):
+            assert jnp.ones(()).dtype == np.float64 or (dtype, outer) == ('float32', False)
+    assert jnp.ones(()).dtype == before == np.float32

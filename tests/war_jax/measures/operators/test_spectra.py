@@ -93,7 +93,10 @@ def test_certified_norms_are_above_those_with_zero_padding(stride, shape):
     assert exact <= padded_norm_bound(Place('one', conv, (*shape, 2))) * (1 + 1e-6) < 1.35 * exact
 
 
-def test_padding_by_name_is_refused(network):
+def test_padding_by_name_is_that_of_its_numbers(network):
     place = next(places(fold(wide_resnet_layers(*network)), (8, 8, 1)))
-    with pytest.raises(ValueError, match="padding = 'SAME': expected numbers"):
-        padded_norm_bound(place._replace(conv=place.conv._replace(padding='SAME')))
+    by_name, by_number = (
+        padded_norm_bound(place._replace(conv=place.conv._replace(padding=padding)))
+        for padding in ('SAME', ((1, 1), (1, 1)))
+    )
+    assert place.conv.stride == 1 and by_name == by_number
