@@ -85,7 +85,7 @@ def test_what_cannot_be_trained_is_refused_and_nothing_is_written(arguments, wor
     assert not list(tmp_path.iterdir())
 
 
-def test_arrays_are_trained_on_and_kept(tmp_path):
+def test_arrays_are_trained_on_and_kept(tmp_path, undrawn):
     config = digits.get_config('smoke')
     splits = load(resolve(config).data)
     # The same numbers of images as in the smoke run, whose compiled programs serve here, too.
