@@ -6,6 +6,7 @@ may be in it. Nothing is compiled here.
 """
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +149,8 @@ def test_strong_attacks_are_exact(mesh, state, name):
 
     (attack,) = make_attacks(name, THREAT, IMAGE)
     programs = make_programs(attack, classify, mesh)
-    examples = Examples(
+    shaped: Any = Examples
+    examples = shaped(
         jax.ShapeDtypeStruct((NUM, *IMAGE), np.float32),
         jax.ShapeDtypeStruct((NUM,), np.int32),
         jax.ShapeDtypeStruct((NUM, CLASSES), np.float32),
@@ -223,6 +225,6 @@ def test_double_precision_is_the_hosts_on_a_tpu(backend, monkeypatch):
     monkeypatch.setattr(jax, 'default_backend', lambda: backend)
     with in_double_precision():
         assert jnp.ones(()).dtype == np.float64
-        chosen = jax.config.jax_default_device
+        chosen = jax.config.jax_default_device  # type: ignore[attr-defined]
     assert (chosen is not None and chosen.platform == 'cpu') == (backend == 'tpu')
     assert jnp.ones(()).dtype == np.float32

@@ -73,7 +73,7 @@ def rehearsed(lowered: Any, chip: Chip) -> dict[str, Any]:
     start = time.monotonic()
     compiled = lowered().compile()
     seconds = time.monotonic() - start
-    plan, counts = compiled.memory_analysis(), read_program(compiled.as_text())
+    plan, counts = compiled.memory_analysis(), read_program(compiled.as_text() or '')
     arguments, temporary = plan.argument_size_in_bytes, plan.temp_size_in_bytes
     new = plan.output_size_in_bytes - plan.alias_size_in_bytes
     estimated = counts.cycles / chip.clock if chip.clock and counts.cycles else None

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -91,11 +92,12 @@ def test_arrays_are_trained_on_and_kept(tmp_path, undrawn):
     # The same numbers of images as in the smoke run, whose compiled programs serve here, too.
     x = np.concatenate([splits.train.images, splits.validation.images])
     y = np.concatenate([splits.train.labels, splits.validation.labels])
-    arrays = {
+    arrays: dict[str, Any] = {
         'images': x, 'labels': y,
         'test_images': splits.test.images, 'test_labels': splits.test.labels,
     }  # fmt: skip
-    chosen = {'num_validation': len(splits.validation.labels), 'max_train_examples': 0}
+    held_out = len(splits.validation.labels)
+    chosen: dict[str, Any] = {'num_validation': held_out, 'max_train_examples': 0}
     summary = train(config, tmp_path / 'run', **arrays, **chosen)
     assert 0 <= summary['robust_accuracy'] <= summary['natural_accuracy'] <= 1
     with np.load(tmp_path / 'run' / 'data.npz') as kept:

@@ -96,7 +96,8 @@ def _strong_attack(parts: Parts, splits: Splits, state: Any, mesh: Mesh) -> Any:
     model = parts.model.clone(dtype=parts.model.param_dtype, axis_name=None)
     pool = make_programs(apgd, partial(forward.evaluate, model), mesh)
     size = config.evaluation.batch_size
-    examples = Examples(
+    shaped: Any = Examples  # of shapes in place of arrays
+    examples = shaped(
         jax.ShapeDtypeStruct((size, *image), jnp.float32),
         jax.ShapeDtypeStruct((size,), jnp.int32),
         jax.ShapeDtypeStruct((size, splits.num_classes), jnp.float32),

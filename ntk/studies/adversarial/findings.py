@@ -34,6 +34,7 @@ from war_jax.lab.verdicts import (
     MARGIN,
     WHY_MARGIN,
     Claim,
+    Range,
     claim,
     no_worse,
 )
@@ -75,7 +76,7 @@ def claims(results: Found) -> Iterator[Claim]:
         'validation images and so stopped on attacked ones, the one that is the most robust in '
         f'the mean: {NAMES[best]}. {how}'
     )
-    for name, text, ours, theirs, key, wanted, source in (
+    comparisons: tuple[tuple[str, str, Method, Method, str, Range, str], ...] = (
         ('adv_ntk_is_more_robust',
          'Adv-NTK is more robust than the best of the same kernel without an adversary',
          'adversarial', best, 'robust_accuracy', ABOVE, against),
@@ -88,7 +89,8 @@ def claims(results: Found) -> Iterator[Claim]:
          'Without an adversary, the kernel stopped at one common time on attacked validation '
          'images is more robust than fully learned',
          'attacked_stopped', 'natural', 'robust_accuracy', ABOVE, how),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for name, text, ours, theirs, key, wanted, source in comparisons:
         effect = paired(infinite(ours, key), infinite(theirs, key))
         yield claim(name, text, effect, wanted, 'points', source)
     networks = accuracy(results, widths[-1], 'adversarial', 'robust_accuracy')

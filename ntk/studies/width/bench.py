@@ -134,9 +134,9 @@ class Bench:
         f = programs.function(cell.parametrization, scales)
         kernel = self.kernel(f, weights)
         limit = limit_kernel(self.settings, scales)
-        network = start(weights, scales, 1.0)
+        first = start(weights, scales, 1.0)
 
-        def row(phase: str, lam: float, **values: Any) -> Row:
+        def row(network: Network, phase: str, lam: float, **values: Any) -> Row:
             return {
                 'parametrization': cell.parametrization, 'width': cell.width,
                 'features': features_of(scales), 'seed': cell.seed, 'phase': phase, 'lambda': lam,
@@ -148,7 +148,7 @@ class Bench:
         error = None if limit is None else kernel_distance(
             kernel, np.asarray(limit(self.kernel_images, None, 'ntk'))
         )  # fmt: skip
-        rows = [row(INITIALISATION, 0.0, kernel_error=error)]
+        rows = [row(first, INITIALISATION, 0.0, kernel_error=error)]
         for phase in self.settings.phases:
             network, losses = self.trained(cell, phase, programs, weights, scales, stop)
             if network is None:
@@ -160,6 +160,7 @@ class Bench:
             drift = kernel_distance(self.kernel(f, network.weights), kernel)
             rows.append(
                 row(
+                    network,
                     phase.label,
                     phase.lam,
                     **floats(programs.movement(network, self.test[0])),

@@ -115,8 +115,8 @@ class Programs:
         # As in TRADES: a start close to x, where KL has a gradient.
         budget = Budget(attack.num_steps, attack.step_size, 'gaussian', 0.001)
         self.steps = {
-            name: make_step(self.model, name, ball, budget)
-            for name in {phase.step for phase in settings.phases}
+            phase.step: make_step(self.model, phase.step, ball, budget)
+            for phase in settings.phases
         }
         self.risk = jax.jit(
             lambda network, x, y: cross_entropy(predict(self.model, network, x), y).mean()

@@ -293,7 +293,7 @@ def test_sandwich_of_fully_connected_networks(activation):
 def test_bound_of_a_linear_network_is_attained():
     matrix = jnp.asarray(np.random.default_rng(0).normal(size=(9, 4)), jnp.float32)
     bound = fully_connected_bound({'head': matrix}, slope=7.0).bound
-    assert bound == pytest.approx(largest_singular_value(matrix), rel=1e-5)
+    assert bound == pytest.approx(largest_singular_value(np.asarray(matrix)), rel=1e-5)
 
 
 def test_refuses_networks_it_cannot_bound():

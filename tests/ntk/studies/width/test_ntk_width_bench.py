@@ -109,7 +109,8 @@ def test_a_network_is_complete_once_it_has_all_phases(rows: dict[Any, Any]):
 
 def test_a_risk_that_is_not_reached_is_not_measured(tmp_path: Path):
     few = settings(**{'grid.phases': ('trades_matched',), 'training.matched_risk': 1e-9})
-    start, matched = Bench(few, tmp_path).make(Cell('ntk', WIDTH, 0), Stop())
+    made: Any = Bench(few, tmp_path).make(Cell('ntk', WIDTH, 0), Stop())
+    start, matched = made
     assert matched.keys() == start.keys() and matched['natural_risk_test'] is None
     assert (matched['phase'], matched['seed']) == ('trades_matched-lam3', 0)
 
