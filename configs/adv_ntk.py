@@ -12,7 +12,7 @@ Argument, comma-separated:
 A few minutes on two cores. Robust accuracy (L-inf, epsilon 0.1) of adversarially trained networks
 is 52 %, 62 % and 67 %, of Adv-NTK 71 %, of the kernel without an adversary, fully learned, 70 %. On
 CIFAR-10 that kernel has 6 % fully learned and 21 % stopped at one common time that is chosen on
-attacked validation images, so early stopping alone explains most of Adv-NTK: docs/results.md.
+attacked validation images; Adv-NTK had 19 % in an earlier form with three seeds: docs/results.md.
 """
 
 from typing import Any

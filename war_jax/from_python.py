@@ -13,6 +13,7 @@ Called again, with the same arguments, it goes on where it stopped.
 import importlib.util
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from war_jax.command_line import check_workdir, config_file
 from war_jax.config import Config, ConfigError, resolve, to_dict
 from war_jax.config_rules import nearest, number
 from war_jax.data.sources import NPZ_KEYS
-from war_jax.mesh import spread_over_cores
 from war_jax.records.files import write_npz
 
 ARRAYS = 'data.npz'
@@ -76,10 +76,8 @@ def train(
     resolved = resolve(values)
     if not missing:
         _keep(folder / ARRAYS, {name: np.asarray(array) for name, array in given.items()})
-    optimizer = resolved.optimizer
-    if resolved.batch_norm.statistics == 'global':
-        part = optimizer.batch_size // optimizer.accumulation
-        _spread(part, resolved.evaluation.batch_size)
+    with suppress(RuntimeError):  # JAX has started already, and keeps the devices that it has
+        run.spread(resolved)
     return run.train(resolved, folder)
 
 
@@ -135,13 +133,4 @@ def _keep(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
                 f'workdir = {path.parent}: holds a run on other arrays; take another workdir'
             )
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_npz(path, arrays)
-
-
-def _spread(*batch_sizes: int) -> None:
-    """All cores of a CPU, unless JAX has started: then it keeps the devices that it has."""
-    try:
-        spread_over_cores(*batch_sizes)
-    except RuntimeError:
-        pass

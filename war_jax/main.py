@@ -37,13 +37,10 @@ def read(values: flags.FlagValues) -> tuple[Config, str]:
 
 
 def work(settings: tuple[Config, str], command: str) -> int:
-    from war_jax.mesh import spread_over_cores
-    from war_jax.run import train
+    from war_jax.run import spread, train
 
     config, workdir = settings
-    if config.batch_norm.statistics == 'global':  # else the number of devices changes the result
-        part = config.optimizer.batch_size // config.optimizer.accumulation
-        spread_over_cores(part, config.evaluation.batch_size)
+    spread(config)
     train(config, workdir, command)
     return 0
 

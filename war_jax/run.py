@@ -17,7 +17,7 @@ from typing import Any
 from war_jax.config import Config, to_dict
 from war_jax.config_rules import check_is_local
 from war_jax.data.sources import Splits, checksum, load
-from war_jax.mesh import check_divisible, make_mesh
+from war_jax.mesh import check_divisible, make_mesh, spread_over_cores
 from war_jax.processes import on_first
 from war_jax.records.console import Display, describe_accuracies, smoke_sentence
 from war_jax.records.files import plain, read_json_lines, write_json
@@ -34,6 +34,13 @@ from war_jax.records.reference import (
 from war_jax.report.run_report import write_report
 from war_jax.training.build import Parts, build, precision
 from war_jax.training.loop import Run
+
+
+def spread(config: Config) -> None:
+    """All cores of a CPU, if that changes no result; call it before JAX starts its backend."""
+    if config.batch_norm.statistics == 'global':  # else the number of devices changes the result
+        part = config.optimizer.batch_size // config.optimizer.accumulation
+        spread_over_cores(part, config.evaluation.batch_size)
 
 
 def train(config: Config, workdir: str | Path, command: str | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from configs import digits
-from war_jax import command_line, main, mesh
+from war_jax import command_line, main
 from war_jax import run as run_module
 from war_jax.config import ConfigError, resolve
 from war_jax.data.sources import DataError
@@ -217,7 +217,7 @@ def test_cores_become_devices_where_that_changes_no_result(
     statistics: str, calls: list, tmp_path: Path, monkeypatch
 ):
     order: list[object] = []
-    monkeypatch.setattr(mesh, 'spread_over_cores', lambda *sizes: order.append(sizes))
+    monkeypatch.setattr(run_module, 'spread_over_cores', lambda *sizes: order.append(sizes))
     monkeypatch.setattr(run_module, 'train', lambda *_: order.append('train'))
     overrides = (f'batch_norm.statistics={statistics}', 'evaluation.batch_size=96')
     arguments = [WRN, f'--workdir={tmp_path}', *(f'--config.{each}' for each in overrides)]

@@ -168,3 +168,26 @@ def test_the_wheel_trains_in_an_empty_folder(installed, tmp_path):
     assert (wrong.returncode, 'smoke' in wrong.stderr) == (2, True)
     wrong = call(sys.executable, '-m', 'war_jax.main', '--config=digist', '--workdir=other')
     assert (wrong.returncode, 'nearest: --config=digits' in wrong.stderr) == (2, True)
+
+
+def test_pgd_is_compiled_once_for_a_network_and_climbs_as_told():
+    traces = []
+
+    def f(x):
+        traces.append(x.shape)
+        return x.reshape(len(x), -1)[:, :2]
+
+    images, labels = np.full((3, 2, 2, 1), 0.5, np.float32), np.zeros(3, int)
+    ball = war_jax.ThreatModel('linf', 0.1)
+    first = war_jax.pgd(f, images, labels, ball)
+    once = len(traces)
+    other = war_jax.pgd(f, images + 0.1, labels, ball, key=jax.random.key(3))
+    # Of a further call the shape of the logits is looked up, and nothing else traced.
+    assert len(traces) == once + 1
+    # Class 0 falls and class 1 rises by all of epsilon; the other pixels have no gradient.
+    for images_, found in ((images, first), (images + 0.1, other)):
+        moved = np.asarray(found - images_).reshape(3, -1)
+        np.testing.assert_allclose(moved[:, :2], np.tile([-0.1, 0.1], (3, 1)), atol=1e-6)
+    one_step = war_jax.pgd(f, images, labels, ball, budget=war_jax.Budget(1, 0.03, 'none', 1.0))
+    moved = np.asarray(one_step - images).reshape(3, -1)
+    np.testing.assert_allclose(moved, np.tile([-0.03, 0.03, 0, 0], (3, 1)), atol=1e-6)

@@ -13,7 +13,6 @@ import hashlib
 import os
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +70,7 @@ def fetch(archive: Archive, path: Path) -> None:
                 while part := source.read(_CHUNK):
                     file.write(part)
                     bar.update()
-    except (OSError, urllib.error.URLError) as error:
+    except OSError as error:
         raise ConfigError(
             f'{archive.url}: cannot be fetched ({error}); fetch it on another machine and give '
             f'--archive={archive.url.rpartition("/")[2]}'

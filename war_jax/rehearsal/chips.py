@@ -77,7 +77,7 @@ def devices_of(topology: str) -> Sequence[Any]:
             )
         else:
             found = topologies.get_topology_desc(topology, 'tpu')
-    except Exception as error:  # the plugins raise what they like
+    except RuntimeError as error:  # no plugin, or no such slice
         reason = ' '.join(str(error).split())[:200]
         raise ConfigError(
             f"--topology={topology}: no compiler for it ({reason}); pip install 'war-jax"

@@ -125,8 +125,7 @@ def _count(
         if opcode in ('call', 'async-start'):
             for called in _called(instruction.text, ('to_apply', 'calls')):
                 counts.add(_count(called, computations, known), 1)
-            if opcode == 'call':
-                continue
+            continue
         if opcode == 'conditional':
             branches = [_count(called, computations, known) for called in _branches(instruction)]
             if branches:
@@ -144,9 +143,24 @@ def _add_launch(counts: Counts, instruction: Instruction) -> None:
     counts.launches[opcode] += 1
     if opcode in COLLECTIVES:
         counts.collectives[opcode] += 1
-        counts.collective_bytes[opcode] += num_bytes(instruction.shape)
+        counts.collective_bytes[opcode] += num_bytes(_result(instruction))
     cycles = re.search(r'"estimated_cycles":"(\d+)"', instruction.text)
     counts.cycles += int(cycles[1]) if cycles else 0
+
+
+def _result(instruction: Instruction) -> str:
+    """Its shape; what starts an exchange has its operand and more beside it, but all-reduces."""
+    shape, opcode = instruction.shape, instruction.opcode
+    if not (opcode.endswith('-start') and shape.startswith('(')) or opcode == 'all-reduce-start':
+        return shape
+    parts, depth = [''], 0
+    for letter in shape[1:-1]:
+        depth += (letter in '([{') - (letter in ')]}')
+        if letter == ',' and not depth:
+            parts.append('')
+        else:
+            parts[-1] += letter
+    return parts[1]
 
 
 def _called(text: str, names: tuple[str, ...]) -> Iterator[str]:

@@ -130,7 +130,8 @@ def pgd(
 
     images and labels as for `evaluate`. key: one for all images, or a seed. budget: None means
     20 steps of 2.5 epsilon / 20 from a uniform start (Madry et al. 2018). All images at once: in
-    batches, and on several devices, `attack(..., 'pgd20')` does it. Raises ConfigError as it does.
+    batches, and on several devices, `attack(..., 'pgd20')` does it. Compiled once for the same f,
+    shapes, threat and budget, whatever the images and keys. Raises ConfigError as `evaluate` does.
 
     >>> import jax, numpy as np, war_jax
     >>> images, labels = np.full((4, 2, 2, 1), 0.5, np.float32), np.zeros(4, int)
@@ -140,21 +141,32 @@ def pgd(
     >>> bool(moved[0, 0, 0, 0] < 0.5 < moved[0, 0, 1, 0])      # away from class 0, towards class 1
     True
     """
+    epsilon = float(threat.epsilon)
     if budget is None:
-        budget = Budget(20, 2.5 * threat.epsilon / 20, 'uniform', 1.0)
+        budget = Budget(20, 2.5 * epsilon / 20, 'uniform', 1.0)
     x = jnp.asarray(in_box(images).values)
-    predict = partial(f.classify, f.params) if isinstance(f, Network) else f
-    num_classes = jax.eval_shape(predict, x).shape[-1]
+    classify, params = (f.classify, f.params) if isinstance(f, Network) else (f, None)
+    num_classes = jax.eval_shape(partial(_logits, classify), params, x).shape[-1]
     y = jnp.asarray(whole_labels(labels, len(x), num_classes))
     key = jax.random.key(key) if isinstance(key, int) else key
     keys = jax.random.split(key, len(x))
+    return _ascend(classify, ThreatModel(threat.norm, epsilon), budget, params, keys, x, y)
 
-    @jax.jit
-    @in_full_precision
-    def found(keys: Array, x: Array, y: Array) -> Array:
-        return ascent.pgd(keys, lambda z: cross_entropy(predict(z), y), x, threat, budget)
 
-    return found(keys, x, y)
+@partial(jax.jit, static_argnums=(0, 1, 2))
+@in_full_precision
+def _ascend(
+    classify: Callable[..., Array], threat: ThreatModel, budget: Budget, params: Any, keys: Array,
+    x: Array, y: Array,
+) -> Array:  # fmt: skip
+    def loss(z: Array) -> Array:
+        return cross_entropy(_logits(classify, params, z), y)
+
+    return ascent.pgd(keys, loss, x, threat, budget)
+
+
+def _logits(classify: Callable[..., Array], params: Any, z: Array) -> Array:
+    return classify(z) if params is None else classify(params, z)
 
 
 def _ensemble(

@@ -52,7 +52,6 @@ def save_torch(variables: Mapping[str, Any], path: str | Path) -> None:
         rule = f'must end with one of {", ".join(WRITTEN)}'
         raise ConfigError(f'path = {path}: {rule}; nearest: {path.with_suffix(".safetensors")}')
     state = {name: np.ascontiguousarray(array) for name, array in to_torch(variables).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == '.npz':
         write_npz(path, state)
         return

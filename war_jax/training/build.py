@@ -124,9 +124,9 @@ class Parts:
 
     def _lambda(self) -> str:
         """' with λ = 6', or by what rule it moves; nothing without a regularization."""
-        start = float(self._rule().lam_start)
         if not self.objective.uses_attack:
             return ''
+        start = float(self._rule().lam_start)
         if self.reference is None:
             return f' with λ = {start:g}'
         return f' with λ from {start:g} on by the rule {self.config.war.variant}'

@@ -86,20 +86,13 @@ class Madry:
 
 
 @dataclass(frozen=True)
-class MadryPerExample:
+class MadryPerExample(Madry):
     """Natural cross-entropy + lambda * the mean of each example's (adversarial - natural)^+.
 
     So in the WAR authors' code. An example on which the attack failed has no regularization, in
     the place of a negative one: with lambda = 1 the sum is the mean of the larger of the two losses
     of each example, not the adversarial loss of Madry et al. 2018.
     """
-
-    label_smoothing: float = 0.0
-    uses_attack = True
-
-    def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
-        del clean_logits
-        return cross_entropy(logits, labels)
 
     def risk(
         self, clean_logits: Array, adv_logits: Array, labels: Array, mean: Mean

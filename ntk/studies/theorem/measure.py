@@ -122,7 +122,7 @@ def measure(
 
 
 def _spectral_norms(matrices: Matrices) -> Sequence[Array]:
-    """By the smaller of the two Gram matrices, which is quick and exact enough: 1e-3 at worst."""
+    """By the smaller of the two Gram matrices, which is quick."""
     grams = [a @ a.T if a.shape[0] <= a.shape[1] else a.T @ a for a in matrices]
     return [jnp.sqrt(jnp.linalg.eigvalsh(gram)[-1]) for gram in grams]
 

@@ -40,8 +40,12 @@ TEXT = """HloModule jit_step, is_scheduled=true
 
 ENTRY %main (a: f32[4]) -> f32[4] {
   %a = f32[4]{0} parameter(0)
-  %start = ((f32[4]{0}), f32[4]{0}) all-reduce-start(%a), to_apply=%add
+  %start = f32[4]{0} all-reduce-start(%a), to_apply=%add
   %done = f32[4]{0} all-reduce-done(%start)
+  %gather = (f32[4]{0:T(8,128)}, f32[8]{0}) all-gather-start(%a), dimensions={0}
+  %all = f32[8]{0} all-gather-done(%gather)
+  %later = ((f32[4]{0}), f32[4]{0}) async-start(%a), calls=%short
+  %now = f32[4]{0} async-done(%later)
   %loop = (s32[], f32[4]{0}) while(%t), condition=%cond, body=%body, LOOP
   %c = f32[4]{0} conditional(%p, %a, %a), branch_computations={%short, %long}
   ROOT %end = f32[4]{0} fusion(%c), calls=%fused, backend_config={"estimated_cycles":"7"}
@@ -52,11 +56,13 @@ KNOWN = 'backend_config={"known_trip_count":{"n":"10"},"x":"y"}'
 
 def test_loops_count_as_often_as_they_run():
     counts = read(TEXT.replace('LOOP', KNOWN))
-    assert counts.launches == {'fusion': 11, 'all-reduce': 11, 'compare': 10, 'copy': 2}
-    assert counts.num_launches == 34
-    assert counts.collectives == {'all-reduce': 11}
-    # What starts an exchange has its operand beside its result.
-    assert counts.collective_bytes == {'all-reduce': 10 * 16 + 32}
+    assert counts.launches == {
+        'fusion': 11, 'all-reduce': 11, 'compare': 10, 'copy': 3, 'all-gather': 1,
+    }  # fmt: skip
+    assert counts.num_launches == 36
+    assert counts.collectives == {'all-reduce': 11, 'all-gather': 1}
+    # What starts a gathering has its operand beside its result, which alone counts.
+    assert counts.collective_bytes == {'all-reduce': 11 * 16, 'all-gather': 32}
     assert counts.cycles == 10 * 100 + 7
     assert counts.unknown_loops == 0
 
