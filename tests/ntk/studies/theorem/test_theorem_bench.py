@@ -99,6 +99,28 @@ def test_alignments_and_gates_are_what_the_product_of_norms_hides(finished: Path
     assert row['max_outputs'] == pytest.approx(gradients.max(), rel=1e-4)
 
 
+def test_lipschitzness_over_margin_is_of_the_two_largest_outputs(finished: Path):
+    """Of the gradient of their difference, by finite differences in float64; whatever the scale."""
+    row, (first, last), *_ = by_hand(finished)
+    images = np.asarray(Bench(settings(), finished).test[0], np.float64)
+
+    def logits(x: np.ndarray) -> np.ndarray:
+        return np.maximum(x @ first, 0) @ last
+
+    slopes, margins = [], []
+    for x in images:
+        top, second = np.argsort(-logits(x))[:2]
+        moved = x + 1e-7 * np.concatenate([np.eye(len(x)), -np.eye(len(x))])
+        gaps = logits(moved)[:, top] - logits(moved)[:, second]
+        slopes.append(np.linalg.norm(gaps[: len(x)] - gaps[len(x) :]) / 2e-7)
+        margins.append(logits(x)[top] - logits(x)[second])
+    ratios = [slope / margin for slope, margin in zip(slopes, margins, strict=True) if margin > 0]
+    assert row['lipschitz'] == pytest.approx(np.mean(slopes), rel=1e-3)
+    assert row['lipschitz_over_margin'] == pytest.approx(
+        np.exp(np.mean(np.log(ratios))), rel=1e-3
+    )
+
+
 def test_what_moving_the_first_matrix_gives_is_its_closed_form(finished: Path):
     """|| g || + omega || b ||, omega in the units of W_1."""
     row, _, gradients, behind, (_, network) = by_hand(finished)

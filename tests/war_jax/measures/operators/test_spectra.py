@@ -93,6 +93,18 @@ def test_certified_norms_are_above_those_with_zero_padding(stride, shape):
     assert exact <= padded_norm_bound(Place('one', conv, (*shape, 2))) * (1 + 1e-6) < 1.35 * exact
 
 
+def test_a_norm_that_no_wrapped_map_of_that_size_has_is_bounded():
+    """[-1, 2, -1] along both axes of 3 x 5 pixels, where the eigenvalues are known: with zero
+    padding 2 + 2 cos(pi / (n + 1)) along n pixels, wrapped around 2 + 2 cos(pi / n) for odd n."""
+    taps = np.array([-1.0, 2.0, -1.0], np.float32)
+    conv = Conv(jnp.asarray(np.outer(taps, taps))[:, :, None, None], 1, ((1, 1), (1, 1)))
+    exact, wrapped = (
+        np.prod([2 + 2 * np.cos(np.pi / n) for n in sizes]) for sizes in ((4, 6), (3, 5))
+    )
+    bound = padded_norm_bound(Place('one', conv, (3, 5, 1)))
+    assert wrapped < exact <= bound < 1.2 * exact
+
+
 def test_padding_by_name_is_that_of_its_numbers(network):
     place = next(places(fold(wide_resnet_layers(*network)), (8, 8, 1)))
     by_name, by_number = (
