@@ -9,6 +9,7 @@ output position and with the padding's zeros as if they were data (the conventio
 counts). BatchNorm, ReLU, softmax and the optimizer are left out: they cost memory traffic.
 """
 
+import re
 from typing import NamedTuple
 
 INPUT_SIZE = 32
@@ -22,10 +23,10 @@ class Network(NamedTuple):
     """WideResNet-`depth`-`widen_factor` on 32 x 32 x 3 images and 10 classes."""
 
     depth: int
-    widen_factor: int
+    widen_factor: float
 
     def __str__(self) -> str:
-        return f'{self.depth}-{self.widen_factor}'
+        return f'{self.depth}-{self.widen_factor:g}'
 
     @property
     def blocks_per_stage(self) -> int:
@@ -34,17 +35,18 @@ class Network(NamedTuple):
     @property
     def widths(self) -> tuple[int, int, int]:
         """Output channels of the three stages."""
-        return (16 * self.widen_factor, 32 * self.widen_factor, 64 * self.widen_factor)
+        first, second, third = (round(c * self.widen_factor) for c in (16, 32, 64))
+        return first, second, third
 
 
 def parse_network(text: str) -> Network:
-    """'34-10' -> Network(34, 10). ValueError unless depth = 6 n + 4 >= 10 and the width is >= 1."""
-    depth, separator, width = text.partition('-')
-    if not (separator and depth.isdecimal() and width.isdecimal()):
+    """'34-10' -> Network(34, 10). ValueError unless depth = 6 n + 4 >= 10 and 16 width >= 1."""
+    match = re.fullmatch(r'(\d+)-(\d+(?:\.\d+)?)', text)
+    if match is None:
         raise ValueError(f"network {text!r}: expected 'depth-width', such as '16-2'")
-    network = Network(int(depth), int(width))
-    if network.depth < 10 or (network.depth - 4) % 6 or network.widen_factor < 1:
-        raise ValueError(f'network {text!r}: depth must be 6 n + 4 >= 10, and width at least 1')
+    network = Network(int(match[1]), float(match[2]))
+    if network.depth < 10 or (network.depth - 4) % 6 or network.widths[0] < 1:
+        raise ValueError(f'network {text!r}: depth must be 6 n + 4 >= 10, and width at least 1/16')
     return network
 
 

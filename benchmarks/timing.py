@@ -46,6 +46,10 @@ class Timing:
         first, _, third = statistics.quantiles(self.seconds, n=4, method='inclusive')
         return first, third
 
+    def per(self, count: int) -> 'Timing':
+        """Of one among the `count` equal pieces of work that each repeat did."""
+        return Timing(tuple(seconds / count for seconds in self.seconds))
+
 
 def interleave(
     functions: Mapping[str, Callable[[], object]],

@@ -58,7 +58,7 @@ ATTACK_STEPS = Settings.attack_steps
 
 
 class Step(NamedTuple):
-    """`run` makes one update and returns when it is done."""
+    """`run` makes `chain` updates and returns when the last is done, the others not waited for."""
 
     run: Callable[[], object]
     compile_seconds: float
@@ -72,7 +72,7 @@ def random_batch(batch: int) -> tuple[np.ndarray, np.ndarray]:
     return images, rng.integers(0, NUM_CLASSES, batch, np.int32)
 
 
-def build_jax_step(network: Network, batch: int, precision: str) -> Step:
+def build_jax_step(network: Network, batch: int, precision: str, chain: int) -> Step:
     """The step that configs/wrn.py trains with, compiled, on all devices, with its state inside."""
     config = resolve(wrn.get_config(str(network)))
     config = replace(
@@ -97,13 +97,15 @@ def build_jax_step(network: Network, batch: int, precision: str) -> Step:
 
     def run() -> None:
         nonlocal state  # the step donates its state's buffers: the old one is gone
-        state, metrics = compiled(state, key, rule, examples)
+        metrics = None
+        for _ in range(chain):
+            state, metrics = compiled(state, key, rule, examples)
         jax.block_until_ready((state, metrics))
 
     return Step(run, compile_seconds, planned)
 
 
-def build_torch_step(network: Network, batch: int, settings: Settings) -> Step:
+def build_torch_step(network: Network, batch: int, settings: Settings, chain: int) -> Step:
     """The baseline, with its model and optimizer inside."""
     model, optimizer = make_model(network, seed=0, settings=settings)
     images, labels = random_batch(batch)
@@ -111,25 +113,27 @@ def build_torch_step(network: Network, batch: int, settings: Settings) -> Step:
     x = torch.from_numpy(images).permute(0, 3, 1, 2).to(settings.device).float() / 255
     y = torch.from_numpy(labels).long().to(settings.device)
 
-    def run() -> None:
-        wait_for(trades_step(model, optimizer, x, y, torch.randn_like(x), settings)[0])
+    def run(chain: int = chain) -> None:
+        for _ in range(chain):
+            natural, _robust = trades_step(model, optimizer, x, y, torch.randn_like(x), settings)
+        wait_for(natural)
 
     if not settings.compiled:
         return Step(run, 0.0, None)
     started = time.perf_counter()
-    run()
+    run(1)
     compile_seconds = time.perf_counter() - started
     torch.cuda.reset_peak_memory_stats()
-    run()
+    run(1)
     return Step(run, compile_seconds, torch.cuda.max_memory_allocated())
 
 
 def measure_row(
-    network: Network, batch: int, precision: str, repeats: int, settings: Settings
+    network: Network, batch: int, precision: str, repeats: int, settings: Settings, chain: int
 ) -> dict[str, Any]:
     """Times both steps for one network, and between them the ceilings."""
-    ours = build_jax_step(network, batch, precision)
-    baseline = build_torch_step(network, batch, settings)
+    ours = build_jax_step(network, batch, precision, chain)
+    baseline = build_torch_step(network, batch, settings, chain)
     limits = ceilings(precision, settings.device)
     functions = {'ours': ours.run, 'baseline': baseline.run}
     before = cpu_usage()
@@ -137,11 +141,13 @@ def measure_row(
         functions | {name: limit.run for name, limit in limits.items()}, repeats=repeats
     )
     share = others_share(before, cpu_usage())
+    timings |= {name: timings[name].per(chain) for name in functions}
     speeds = {name: limit.flops / timings[name].median for name, limit in limits.items()}
     return {
         'network': str(network),
         'batch': batch,
         'precision': precision,
+        'chain': chain,
         **compared(network, batch, timings, settings, max(speeds.values())),
         'compile_seconds': ours.compile_seconds,
         'baseline_compile_seconds': baseline.compile_seconds,
@@ -263,7 +269,10 @@ def main() -> None:
     parser.add_argument('--networks', type=networks, default='16-2', help='such as 10-1,16-2')
     parser.add_argument('--batch', type=numbers, default='64', help='images per step: 64,128')
     parser.add_argument('--precision', default='float32', help='float32, bfloat16 or both')
-    parser.add_argument('--repeats', type=int, default=7, help='timed steps of each side')
+    parser.add_argument('--repeats', type=int, default=7, help='timings of each side')
+    parser.add_argument(
+        '--chain', type=int, default=1, help='steps to a timing, of which the last is waited for'
+    )
     parser.add_argument(
         '--hoist-targets',
         action='store_true',
@@ -271,8 +280,8 @@ def main() -> None:
     )
     parser.add_argument('--output', type=Path, default=OUTPUT, help='where the JSON goes')
     flags = parser.parse_args()
-    if min(*flags.batch, flags.repeats) < 1:
-        parser.error('--batch and --repeats must be at least 1')
+    if min(*flags.batch, flags.repeats, flags.chain) < 1:
+        parser.error('--batch, --repeats and --chain must be at least 1')
     precisions = flags.precision.split(',')
     if not set(precisions) <= {'float32', 'bfloat16'}:
         parser.error(f'--precision={flags.precision}: must be float32, bfloat16 or both')
@@ -289,7 +298,8 @@ def main() -> None:
             compiled=device == 'cuda',
         )
         try:
-            rows.append(measure_row(network, batch, precision, flags.repeats, settings))
+            row = measure_row(network, batch, precision, flags.repeats, settings, flags.chain)
+            rows.append(row)
         except (jax.errors.JaxRuntimeError, torch.OutOfMemoryError) as error:
             is_jax = isinstance(error, jax.errors.JaxRuntimeError)
             if is_jax and 'RESOURCE_EXHAUSTED' not in str(error):
