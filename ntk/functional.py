@@ -2,12 +2,13 @@
 
     f, params = functional(model, variables, train=False)        # BatchNorm in inference mode
     f, params = functional_on_batch(model, variables, reference) # on moments of reference images
+    f, params = functional_of_nnx(module)                        # of flax.nnx
     outputs = f(params, images)                                  # (n, ...) -> (n, outputs)
 
-The rest of `ntk` takes a network in this form, whatever it was written in. What it relies on is
-that the rows are independent: f(params, x)[i] depends on x[i] alone. BatchNorm on the moments of
-the batch itself breaks that, and a kernel or gradient would then depend on how the images were cut
-into blocks.
+The rest of `ntk` takes a network in this form, whatever it was written in (`as_function`). What it
+relies on is that the rows are independent: f(params, x)[i] depends on x[i] alone. BatchNorm on the
+moments of the batch itself breaks that, and a kernel or gradient would then depend on how the
+images were cut into blocks.
 
 The functions returned are pytrees (`jax.tree_util.Partial`), with the other collections and the
 reference images as leaves. Passed to a jitted program as an argument, as `ntk.empirical` does, they
@@ -16,16 +17,20 @@ share one compiled program with all other variables of the same model.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax import nnx
 from jax import Array
 from jax.tree_util import Partial
 
 Params = Any
 Function = Callable[[Params, Array], Array]
+Network = Function | nn.Module | nnx.Module  # what `as_function` takes
 Variables = Mapping[str, Any]
+NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 
 
 def functional(
@@ -38,6 +43,42 @@ def functional(
     """
     params, others = _split(variables)
     return Partial(_hashable(_Applied(model, tuple(sorted(arguments.items())))), others), params
+
+
+def functional_of_nnx(module: nnx.Module, **arguments: Any) -> tuple[Function, Params]:
+    """f(params, x) = module(x, **arguments), with `params` for its variables of type nnx.Param.
+
+    All other variables stay as they are now, and so does what module.eval() or module.train() has
+    chosen; f changes neither these nor the module. A linen module inside of `flax.nnx.bridge` is
+    one of these modules, once `lazy_init` has made its parameters. Raises ValueError where there
+    are no parameters, or where an argument is not hashable.
+    """
+    graph, params, others = nnx.split(module, nnx.Param, ...)
+    if not params:
+        raise ValueError(f'{type(module).__name__}: expected variables of type nnx.Param')
+    return Partial(_hashable(_Merged(graph, tuple(sorted(arguments.items())))), others), params
+
+
+def as_function(f: Network, params: Params, call: Mapping[str, Any]) -> tuple[Function, Params]:
+    """f(params, x) and its parameters, of whatever stands for a network.
+
+    f: a linen module, with its parameters or all its variables for `params`; a module of flax.nnx,
+    with None; or a function of parameters and examples. call: what a module is called with beside
+    the examples, by name. Raises ValueError for parameters beside a module that has its own, for
+    none beside what has none, and for a `call` of a function.
+    """
+    if isinstance(f, nnx.Module):
+        if params is not None:
+            raise ValueError('params: expected None, as a module of flax.nnx has its own')
+        return functional_of_nnx(f, **call)
+    if params is None:
+        raise ValueError('params = None: expected parameters, unless f is a module of flax.nnx')
+    if isinstance(f, nn.Module):
+        is_whole = isinstance(params, Mapping) and isinstance(params.get('params'), Mapping)
+        return functional(f, params if is_whole else {'params': params}, **call)
+    if call:
+        raise ValueError(f'call = {dict(call)}: expected nothing, as f is no module; close over it')
+    return f if isinstance(f, Partial) else Partial(f), params
 
 
 def functional_on_batch(
@@ -73,6 +114,17 @@ class _Applied:
     def __call__(self, others: Variables, params: Params, x: Array) -> Array:
         outputs = self.model.apply({**others, 'params': params}, x, **dict(self.arguments))
         return jnp.asarray(outputs)
+
+
+@dataclass(frozen=True)
+class _Merged:
+    graph: nnx.GraphDef[Any]
+    arguments: tuple[tuple[str, Any], ...]
+
+    def __call__(self, others: Any, params: Params, x: Array) -> Array:
+        # Copies, which belong to the innermost trace: a BatchNorm in training mode updates them.
+        module = nnx.merge(self.graph, params, others, copy=True)
+        return jnp.asarray(module(x, **dict(self.arguments)))
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,24 @@
         keys, lambda z: loss_gradient_norms(f, loss, z, q), x, threat, budget
     )
 
-f has its parameters closed over and treats every row on its own. Everything here is a pure function
-that can be jitted. A ball's largest gradient bounds what can happen in it: for differentiable h,
-|h(x) - h(x')| <= max ||grad h||_q ||x - x'||_p with 1/p + 1/q = 1 (Hoelder), the maximum over the
-segment between them.
+    norms = input_gradient_norms(model, variables, x, call={'train': False})      # (n, k), compiled
+
+f has its parameters closed over, but for the last line, and treats every row on its own. The others
+are pure functions that can be jitted. A ball's largest gradient bounds what can happen in it: for
+differentiable h, |h(x) - h(x')| <= max ||grad h||_q ||x - x'||_p with 1/p + 1/q = 1 (Hoelder), the
+maximum over the segment between them.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from ntk.functional import NO_ARGUMENTS, Function, Network, Params, as_function
 from war_jax.attacks.pgd import Budget, ExampleLoss, attack_trace
 from war_jax.attacks.threat import ThreatModel
 from war_jax.lowering import in_full_precision
@@ -74,6 +79,33 @@ def output_gradients(f: Outputs, x: Array) -> Array:
 def output_gradient_norms(f: Outputs, x: Array, norm: Norm = 'l2') -> Array:
     """(n, ...) -> (n, k): ||grad_x f_c||, measured in `norm` (see `dual`)."""
     return lengths(output_gradients(f, x), norm, num_leading=2)
+
+
+def input_gradient_norms(
+    f: Network,
+    params: Params,
+    x: Any,
+    norm: Norm = 'l2',
+    *,
+    call: Mapping[str, Any] = NO_ARGUMENTS,
+) -> np.ndarray:
+    """||grad_x f_c(x)|| for each output c of any network: x (n, ...), floating point -> (n, k).
+
+    f, params and call are those of `ntk.empirical_ntk`; norm: see `dual`. All examples at once.
+    Raises ValueError for another norm and for what `ntk.functional.as_function` refuses.
+
+    >>> import jax.numpy as jnp, ntk
+    >>> w = jnp.array([[3.0, 1.0], [4.0, -1.0]])                      # one column per output
+    >>> ntk.input_gradient_norms(lambda w, x: x @ w, w, jnp.zeros((1, 2)), norm='l1')
+    array([[7., 2.]], dtype=float32)
+    """
+    dual(norm)
+    return np.asarray(_output_gradient_norms(*as_function(f, params, call), jnp.asarray(x), norm))
+
+
+@partial(jax.jit, static_argnames='norm')
+def _output_gradient_norms(f: Function, params: Params, x: Array, norm: Norm) -> Array:
+    return output_gradient_norms(partial(f, params), x, norm)
 
 
 @in_full_precision

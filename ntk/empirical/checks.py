@@ -1,6 +1,6 @@
 """What the empirical kernel asks of its arguments, and one line for each that cannot be.
 
-    f, params, k = checked(f, params, x1, x2)           # ValueError, or a pytree, arrays, outputs
+    f, params, k = checked(f, params, {}, x1, x2)       # ValueError, or a pytree, arrays, outputs
 
 That the rows of f are independent is tried on two examples. Without it every kernel would be wrong,
 and differently so for every size of its blocks.
@@ -13,11 +13,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax import Array
 from jax.tree_util import Partial
 
 from ntk.empirical.blocks import num_outputs_of
-from ntk.functional import Function, Params, functional
+from ntk.functional import Function, Network, Params, as_function
 from war_jax.lowering import in_full_precision
 
 # Of the largest output. Batches of another size are rounded differently, in bfloat16 by up to this;
@@ -33,7 +34,7 @@ def check_word(name: str, value: str, words: tuple[str, ...]) -> None:
 
 
 def checked(
-    f: Function | nn.Module, params: Params, x1: np.ndarray, x2: np.ndarray
+    f: Network, params: Params, call: Mapping[str, Any], x1: np.ndarray, x2: np.ndarray
 ) -> tuple[Partial, Params, int]:
     """f as a pytree, which a jitted program takes as an argument; parameters as arrays; k.
 
@@ -45,8 +46,9 @@ def checked(
         )
     _check_byte_order('examples', (x1, x2))
     _check_byte_order('parameters', params)
-    is_module = isinstance(f, nn.Module)
-    if isinstance(params, Mapping) and 'params' in params and (is_module or len(params) > 1):
+    is_module = isinstance(f, nn.Module | nnx.Module)
+    f, params = as_function(f, params, call)
+    if not is_module and isinstance(params, Mapping) and 'params' in params and len(params) > 1:
         raise ValueError(
             f'params with the collections {sorted(params)}: expected the parameters alone, as '
             f"derivatives would be taken by the others, too; {_REMEDY}"
@@ -55,9 +57,6 @@ def checked(
     dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(params)}
     if dtypes not in ({'float32'}, {'float64'}):
         raise ValueError(f'parameters of {sorted(dtypes)}: expected all float32 or all float64')
-    if isinstance(f, nn.Module):
-        f, params = functional(f, {'params': params})
-    f = f if isinstance(f, Partial) else Partial(f)
     k = num_outputs_of(f, params, x1)
     # Two equal examples could not tell: a batch's moments would be those of each.
     other = x1[-1] if np.array_equal(x1[0], x2[-1]) else x2[-1]

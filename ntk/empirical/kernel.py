@@ -1,9 +1,8 @@
 """The empirical kernel, put together from blocks; its eigenvalue; distances of kernels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +17,7 @@ from ntk.empirical.blocks import (
     vector_products,
 )
 from ntk.empirical.checks import check_word, checked
-from ntk.functional import Function, Params
+from ntk.functional import NO_ARGUMENTS, Function, Network, Params
 from war_jax.lowering import in_full_precision
 from war_jax.mesh import make_mesh
 
@@ -29,11 +28,12 @@ VECTOR_PRODUCTS_BLOCK = 32  # where none is asked for
 
 
 def empirical_ntk(
-    f: Function | nn.Module,
+    f: Network,
     params: Params,
     x1: Any,
     x2: Any = None,
     *,
+    call: Mapping[str, Any] = NO_ARGUMENTS,
     outputs: Outputs = 'mean',
     method: Method = 'jacobian',
     block_size: int | None = None,
@@ -43,8 +43,9 @@ def empirical_ntk(
     """Theta(x1, x2) for x1 (n, ...) and x2 (m, ...), in the dtype of the parameters.
 
     f: (params, (n, ...)) -> (n, k), its rows independent (`ntk.functional`). Handed in again, with
-        other parameters or examples, it is not compiled again. Or a linen module, whose only
-        collection is params: model stands for lambda p, x: model.apply({'params': p}, x).
+        other parameters or examples, it is not compiled again. Or a linen module, with its
+        parameters or all its variables for `params`; or a module of flax.nnx, with None.
+    call: what a module is called with beside the examples: {'train': False}.
     x2: None means x1; only the blocks above the diagonal are then computed, and the result is
         symmetric to the last bit.
     outputs: 'full' gives (n, m, k, k), where [i, j, a, b] is the inner product of the derivatives
@@ -60,7 +61,18 @@ def empirical_ntk(
     Raises ValueError for an unknown word, a block size below 1, a mesh over several processes, no
     examples or unlike ones, outputs of f that are not (n, k), rows that are not independent (the
     first example of x1 and the last of x2 are tried), parameters that are not all float32 or all
-    float64 or have other collections beside them, and arrays of another machine's byte order.
+    float64, or that have other collections beside them where f is a function, what
+    `ntk.functional.as_function` refuses, and arrays of another machine's byte order.
+
+    >>> import jax.numpy as jnp, ntk
+    >>> from flax import nnx
+    >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> ntk.empirical_ntk(lambda w, x: x @ w, jnp.ones((2, 1)), x)            # x x^T
+    array([[ 5., 11.],
+           [11., 25.]], dtype=float32)
+    >>> ntk.empirical_ntk(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), None, x)        # x x^T + 1: the bias
+    array([[ 6., 12.],
+           [12., 26.]], dtype=float32)
     """
     check_word('outputs', outputs, get_args(Outputs))
     check_word('method', method, get_args(Method))
@@ -72,7 +84,7 @@ def empirical_ntk(
     symmetric = x2 is None
     x1 = np.asarray(x1)
     x2 = x1 if symmetric else np.asarray(x2)
-    f, params, k = checked(f, params, x1, x2)
+    f, params, k = checked(f, params, call, x1, x2)
     if block_size is None:
         block_size = _default_block_size(method, k, params)
     block_size = min(block_size, max(len(x1), len(x2)))
@@ -99,7 +111,12 @@ def empirical_ntk(
 
 
 def largest_eigenvalue(
-    f: Function | nn.Module, params: Params, x: Any, *, steps: int = 30
+    f: Network,
+    params: Params,
+    x: Any,
+    *,
+    call: Mapping[str, Any] = NO_ARGUMENTS,
+    steps: int = 30,
 ) -> float:
     """Of the Gram matrix of x (n, ...): Theta(x, x) with all outputs, as an (n k, n k) matrix.
 
@@ -118,7 +135,7 @@ def largest_eigenvalue(
     if steps < 1:
         raise ValueError(f'steps = {steps}: expected at least 1')
     x = np.asarray(x)
-    f, params, k = checked(f, params, x, x)
+    f, params, k = checked(f, params, call, x, x)
     x = jnp.asarray(x)
     product = jax.random.normal(jax.random.key(0), (len(x), k), _dtype(params))
     length = jnp.linalg.norm(product)

@@ -19,6 +19,12 @@ Traps
 - 'relu2' keeps no scale: a layer's variance is 3/2 weight_variance times the square of that before.
 - A WideResNet needs the covariances of all pairs of pixels, (h w)^2 numbers for a pair of images:
   4 MB at 32x32. `compute` chooses its blocks accordingly; a direct call does not.
+
+    >>> import numpy as np, ntk
+    >>> kernel = ntk.infinite.fully_connected(num_layers=2, activation='relu')
+    >>> kernel(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)).round(4)      # 1, and 1/(2 pi)
+    Array([[1.    , 0.1592],
+           [0.1592, 1.    ]], dtype=float32)
 """
 
 from ntk.infinite.blockwise import compute

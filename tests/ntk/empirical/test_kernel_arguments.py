@@ -93,14 +93,15 @@ def test_dropout_that_is_on_is_refused(rate):
 
 
 def test_other_collections_are_no_parameters():
+    """A module with all its variables is differentiated by its parameters; a function is asked."""
     model = Network(norm=True)
     variables = variables_of(model)
-    functions: list[Any] = [model, model.apply]
-    for f in functions:
-        with pytest.raises(ValueError, match=r"^params with .*\['batch_stats', 'params'\].*functi"):
-            empirical_ntk(f, variables, X)
-    with pytest.raises(ValueError, match=r"^params with the collections \['params'\]"):
-        empirical_ntk(Network(), variables_of(Network()), X)
+    f, params = functional(model, variables)
+    found = empirical_ntk(model, variables, X, call={'train': False})
+    np.testing.assert_array_equal(found, empirical_ntk(f, params, X))
+    apply: Any = model.apply
+    with pytest.raises(ValueError, match=r"^params with .*\['batch_stats', 'params'\].*functi"):
+        empirical_ntk(apply, variables, X)
 
 
 def test_another_byte_order_is_refused():
