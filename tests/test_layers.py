@@ -27,7 +27,7 @@ FLOORS = (
     ('training',),
     (
         'run', 'command_line', 'compilation_cache', 'program', 'robustness', 'from_python', 'main',
-        'rehearsal', 'rehearse', 'get_data', 'evaluate', 'studies', '__main__',
+        'rehearsal', 'rehearse', 'get_data', 'evaluate', 'export', 'studies', '__main__',
     ),
 )
 NTK_FLOORS = (

@@ -18,6 +18,7 @@ COMMANDS = {
     'evaluate': ('war_jax.robustness.command', 'robust accuracy under strong attacks'),
     'study': (f'{_STUDIES}.width.__main__', 'does wider help? Widths and λ, and WAR beside them'),
     'regularization': (f'{_STUDIES}.regularization.__main__', 'is robustness a regularization?'),
+    'export': ('war_jax.export.__main__', 'weights for PyTorch, with a model card'),
     'rehearse': ('war_jax.rehearse', 'compile a run for chips that are not there: does it fit?'),
     'data': ('war_jax.get_data', 'CIFAR-10 and CIFAR-100 from their published archives'),
     'ntk': ('ntk.main', 'numerical checks of the theory of wide networks'),

@@ -7,10 +7,11 @@
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +22,21 @@ from jax.sharding import PartitionSpec as P
 
 from war_jax.attacks.machine import Classifier
 from war_jax.config import Config, ConfigError, resolve
+from war_jax.config_keys import ModelConfig
+from war_jax.config_rules import convert
 from war_jax.mesh import make_mesh
 from war_jax.models import forward
 from war_jax.models.normalisation import PER_IMAGE, Normalisation, Numbers
 from war_jax.models.torch_io import from_torch
 from war_jax.models.variants import Variant, read_variant
-from war_jax.models.wide_resnet import WideResNet
-from war_jax.robustness.weight_files import SUFFIXES, Weights, choose, read_tensors
+from war_jax.models.wide_resnet import ACTIVATIONS, WideResNet
+from war_jax.robustness.weight_files import (
+    SUFFIXES,
+    Weights,
+    choose,
+    read_description,
+    read_tensors,
+)
 from war_jax.training.build import make_model
 from war_jax.training.checkpoint import Checkpoints
 
@@ -51,8 +60,9 @@ class FileOptions:
 
     strides: of the three stages. mean, std: it is given (images - mean) / std; one number per
     channel or one for all. normalize: 'per_image', by the mean and deviation of each image.
-    activation: of `models.wide_resnet.ACTIVATIONS`. Empty: what its kind of network has (1, 2, 2;
-    `models.variants`). weights: which of several networks (`robustness.weight_files.choose`).
+    activation: of `models.wide_resnet.ACTIVATIONS`. Empty: what the file says of itself, as those
+    of `war_jax.export` do, or what its kind of network has (1, 2, 2; `models.variants`).
+    weights: which of several networks (`robustness.weight_files.choose`).
     """
 
     strides: tuple[int, ...] = ()
@@ -86,9 +96,25 @@ def read_network(checkpoint: str, options: FileOptions = NO_OPTIONS) -> Network:
         rule = f'must be the folder of a run, or a file of {", ".join(SUFFIXES)}'
         raise ConfigError(f'--checkpoint={checkpoint}: {rule}')
     try:
-        return _of_file(choose(read_tensors(path), options.weights), path.name, options)
+        weights = choose(read_tensors(path), options.weights)
+        return _of_file(weights, path.name, _completed(options, read_description(path)))
     except ValueError as error:
         raise ConfigError(f'--checkpoint={checkpoint}: {error}') from error
+
+
+def _completed(options: FileOptions, about: Mapping[str, Any]) -> FileOptions:
+    """With what a file says of its network where the user has said nothing.
+
+    Raises ConfigError, a ValueError, for what cannot be of a network.
+    """
+    kinds = {
+        'strides': get_type_hints(ModelConfig, include_extras=True)['strides'],
+        'mean': tuple[float, ...],
+        'std': tuple[float, ...],
+        'activation': Literal[*ACTIVATIONS],
+    }
+    said = {name: convert(name, about[name], kind) for name, kind in kinds.items() if name in about}
+    return replace(options, **{k: v for k, v in said.items() if not getattr(options, k)})
 
 
 def _of_file(weights: Weights, name: str, options: FileOptions) -> Network:

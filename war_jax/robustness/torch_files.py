@@ -5,6 +5,7 @@
     save_torch(network.params, 'copy.safetensors')
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from war_jax.config_rules import ConfigError
 from war_jax.models.torch_io import to_torch
 from war_jax.records.files import replacing, write_npz
 from war_jax.robustness.network import FileOptions, Network, read_network
+from war_jax.robustness.weight_files import DESCRIPTION
 
 WRITTEN = ('.npz', '.pt', '.safetensors')
 
@@ -47,17 +49,25 @@ def save_torch(variables: Mapping[str, Any], path: str | Path) -> None:
     ...     war_jax.load_torch(f'{folder}/net.safetensors').description
     'WRN-10-0.125, net.safetensors, images not normalised (assumed: ...)'
     """
-    path = Path(path)
+    write_state(to_torch(variables), Path(path))
+
+
+def write_state(
+    state: Mapping[str, np.ndarray], path: Path, about: Mapping[str, Any] | None = None
+) -> None:
+    """Writes a state dict; about: what `weight_files.read_description` reads of a .safetensors
+    file, which alone has a place for it. Raises ConfigError as `save_torch` does."""
     if path.suffix not in WRITTEN:
         rule = f'must end with one of {", ".join(WRITTEN)}'
         raise ConfigError(f'path = {path}: {rule}; nearest: {path.with_suffix(".safetensors")}')
-    state = {name: np.ascontiguousarray(array) for name, array in to_torch(variables).items()}
+    state = {name: np.ascontiguousarray(array) for name, array in state.items()}
     if path.suffix == '.npz':
         write_npz(path, state)
         return
     with replacing(path) as temporary:
         if path.suffix == '.safetensors':
-            temporary.write_bytes(as_safetensors(state))
+            described = {} if about is None else {DESCRIPTION: json.dumps(about)}
+            temporary.write_bytes(as_safetensors(state, {'format': 'pt', **described}))
         else:
             _save_by_torch(state, temporary)
 

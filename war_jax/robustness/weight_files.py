@@ -2,6 +2,7 @@
 
     contents = read_tensors(Path('trades_wrn34_10.pt'))     # or .pth, .safetensors, .npz
     weights = choose(contents, 'ema')                       # weights.state, and which it is
+    about = read_description(Path('exported.safetensors'))  # what war_jax.export says of it
 
 No code that may be in a file is run.
 """
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+DESCRIPTION = 'war_jax'  # of a network, in the metadata of a .safetensors file: an object in JSON
 SUFFIXES = ('.npz', '.pt', '.pth', '.safetensors')
 _SAFETENSORS = {
     'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'BF16': jnp.dtype('bfloat16'), 'I64': '<i8',
@@ -89,6 +91,22 @@ def read_tensors(path: Path) -> Any:
         raise ValueError(f"needs {error.name}: pip install 'war-jax[torch]'") from error
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f'cannot be read ({_brief(error)})') from error
+
+
+def read_description(path: Path) -> Mapping[str, Any]:
+    """What war_jax.export wrote of the network in a file that `read_tensors` reads; else empty.
+
+    Raises ValueError where that is no object in JSON.
+    """
+    if path.suffix != '.safetensors':
+        return {}
+    with path.open('rb') as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), 'little')))
+    metadata = header.get('__metadata__') or {}
+    about = json.loads(metadata.get(DESCRIPTION, '{}'))
+    if not isinstance(about, Mapping):
+        raise ValueError(f'describes its network by {about!r}: must be an object')
+    return about
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
