@@ -84,5 +84,3 @@ def _evaluation(run: Path, network: Network) -> tuple[dict[str, Any] | None, lis
     if ours != theirs:
         return None, [f'The run holds an evaluation of step {theirs} and not of this network.']
     return evaluation, []
-
-

@@ -145,7 +145,8 @@ def as_array(name: str, value: Any) -> np.ndarray:
 
 
 def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Linen variables as a PyTorch state dict, complete for `load_state_dict(strict=True)`.
+    """Linen variables as a PyTorch state dict, complete for `load_state_dict(strict=True)`, but for
+    the `sub_block1.*` of TRADES' class.
 
     Linen keeps no count of BatchNorm's updates: every `num_batches_tracked` is 0, which PyTorch
     reads only where BatchNorm has no momentum.

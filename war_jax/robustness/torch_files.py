@@ -35,7 +35,8 @@ def load_torch(path: str | Path, **options: Any) -> Network:
 def save_torch(variables: Mapping[str, Any], path: str | Path) -> None:
     """Writes {'params': ..., 'batch_stats': ...} of a WideResNet under PyTorch's names.
 
-    The state dict is that of the TRADES authors' network. path: ends with .safetensors or .npz, or
+    The names are those of the TRADES authors' network, without the `sub_block1` that their class
+    asks for and does not use (`war_jax.export` writes it, too). path: ends with .safetensors or .npz, or
     with .pt where PyTorch is installed. Raises ConfigError for another end, ValueError for
     variables of another network.
 
