@@ -35,7 +35,7 @@ NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 
 def functional(
     model: nn.Module, variables: Variables, **arguments: Any
-) -> tuple[Function, Params]:
+) -> tuple[Partial, Params]:
     """f(params, x) = model.apply({**variables, 'params': params}, x, **arguments), and params.
 
     Running statistics and all other collections stay as they are in `variables`. Raises ValueError
@@ -45,7 +45,7 @@ def functional(
     return Partial(_hashable(_Applied(model, tuple(sorted(arguments.items())))), others), params
 
 
-def functional_of_nnx(module: nnx.Module, **arguments: Any) -> tuple[Function, Params]:
+def functional_of_nnx(module: nnx.Module, **arguments: Any) -> tuple[Partial, Params]:
     """f(params, x) = module(x, **arguments), with `params` for its variables of type nnx.Param.
 
     All other variables stay as they are now, and so does what module.eval() or module.train() has
@@ -59,7 +59,7 @@ def functional_of_nnx(module: nnx.Module, **arguments: Any) -> tuple[Function, P
     return Partial(_hashable(_Merged(graph, tuple(sorted(arguments.items())))), others), params
 
 
-def as_function(f: Network, params: Params, call: Mapping[str, Any]) -> tuple[Function, Params]:
+def as_function(f: Network, params: Params, call: Mapping[str, Any]) -> tuple[Partial, Params]:
     """f(params, x) and its parameters, of whatever stands for a network.
 
     f: a linen module, with its parameters or all its variables for `params`; a module of flax.nnx,

@@ -7,8 +7,8 @@ from sklearn.datasets import load_digits
 
 import ntk
 
-digits = load_digits()
-images, labels = np.float32(digits.data / 16), digits.target
+pixels, labels = load_digits(return_X_y=True)
+images = pixels.astype(np.float32) / 16
 first, second = nnx.Linear(64, 256, rngs=nnx.Rngs(0)), nnx.Linear(256, 10, rngs=nnx.Rngs(1))
 module = nnx.Sequential(first, nnx.relu, second)
 optimizer = nnx.Optimizer(module, optax.sgd(0.5), wrt=nnx.Param)

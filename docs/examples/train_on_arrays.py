@@ -5,9 +5,8 @@ from sklearn.datasets import load_digits
 
 import war_jax
 
-digits = load_digits()
-images = np.uint8(digits.images[..., None] / 16 * 255)  # (n, h, w, c): uint8, or floats in [0, 1]
-labels = digits.target  # (n,) whole numbers from 0 on
+pixels, labels = load_digits(return_X_y=True)  # labels: (n,) whole numbers from 0 on
+images = (pixels.reshape(-1, 8, 8, 1) / 16 * 255).astype(np.uint8)  # or floats in [0, 1]
 summary = war_jax.train(
     'digits:smoke',  # TRADES, as short as can be; 'digits' takes two minutes and is robust
     'runs/mine',  # started again, it goes on there

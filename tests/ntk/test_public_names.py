@@ -18,6 +18,7 @@ import pytest
 from flax import nnx
 
 import ntk
+from ntk.gradients import Norm
 
 ROOT = Path(__file__).parents[2]
 X = np.random.default_rng(0).normal(size=(5, 3)).astype('float32')
@@ -110,7 +111,8 @@ def test_a_linen_module_through_the_bridge():
 
 def test_input_gradients_of_a_linear_function():
     w = np.random.default_rng(1).normal(size=(3, 2)).astype('float32')
-    for norm, order in (('l1', 1), ('l2', 2), ('linf', np.inf)):
+    orders: dict[Norm, float] = {'l1': 1, 'l2': 2, 'linf': np.inf}
+    for norm, order in orders.items():
         found = ntk.input_gradient_norms(lambda w, x: x @ w, w, X, norm)
         expected = np.linalg.norm(w.astype('float64'), order, axis=0)
         np.testing.assert_allclose(found, np.tile(expected, (5, 1)), rtol=1e-5)

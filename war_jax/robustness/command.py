@@ -42,7 +42,10 @@ def define_flags(values: flags.FlagValues) -> None:
     names = f'{", ".join(DATA_NAMES)} or npz:PATH'
     text('data', '', f'the data set, {names}; as in training unless given', **of)
     text('data_dir', '', 'the TFDS data_dir that holds it; as in training unless given', **of)
-    text('strides', '', 'of the three stages of a network in a file; as it says, or 1,2,2, unless given', **of)
+    text(
+        'strides', '', 'of the three stages of a network in a file; as the file says, or 1,2,2, '
+        'unless given', **of,
+    )  # fmt: skip
     flags.DEFINE_enum(
         'activation', '', ['', 'relu', 'swish'], 'of a network in a file; as its names say unless '
         'given', **of,

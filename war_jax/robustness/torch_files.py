@@ -36,8 +36,8 @@ def save_torch(variables: Mapping[str, Any], path: str | Path) -> None:
     """Writes {'params': ..., 'batch_stats': ...} of a WideResNet under PyTorch's names.
 
     The names are those of the TRADES authors' network, without the `sub_block1` that their class
-    asks for and does not use (`war_jax.export` writes it, too). path: ends with .safetensors or .npz, or
-    with .pt where PyTorch is installed. Raises ConfigError for another end, ValueError for
+    asks for and does not use (`war_jax.export` writes it, too). path: ends with .safetensors or
+    .npz, or with .pt where PyTorch is installed. Raises ConfigError for another end, ValueError for
     variables of another network.
 
     >>> import jax, tempfile, war_jax
