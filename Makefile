@@ -7,7 +7,7 @@
 #   make ntk      how Lipschitzness scales with width, in theory and practice  -> runs/ntk/report.md
 #   make findings all studies of docs/, resumable; says how long it takes      -> docs/findings.md
 #   make bench    our training step and PGD-20 beside PyTorch's, and what the host adds; minutes
-#   make bench-accelerator   the same for the paper's networks, on a GPU
+#   make bench-accelerator   checks, speed, a short study and AutoAttack on a GPU; DATA=npz:FILE
 #   make clean    remove .venv and caches; runs/ is left alone
 #
 # Another interpreter: make PYTHON=python3.12 demo
@@ -45,15 +45,12 @@ bench: $(VENV)/.stamp-bench
 
 # In an environment of its own, so that the other targets stay on the CPU. PyTorch's build for Linux
 # that pip takes by default is the one for CUDA.
+DATA ?= cifar10
 bench-accelerator: PIP_INSTALL := .venv-accelerator/bin/python -m pip install --quiet
 bench-accelerator:
 	$(PYTHON) -m venv .venv-accelerator
 	$(PIP_INSTALL) --constraint constraints.txt --editable '.[cuda,torch]' torch==2.13.0
-	.venv-accelerator/bin/python -m benchmarks.train_step --networks=34-1,34-5,34-10 \
-		--batch=128,512 --precision=float32,bfloat16 --output=runs/bench/gpu/train_step.json
-	.venv-accelerator/bin/python -m benchmarks.evaluation --networks=34-1,34-10 --batch=500 \
-		--output=runs/bench/gpu/evaluation.json
-	.venv-accelerator/bin/python -m benchmarks.host --config=34-1 --output=runs/bench/gpu/host.json
+	.venv-accelerator/bin/python -m benchmarks.accelerator_day --minutes=60 --data=$(DATA)
 
 clean:
 	rm -rf $(VENV) .venv-accelerator build *.egg-info .pytest_cache .ruff_cache
