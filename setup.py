@@ -23,6 +23,7 @@ REQUIREMENTS = [
     'flax>=0.12,<0.13',
     'importlib_resources>=6',  # for tfds: without it, releases of etils fail on Python 3.11
     'jax>=0.9,<0.13',
+    'markdown-it-py>=3',
     'matplotlib>=3.9',
     'ml_collections>=1.0,<2',
     'numpy>=2.0',
@@ -48,7 +49,6 @@ EXTRAS = {
     'rehearse-tpu': ['jax[tpu]'],
     'test': [
         'chex>=0.1.90',
-        'markdown-it-py>=3',
         'PyYAML>=6',
         'pyright>=1.1.400',
         'pytest>=8.4',
