@@ -7,7 +7,9 @@
 #   make ntk      how Lipschitzness scales with width, in theory and practice  -> runs/ntk/report.md
 #   make findings all studies of docs/, resumable; says how long it takes      -> docs/findings.md
 #   make bench    our training step and PGD-20 beside PyTorch's, and what the host adds; minutes
-#   make bench-accelerator   the same for the paper's networks, on a GPU
+#   make bench-accelerator   checks, speed, a short study and AutoAttack on a GPU; DATA=npz:FILE
+#   make docs     the pages of docs/ as a site, strict about links             -> build/site/index.html
+#   make test-matrix   a quarter of the tests under the oldest and the newest JAX
 #   make clean    remove .venv and caches; runs/ is left alone
 #
 # Another interpreter: make PYTHON=python3.12 demo
@@ -17,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test faults lint ntk findings bench bench-accelerator clean
+.PHONY: demo test faults lint ntk findings bench bench-accelerator docs test-matrix clean
 
 demo: $(VENV)/.stamp-run
 	$(BIN)/python -m war_jax.main --config=configs/digits.py --workdir=runs/demo
@@ -45,18 +47,33 @@ bench: $(VENV)/.stamp-bench
 
 # In an environment of its own, so that the other targets stay on the CPU. PyTorch's build for Linux
 # that pip takes by default is the one for CUDA.
+docs: $(VENV)/.stamp-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# JAX 0.12 needs Python >= 3.12. What runs under both: whatever touches JAX's interfaces most.
+OLDEST := 3.11 jax==0.9.0 jaxlib==0.9.0
+NEWEST := 3.12 jax==0.12.*
+MATRIX := tests/test_lowering.py tests/war_jax/attacks tests/war_jax/models tests/war_jax/training \
+	tests/war_jax/data tests/ntk/empirical tests/ntk/infinite
+test-matrix:
+	@set -e; for row in '$(OLDEST)' '$(NEWEST)'; do set -- $$row; \
+		environment=.venv-matrix/$$1; version=$$1; shift; \
+		python$$version -m venv $$environment; \
+		$$environment/bin/python -m pip install --quiet --editable '.[test]' frozendict "$$@"; \
+		$$environment/bin/python -m pip install --quiet --no-deps neural-tangents==0.6.5; \
+		$$environment/bin/python -m pytest --numprocesses=logical --maxprocesses=4 \
+			--dist=loadfile $(MATRIX); \
+	done
+
+DATA ?= cifar10
 bench-accelerator: PIP_INSTALL := .venv-accelerator/bin/python -m pip install --quiet
 bench-accelerator:
 	$(PYTHON) -m venv .venv-accelerator
 	$(PIP_INSTALL) --constraint constraints.txt --editable '.[cuda,torch]' torch==2.13.0
-	.venv-accelerator/bin/python -m benchmarks.train_step --networks=34-1,34-5,34-10 \
-		--batch=128,512 --precision=float32,bfloat16 --output=runs/bench/gpu/train_step.json
-	.venv-accelerator/bin/python -m benchmarks.evaluation --networks=34-1,34-10 --batch=500 \
-		--output=runs/bench/gpu/evaluation.json
-	.venv-accelerator/bin/python -m benchmarks.host --config=34-1 --output=runs/bench/gpu/host.json
+	.venv-accelerator/bin/python -m benchmarks.accelerator_day --minutes=60 --data=$(DATA)
 
 clean:
-	rm -rf $(VENV) .venv-accelerator build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-accelerator .venv-matrix build *.egg-info .pytest_cache .ruff_cache
 	find . -path ./runs -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is older than what it was made from if a requirement has changed since: install again.
@@ -78,6 +95,10 @@ $(VENV)/.stamp-ntk: $(VENV)/.stamp-run
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-ntk
 	$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.stamp-docs: $(VENV)/.stamp-run
+	$(PIP_INSTALL) --editable '.[docs]'
 	@touch $@
 
 # The benchmark's baseline is one exact release; constraints.txt leaves torch out, because which

@@ -22,7 +22,8 @@ REQUIREMENTS = [
     'filelock>=3.12',  # ours, and JAX's, which limits the size of its cache only with it
     'flax>=0.12,<0.13',
     'importlib_resources>=6',  # for tfds: without it, releases of etils fail on Python 3.11
-    'jax>=0.9,<0.12',
+    'jax>=0.9,<0.13',
+    'markdown-it-py>=3',
     'matplotlib>=3.9',
     'ml_collections>=1.0,<2',
     'numpy>=2.0',
@@ -39,6 +40,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     'cuda': ['jax[cuda13]'],
+    'docs': ['mkdocs-material>=9.6', 'mkdocstrings[python]>=0.29'],
     # Exact: ntk/compat.py mends this release for current JAX. It declares TensorFlow, which ntk
     # does without: `pip install frozendict; pip install --no-deps neural-tangents==0.6.5` will do.
     'ntk': ['frozendict>=2.3.8', 'neural-tangents==0.6.5'],
@@ -47,7 +49,6 @@ EXTRAS = {
     'rehearse-tpu': ['jax[tpu]'],
     'test': [
         'chex>=0.1.90',
-        'markdown-it-py>=3',
         'PyYAML>=6',
         'pyright>=1.1.400',
         'pytest>=8.4',

@@ -92,8 +92,8 @@ def rehearsed_parts(output: Path) -> list[Part]:
     network = '10-0.25'
     return [
         Part(
-            'checks', 1,
-            [f'benchmarks.device_checks --network={network} --steps=2 '
+            'checks', 2,
+            [f'benchmarks.device_checks --network={network} --steps=2 --ways=1 '
              f'--output={output}/device_checks.json'],
             ['device_checks.json'],
         ),
@@ -106,7 +106,8 @@ def rehearsed_parts(output: Path) -> list[Part]:
         Part(
             'study', 3,
             [f'war_jax.studies.width --config=configs/width_study.py:smoke '
-             f'--workdir={output}/study --config.study.war=()'],
+             f'--workdir={output}/study --config.study.war=() --config.study.widths=(0.125,) '
+             '--config.study.lams=(1.0,)'],
             ['study/rows.json', 'study/verdicts.json'],
         ),
         Part(

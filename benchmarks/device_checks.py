@@ -40,7 +40,7 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'torc
 BATCH, SIZE, CHANNELS = 64, 1024, 64
 FLOAT32_ERROR = 1e-5  # TF32 is at 3e-4
 LARGEST_DIFFERENCE = 1e-3
-# Which training steps are compared with the CPU's: precision of products, and of the network.
+# Which training steps are compared with the CPU's, by priority: precision of products, and type.
 WAYS = (('highest', 'float32'), ('default', 'float32'), ('default', 'bfloat16'))
 
 
@@ -100,7 +100,7 @@ def trained(
     return before, after, np.array(jax.device_get(losses), np.float64)
 
 
-def step_distances(network: Network, steps: int) -> dict[str, dict[str, float]]:
+def step_distances(network: Network, steps: int, num_ways: int) -> dict[str, dict[str, float]]:
     """Way -> 'first' and 'losses', the largest difference of a loss relative to the CPU's, at the
     first step and at any; 'parameters', their distance at the end relative to their movement.
     """
@@ -109,7 +109,7 @@ def step_distances(network: Network, steps: int) -> dict[str, dict[str, float]]:
     ways: dict[str, tuple[list[Any], Precision, str]] = {
         'CPU, two devices': (cpus[:2], 'highest', 'float32')
     }
-    for precision, dtype in WAYS:
+    for precision, dtype in WAYS[:num_ways]:
         ways[f'{dtype}, {precision}'] = (jax.devices()[:1], precision, dtype)
     distances = {}
     for name, (devices, precision, dtype) in ways.items():
@@ -147,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser('python -m benchmarks.device_checks', description=__doc__)
     parser.add_argument('--network', type=parse_network, default='10-1')
     parser.add_argument('--steps', type=int, default=10)
+    parser.add_argument('--ways', type=int, default=len(WAYS), help='so many of WAYS, from 1 on')
     parser.add_argument('--output', type=Path, default=OUTPUT, help='where the JSON goes')
     flags = parser.parse_args()
     jax.config.update('jax_num_cpu_devices', 2)
@@ -155,7 +156,7 @@ def main() -> None:
     print(f'{result["about"]["device"]}, jax {result["about"]["versions"]["jax"]}')
     for name, errors in result['errors'].items():
         print(f'{name:<12}' + ''.join(f'  {of} {value:.1e}' for of, value in errors.items()))
-    result['distances'] = step_distances(flags.network, flags.steps)
+    result['distances'] = step_distances(flags.network, flags.steps, max(1, flags.ways))
     write_json(flags.output, result)
     print(f'after {flags.steps} steps of WRN-{flags.network}, relative to the CPU:')
     for name, row in result['distances'].items():

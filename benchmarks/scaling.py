@@ -6,11 +6,12 @@
 A step takes
 
     max(operations / (peak · fill · COMPUTE), bytes / (memory bandwidth · MEMORY))
-        + gradient all-reduce + number of all-reduces · latency
+        + kernels · LAUNCH + gradient all-reduce + number of all-reduces · latency
 
 per chip, on its share of the batch. Operations are counted by `benchmarks.flops`: XLA's own cost
 analysis counts the body of a loop once, and the attack is one. Chips' figures are those of their
-makers; the four assumptions below are guesses, and nothing here was measured on an accelerator.
+makers. LAUNCH was fitted to one step that was measured, of WRN-34-1 on an H200; the other four
+assumptions below are guesses.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from war_jax.lab.tables import markdown
 
 COMPUTE = 0.5  # of the peak that a large convolution reaches
 MEMORY = 0.8  # of the memory bandwidth that streaming reaches
+LAUNCH = 5e-6  # seconds to start a kernel on a GPU; a TPU runs the whole program by itself
+KERNELS = 2965  # that XLA starts for a step of depth 34, by war_jax.rehearse for an H100
 LATENCY_GPU, LATENCY_TPU = 20e-6, 10e-6  # seconds of an all-reduce of a few numbers
 PASSES = 27  # forward-sized passes of a step: see flops.train_step_flops
 WIDTHS = (1, 5, 10, 15)
@@ -52,6 +55,7 @@ class Chip(NamedTuple):
 CHIPS = (
     Chip('A100 80 GB', 312e12, 2.039e12, 300e9, 25e9, 16),
     Chip('H100', 989e12, 3.35e12, 450e9, 50e9, 16),
+    Chip('H200', 989e12, 4.8e12, 450e9, 50e9, 16),
     Chip('TPU v4', 275e12, 1.2e12, 300e9, None, 128),
     Chip('TPU v5e', 197e12, 0.819e12, 200e9, None, 128),
     Chip('TPU v5p', 459e12, 2.765e12, 600e9, None, 128),
@@ -63,12 +67,13 @@ class Times(NamedTuple):
 
     compute: float
     memory: float
+    launches: float
     gradient: float
     latency: float
 
     @property
     def step(self) -> float:
-        return max(self.compute, self.memory) + self.gradient + self.latency
+        return max(self.compute, self.memory) + self.launches + self.gradient + self.latency
 
     @property
     def limit(self) -> str:
@@ -92,6 +97,11 @@ def num_all_reduces(network: Network, statistics: str = 'global') -> int:
     """
     norms = network.depth - 4 + 1
     return 4 * norms + 2 if statistics == 'global' else 2
+
+
+def num_kernels(network: Network) -> float:
+    """That a GPU is given for one step, in proportion to the blocks."""
+    return KERNELS * network.blocks_per_stage / Network(34, 1).blocks_per_stage
 
 
 def traffic(network: Network, batch: int) -> int:
@@ -138,6 +148,7 @@ def predict(
     return Times(
         compute=flops / (chip.peak * fill(network, chip.tile) * COMPUTE),
         memory=num_bytes / (chip.memory * MEMORY),
+        launches=0.0 if chip.network is None else num_kernels(network) * LAUNCH,
         gradient=gradient,
         latency=latency,
     )

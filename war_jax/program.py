@@ -54,14 +54,14 @@ class Program:
     def _run(self, argv: list[str]) -> int:
         if {'-h', '--help', '--helpfull'} & set(argv):
             if self.has_config:
-                print(command_line.usage(self.doc, self._define, self.keys))
+                print(command_line.usage(self.doc, self.define, self.keys))
             else:
-                print(command_line.usage_of_flags(self.doc, self._define))
+                print(command_line.usage_of_flags(self.doc, self.define))
             return 0
         parse = command_line.parse if self.has_config else command_line.parse_flags
         command = shlex.join(['python', '-m', self.name, *argv[1:]])
         try:
-            values = parse(argv, self._define)
+            values = parse(argv, self.define)
             settings = self.read(values)
         except ConfigError as error:
             return command_line.fail(self.name, error, 2)
@@ -92,6 +92,6 @@ class Program:
                 os._exit(1 if code is None else code)
             return code or 1
 
-    def _define(self, values: flags.FlagValues) -> None:
+    def define(self, values: flags.FlagValues) -> None:
         self.define_flags(values)
         flags.DEFINE_string('process', '', _PROCESS, flag_values=values)

@@ -56,13 +56,30 @@ def test_a_step_is_what_its_slowest_part_and_the_network_take():
     network, chip = Network(34, 10), scaling.CHIPS[1]
     alone = scaling.predict(network, chip, 128, 1)
     assert alone.compute == pytest.approx(360e9 * 128 / (989e12 * 0.5), rel=0.02)
-    assert alone.step == alone.compute and alone.limit == 'compute'
+    assert alone.launches == pytest.approx(2965 * 5e-6)
+    assert alone.step == alone.compute + alone.launches and alone.limit == 'compute'
     eight, many = (scaling.predict(network, chip, 128, n) for n in (8, 32))
     assert eight.compute == pytest.approx(alone.compute / 8)
     assert eight.gradient == pytest.approx(2 * 7 / 8 * 4 * 46_160_474 / 450e9)
     assert many.gradient == pytest.approx(2 * 31 / 32 * 4 * 46_160_474 / 400e9)
     assert eight.latency == pytest.approx((4 * 31 + 2) * 20e-6)
-    assert eight.step == pytest.approx(eight.compute + eight.gradient + eight.latency)
+    parts = (eight.compute, eight.launches, eight.gradient, eight.latency)
+    assert eight.step == pytest.approx(sum(parts))
+
+
+@pytest.mark.parametrize(
+    ('width', 'measured', 'off'), [(1, 16.7, 0.05), (5, 47.9, 0.25), (10, 108.7, 0.05)]
+)
+def test_what_was_measured_on_an_h200(width, measured, off):
+    """Milliseconds of docs/results.md; the constant of kernels was fitted to the first."""
+    chip = next(chip for chip in scaling.CHIPS if chip.name == 'H200')
+    step = scaling.predict(Network(34, width), chip, 128, 1).step
+    assert 1e3 * step == pytest.approx(measured, rel=off)
+
+
+def test_a_tpu_starts_no_kernels():
+    tpu = next(chip for chip in scaling.CHIPS if chip.network is None)
+    assert scaling.predict(Network(34, 1), tpu, 128, 1).launches == 0.0
 
 
 def test_padding_of_the_matrix_unit():

@@ -12,9 +12,23 @@ from pathlib import Path
 import pytest
 import yaml
 
+from war_jax import command_line, processes
+from war_jax.config import resolve
+from war_jax.main import main
+
 LAUNCH = Path(__file__).parents[2] / 'launch'
 REPOSITORY = 'https://example.org/war-jax'
 ARGUMENTS = ['--config=configs/wrn.py:34-10,lambda=6', '--workdir=/shared/my runs/x']
+
+
+def accepted_by_the_program(words: list[str]) -> None:
+    """`python -m war_jax.main` reads them as they are meant, and refuses none."""
+    values = command_line.parse(['war_jax.main', *words], main.define)
+    assert values.workdir == '/shared/my runs/x'
+    if values.process:
+        processes.read_process(values.process)
+    config = resolve(values.config)
+    assert config.model.depth == 34 and config.objective.lam == 6.0
 
 
 def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -58,6 +72,7 @@ def test_slurm_dry_run():
     done = run('slurm.sbatch', '--dry-run', *ARGUMENTS, PYTHON='python')
     words = shlex.split(done.stdout)
     assert words[0] == 'srun' and words[-5:] == ['python', '-m', 'war_jax.main', *ARGUMENTS]
+    accepted_by_the_program(words[-2:])
 
 
 @pytest.mark.parametrize(
@@ -86,6 +101,7 @@ def test_tpu_dry_run():
     assert '--worker=all' in work
     program = shlex.split(work[-1].removeprefix('--command=').partition(';')[0])
     assert program == ['cd', 'war-jax', '&&', '.venv/bin/python', '-m', 'war_jax.main', *ARGUMENTS]
+    accepted_by_the_program(program[6:])
     assert remove[4] == 'delete'
 
 
@@ -163,3 +179,4 @@ def test_jobset_has_the_fields_that_its_interface_asks_for():
     assert words[4] == f'--process=$JOB_COMPLETION_INDEX/{hosts}@{address}'
     assert hosts == job['completions']
     assert words[5:] == ARGUMENTS
+    accepted_by_the_program([words[4].replace('$JOB_COMPLETION_INDEX', str(hosts - 1)), *ARGUMENTS])

@@ -36,6 +36,7 @@ from war_jax.processes import is_first, on_first, wait_for_all
 from war_jax.records.console import progress_bar
 from war_jax.records.files import ReportError, read_file, read_json, require, write_json, write_text
 from war_jax.records.interrupt import Stop, signals
+from war_jax.records.pages import write_page
 from war_jax.records.provenance import claim_workdir, lock_workdir
 
 Row = dict[str, Any]
@@ -238,7 +239,7 @@ def write_report(experiment: Experiment[S], workdir: Path) -> Path:
     names = [f'{cell.folder}/{cell.name}' for cell in results.missing]
     smoke = getattr(results.settings, 'smoke', False)
     text = page.text(experiment.title(results), sections, names, command, smoke)
-    write_text(workdir / 'report.md', text)
+    write_page(workdir / 'report.md', text)
     return workdir / 'report.md'
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from war_jax.lab import tables
-from war_jax.records.files import ReportError, write_text
+from war_jax.records.files import ReportError
+from war_jax.records.pages import write_page
 from war_jax.report import conditions, figures
 from war_jax.report.run_files import ARRAYS, RATES, Run, read_run
 
@@ -52,7 +53,7 @@ def write_report(workdir: str | Path) -> Path:
         epsilon=threat['epsilon'],
         norm=threat['norm'],
     )
-    write_text(workdir / 'report.md', page(run))
+    write_page(workdir / 'report.md', page(run))
     return workdir / 'report.md'
 
 

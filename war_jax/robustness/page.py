@@ -9,7 +9,7 @@ from war_jax.lab.tables import markdown, percent
 from war_jax.measures.accuracy import Counts
 from war_jax.measures.network import intervals, rates
 from war_jax.measures.statistics import binomial_interval
-from war_jax.records.files import write_text
+from war_jax.records import pages
 from war_jax.report.figures import NORMS, stability_curve
 from war_jax.robustness.doubts import Curve
 from war_jax.robustness.ensemble import Ensemble
@@ -57,7 +57,7 @@ def contents(
 
 
 def write_page(workdir: Path, result: dict[str, Any]) -> None:
-    """evaluation.md and figures/stability_curve.png."""
+    """evaluation.md, evaluation.html and figures/stability_curve.png."""
     blocks = [
         f'# {result["settings"]["network"]}',
         sentence(result),
@@ -81,7 +81,7 @@ def write_page(workdir: Path, result: dict[str, Any]) -> None:
         f'{origin["device"]}, commit {origin["commit"]}, {versions}.',
         f'    {origin["command"]}',
     ]
-    write_text(workdir / 'evaluation.md', '\n\n'.join(blocks) + '\n')
+    pages.write_page(workdir / 'evaluation.md', '\n\n'.join(blocks) + '\n')
 
 
 def sentence(result: dict[str, Any]) -> str:

@@ -36,7 +36,8 @@ from war_jax.lab.quantities import quantity
 from war_jax.lab.settings import read
 from war_jax.lab.tables import decimal, write_table
 from war_jax.lab.verdicts import ABOVE, BELOW, CONTRADICTED, MIN_SEEDS, SUPPORTED, Claim, judge
-from war_jax.records.files import ReportError, read_file, read_json, require, write_text
+from war_jax.records.files import ReportError, read_file, read_json, require
+from war_jax.records.pages import write_page
 from war_jax.report import conditions
 
 # In the sentences of the answer.
@@ -99,7 +100,7 @@ def write_report(workdir: Path) -> Path:
     parts = list(sections(results, found, workdir))
     smoke = results.settings.smoke
     text = page.text(title(results), parts, results.missing, command, smoke)
-    write_text(workdir / 'report.md', text)
+    write_page(workdir / 'report.md', text)
     return workdir / 'report.md'
 
 

@@ -27,7 +27,8 @@ from war_jax.lab.verdicts import (
     claim_of_trend,
     write_verdicts,
 )
-from war_jax.records.files import ReportError, read_file, read_json, require, write_text
+from war_jax.records.files import ReportError, read_file, read_json, require
+from war_jax.records.pages import write_page
 from war_jax.report import conditions
 from war_jax.report.figures import NORMS
 from war_jax.studies.regularization import pictures
@@ -173,7 +174,7 @@ def write_report(workdir: Path, networks: Sequence[Network]) -> Path:
     title = f'Adversarial robustness as regularization: {study["config"]["data"]["name"]}'
     sections = _sections(networks, found, study, workdir)
     smoke = study['config'].get('smoke', False)
-    write_text(workdir / 'report.md', page.text(title, list(sections), [], command, smoke))
+    write_page(workdir / 'report.md', page.text(title, list(sections), [], command, smoke))
     return workdir / 'report.md'
 
 

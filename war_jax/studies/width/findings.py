@@ -18,6 +18,7 @@ from war_jax.lab.tables import decimal, decimal_interval, write_table
 from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, Claim, write_verdicts
 from war_jax.measures.statistics import geometric_interval, mean_interval
 from war_jax.records.files import write_text
+from war_jax.records.pages import write_page
 from war_jax.report.conditions import OBJECTIVES
 from war_jax.studies.width import conditions, pictures, tabulate, tuning
 from war_jax.studies.width.claims import WITH_WIDTH, best_lambda_grows, listed, with_width
@@ -145,7 +146,7 @@ def write_report(workdir: Path) -> Path:
     ]
     smoke = config.get('smoke', False)
     text = page.text(title, sections, study.missing, command, smoke)
-    write_text(workdir / 'report.md', text)
+    write_page(workdir / 'report.md', text)
     return workdir / 'report.md'
 
 

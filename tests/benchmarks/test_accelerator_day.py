@@ -1,0 +1,62 @@
+"""Parts that end, fail, take too long or lack a package, made of Python's own modules; and all of
+the rehearsal, on the CPU."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.accelerator_day import Part, real_parts, rehearsed_parts, run
+
+
+def part(*commands, needs='', beside=''):
+    return Part('part', 1, commands, ['part.json'], needs, beside)
+
+
+def test_a_part_that_ends_well_brings_its_results(tmp_path):
+    (tmp_path / 'part.json').write_text('{"seconds": 1}')
+    row = run(part('this', 'platform'), tmp_path, 60)
+    assert row['outcome'] == 'done'
+    assert row['results'] == {'part.json': {'seconds': 1}}
+    log = (tmp_path / 'part.log').read_text()
+    assert 'Beautiful is better than ugly' in log and '$ python -m platform' in log
+
+
+def test_a_part_that_fails_ends_there(tmp_path):
+    row = run(part('no_such_module', 'this'), tmp_path, 60)
+    assert row['outcome'].startswith('failed: no_such_module ended with 1')
+    assert 'Beautiful' not in (tmp_path / 'part.log').read_text()
+
+
+def test_a_part_that_takes_too_long_is_told_to_stop(tmp_path):
+    row = run(part('http.server 0 --bind 127.0.0.1', beside='this'), tmp_path, 2)
+    assert row['outcome'] == 'stopped after its 2 s'
+    assert 2 <= row['seconds'] < 15
+    assert 'Beautiful' in (tmp_path / 'part.log').read_text()
+
+
+def test_a_part_without_its_package_is_left_out(tmp_path):
+    row = run(part('this', needs='no_such_package'), tmp_path, 60)
+    assert row['outcome'] == 'left out: no_such_package is not installed'
+
+
+def test_a_rehearsal_has_the_parts_of_the_day(tmp_path):
+    real, rehearsed = real_parts(tmp_path, 'cifar10', 34, 6), rehearsed_parts(tmp_path)
+    assert [part.name for part in real] == [part.name for part in rehearsed]
+    for one, other in zip(real, rehearsed, strict=True):
+        assert {c.split()[0] for c in one.commands} == {c.split()[0] for c in other.commands}
+
+
+def test_rehearsal(tmp_path):
+    command = [sys.executable, '-m', 'benchmarks.accelerator_day', '--rehearse', '--minutes=30']
+    done = subprocess.run([*command, f'--output={tmp_path}'], capture_output=True, text=True)
+    logs = '\n'.join(path.read_text()[-500:] for path in tmp_path.glob('*.log'))
+    assert done.returncode == 0, done.stdout + done.stderr + logs
+    day = json.loads((tmp_path / 'day.json').read_text())
+    assert {day[name]['outcome'] for name in ('checks', 'study', 'attack')} == {'done'}
+    distances = day['checks']['results']['device_checks.json']['distances']
+    assert distances['float32, highest'] == pytest.approx(
+        dict.fromkeys(('start', 'first', 'losses', 'parameters'), 0.0)  # the CPU itself
+    )
+    assert 0 <= day['attack']['results']['attack/evaluation.json']['robust_accuracy'] <= 1
