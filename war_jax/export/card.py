@@ -91,7 +91,7 @@ def _load(model: WideResNet, layout: Layout, file_name: str, differences: Sequen
         '```python',
         'import war_jax',
         f"network = war_jax.load_torch('{file_name}'{told})",
-        'logits = network.classify(network.params, images)           # (n, h, w, channels)',
+        'logits = network.classify(network.params, images)  # (n, h, w, channels)',
         '```',
     ]
     if differences:
@@ -103,10 +103,10 @@ def _load(model: WideResNet, layout: Layout, file_name: str, differences: Sequen
     theirs = [
         '```python',
         'import torch' if is_torch else 'from safetensors.torch import load_file',
-        f'from {layout.module} import WideResNet                  # {layout.repository}',
+        f'from {layout.module} import WideResNet  # {layout.repository}',
         f'model = {layout.constructor(model)}',
         f'model.load_state_dict({read.format(file_name)})',
-        'logits = model.eval()(images)                               # (n, channels, h, w)',
+        'logits = model.eval()(images)  # (n, channels, h, w)',
         '```',
     ]
     return '\n'.join([*ours, '', *theirs])
