@@ -329,5 +329,6 @@ class Run:
 
     def leave_if_told(self, step: int) -> None:
         if signum := self.stop.poll():
+            self.checkpoints.wait()
             self.display.say(f'Stopped after step {step} with a checkpoint; run it again to go on.')
             raise SystemExit(128 + signum)
