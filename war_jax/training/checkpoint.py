@@ -195,8 +195,8 @@ def _held(tree: Any) -> Any:
     """The arrays as they are now, on the host, whatever becomes of them on the devices.
 
     Where they are in the host's memory already this copies nothing: while they are looked at, JAX
-    lets no program that they are donated to write over them. What several processes write together
-    stays on their devices.
+    lets no program that they are donated to write over them, and gives it other memory. What
+    several processes write together stays on their devices.
     """
     return jax.device_get(tree) if jax.process_count() == 1 else tree
 
