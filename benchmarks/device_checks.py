@@ -34,6 +34,7 @@ from war_jax.lowering import Precision
 from war_jax.mesh import make_mesh, shard
 from war_jax.records.files import write_json
 from war_jax.training.build import build
+from war_jax.training.step import Metrics
 
 OUTPUT = Path('runs/bench/device_checks.json')
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'torch')
@@ -95,9 +96,11 @@ def trained(
     losses = []
     for _ in range(steps):
         state, metrics = parts.step(state, key, rule, batch)
-        losses.append((metrics.natural_risk, metrics.robust_regularization))
+        losses.append(metrics)
     after = np.asarray(ravel_pytree(jax.device_get(state.params))[0])
-    return before, after, np.array(jax.device_get(losses), np.float64)
+    metrics = (Metrics(*values) for values in jax.device_get(losses))
+    risks = [(each.natural_risk, each.robust_regularization) for each in metrics]
+    return before, after, np.array(risks, np.float64)
 
 
 def step_distances(network: Network, steps: int, num_ways: int) -> dict[str, dict[str, float]]:

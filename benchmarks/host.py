@@ -2,16 +2,16 @@
 
     python -m benchmarks.host --config=10-1
 
-Of configs/wrn.py on images of CIFAR-10's shape: the plan of an epoch, spread over its steps;
-cutting a batch out of the data on the devices; and a row of metrics, every `log.every_steps`.
-Each is timed alone and to its end, although a run lets the devices work meanwhile. Prints a table
-and writes `runs/bench/host.json`.
+Of configs/wrn.py on images of CIFAR-10's shape: the plan of an epoch and its way to the devices,
+spread over its steps; cutting a batch out of the data there; and a row of metrics, every
+`log.every_steps`. Each is timed alone and to its end, although a run lets the devices work
+meanwhile. Prints a table and writes `runs/bench/host.json`.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.flops import INPUT_SIZE
 from configs import wrn
 from war_jax.config import resolve
-from war_jax.data.batches import train_plan
+from war_jax.data.batches import Batch, train_plan
 from war_jax.data.device import DeviceData
 from war_jax.data.sources import Dataset, Splits
 from war_jax.mesh import make_mesh, spread_over_cores
@@ -30,6 +30,7 @@ from war_jax.records.files import write_json
 from war_jax.records.logbook import Logbook
 from war_jax.records.meter import Meter
 from war_jax.training.build import build
+from war_jax.training.step import Metrics
 
 OUTPUT = Path('runs/bench/host.json')
 NUM_TRAIN = 50_000
@@ -59,12 +60,15 @@ def measure(argument: str, batch: int) -> dict[str, Any]:
     mesh = make_mesh()
     parts = build(config, Splits('random', 10, train, few, few, None, 'random'), mesh)
     data, state = DeviceData(mesh, train), parts.create_state()
-    every, metrics = np.ones(batch, bool), None
 
-    def cut() -> Any:
-        return jax.block_until_ready(data.batch(rng.integers(0, NUM_TRAIN, batch, np.int32), every))
+    def plan() -> Iterator[Batch]:
+        """An epoch's batches behind the first one."""
+        batches = data.batches(train_plan(0, 0, NUM_TRAIN, batch))
+        jax.block_until_ready(next(batches))
+        return batches
 
-    example = cut()
+    batches = plan()
+    example, metrics = next(batches), None
 
     def step() -> None:
         nonlocal state, metrics
@@ -74,10 +78,10 @@ def measure(argument: str, batch: int) -> dict[str, Any]:
     step_seconds = seconds(step, STEPS)
     meter = Meter()
 
-    copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+    copied = jax.jit(jnp.copy)
 
     def note() -> None:  # what every step leaves behind; anew, for JAX keeps what it has fetched
-        meter.add(jax.device_get(copied(metrics))._asdict())
+        meter.add(Metrics(*jax.device_get(copied(metrics)))._asdict())
 
     with tempfile.TemporaryDirectory() as workdir:
         with Logbook(Path(workdir), step=0, tensorboard=config.log.tensorboard) as log:
@@ -91,8 +95,9 @@ def measure(argument: str, batch: int) -> dict[str, Any]:
                            'images_per_second': speed})  # fmt: skip
 
             logging = seconds(note, TURNS) + seconds(row, TURNS) / config.log.every_steps
-    plan = seconds(lambda: train_plan(0, 0, NUM_TRAIN, batch), 3) / parts.steps_per_epoch
-    input_seconds = plan + seconds(cut, TURNS)
+    turns = min(TURNS, parts.steps_per_epoch - 3)
+    cut = seconds(lambda: jax.block_until_ready(next(batches)), turns)
+    input_seconds = cut + (seconds(plan, 3) - cut) / parts.steps_per_epoch
     return {
         'network': argument,
         'batch': batch,

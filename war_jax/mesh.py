@@ -73,13 +73,13 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(place, tree)
 
 
-def shard(mesh: Mesh, tree: Any) -> Any:
-    """Leaves (global_batch, ...) split over the mesh.
+def shard(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
+    """Leaves (global_batch, ...) split over the mesh; the batch may be another axis.
 
     Each host passes the whole (small) global array and its devices take their rows of it, so that
     what a batch contains does not depend on how many hosts there are.
     """
-    sharding = NamedSharding(mesh, P(AXIS))
+    sharding = NamedSharding(mesh, P(*[None] * axis, AXIS))
 
     def place(leaf: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])

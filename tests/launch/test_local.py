@@ -102,8 +102,8 @@ def stop_after_four_steps(workdir: Path) -> None:
     """One process, which is told so."""
     real_batches = loop.Run.batches
 
-    def batches_with_a_signal(self, step):
-        for number, batch in enumerate(real_batches(self, step), start=step):
+    def batches_with_a_signal(self, step, data):
+        for number, batch in enumerate(real_batches(self, step, data), start=step):
             if number == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch

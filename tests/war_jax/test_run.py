@@ -102,8 +102,8 @@ def test_interrupted_it_moves_lambda_as_if_it_had_not_been(
     whole = train(held, tmp_path / 'whole')
     real_batches = loop.Run.batches
 
-    def batches_with_a_signal(self, done):
-        for i, batch in enumerate(real_batches(self, done)):
+    def batches_with_a_signal(self, done, data):
+        for i, batch in enumerate(real_batches(self, done, data)):
             if i == step:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch

@@ -51,8 +51,8 @@ def interrupted(every: int, workdir: Path, monkeypatch, step: int) -> None:
     """Runs until a signal arrives before this step's update is done."""
     real_batches = loop.Run.batches
 
-    def batches_with_a_signal(self, done):
-        for i, batch in enumerate(real_batches(self, done)):
+    def batches_with_a_signal(self, done, data):
+        for i, batch in enumerate(real_batches(self, done, data)):
             if done + i == step - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch

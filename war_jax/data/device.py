@@ -1,15 +1,15 @@
 """A data set that lives on the devices, and batches cut out of it by index.
 
     data = DeviceData(mesh, splits.train)
-    plan = train_plan(seed, epoch, len(splits.train.labels), batch_size)
-    batch = data.batch(plan.indices[0], plan.mask[0])
+    for batch in data.batches(train_plan(seed, epoch, len(splits.train.labels), batch_size)):
+        ...
 
 A CIFAR-sized set is a few hundred megabytes of uint8, so every device holds all of it and only
 indices travel from the host: a batch's rows are gathered by the device that needs them.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from war_jax.config_rules import refusal
-from war_jax.data.batches import Batch
+from war_jax.data.batches import Batch, Plan
 from war_jax.data.sources import Dataset
 from war_jax.mesh import AXIS, replicate, shard
 
@@ -32,7 +32,7 @@ class DeviceData:
         images = np.concatenate([dataset.images for dataset in datasets])
         labels = np.concatenate([dataset.labels for dataset in datasets])
         self._images, self._labels = replicate(mesh, (images, labels))
-        self._gather = _gather_on(mesh)
+        self._gather, self._next = _gather_on(mesh), _next_on(mesh)
 
     def __len__(self) -> int:
         return self._labels.shape[0]
@@ -41,10 +41,33 @@ class DeviceData:
         """indices, mask (b,) -> the batch, its rows split over the devices."""
         return self._gather(self._images, self._labels, *shard(self._mesh, (indices, mask)))
 
+    def batches(self, plan: Plan, done: int = 0) -> Iterator[Batch]:
+        """The batches of `plan` but the first `done`, as `batch` would give them.
+
+        The whole plan goes to the devices with the first one, and they count for themselves:
+        nothing travels from the host for those that follow.
+        """
+        on_devices = shard(self._mesh, plan, axis=1)
+        row = replicate(self._mesh, np.int32(done))
+        for _ in range(done, len(plan.mask)):
+            batch, row = self._next(self._images, self._labels, on_devices, row)
+            yield batch
+
 
 @functools.cache  # a program for each mesh, not for each run that uses it
 def _gather_on(mesh: Mesh) -> Callable[..., Batch]:
     return jax.jit(_gather, out_shardings=NamedSharding(mesh, P(AXIS)))
+
+
+@functools.cache
+def _next_on(mesh: Mesh) -> Callable[..., tuple[Batch, Array]]:
+    split, whole = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
+    return jax.jit(_next, out_shardings=(split, whole))
+
+
+def _next(images: Array, labels: Array, plan: Plan, row: Array) -> tuple[Batch, Array]:
+    indices, mask = (jax.lax.dynamic_index_in_dim(a, row, keepdims=False) for a in plan)
+    return _gather(images, labels, indices, mask), row + 1
 
 
 def _gather(images: Array, labels: Array, indices: Array, mask: Array) -> Batch:

@@ -32,8 +32,9 @@ class Stop:
     def poll(self, ahead: int = 0) -> int:
         """The number of a signal that came to any process of the job, or 0.
 
-        All processes make the same calls and get the same answers. Each call asks, and returns the
-        answer to the call that was made `ahead` calls before: devices then need not be waited for.
+        All processes make the same calls, with the same `ahead`, and get the same answers. Each
+        call asks, and returns the answer to the one that was made `ahead` calls before: devices
+        then need not be waited for.
         """
         if jax.process_count() == 1:
             return self.signum

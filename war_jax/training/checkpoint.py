@@ -1,7 +1,7 @@
 """What of a run survives: its newest states, and its best network.
 
     checkpoints = Checkpoints(workdir / 'checkpoints', keep=2)
-    checkpoints.save(state, progress)
+    checkpoints.save(state, progress)                   # to be written while training goes on
     state, progress = checkpoints.restore(like=state)
     variables = checkpoints.restore_best(progress.best_step, like=state.evaluated)
 
@@ -14,8 +14,10 @@ one before it used.
 Several processes write one checkpoint together, on a disk that they share, and any number of
 processes and devices can go on from it.
 
-A save returns when it is on disk. Orbax's asynchronous one writes while training goes on, but two
-runs in two threads of a process, as a study has them, then take each other's files apart.
+A save returns when the host holds a copy; a thread of ours writes it, computes the digests and says
+at the next call of any method, or in `wait`, what went wrong. Orbax has asynchronous saves of its
+own, but two runs in two threads of a process, as a study has them, then take each other's files
+apart.
 """
 
 import dataclasses
@@ -32,6 +34,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from war_jax.processes import LostError, agree, on_first
+from war_jax.records.background import Background
 from war_jax.records.files import write_json
 from war_jax.training.state import TrainState
 
@@ -52,7 +55,8 @@ class Progress:
 class Checkpoints:
     """Checkpoints below `directory`; the newest `keep` >= 1 states are kept.
 
-    say: is told, in one line, what was found to be unreadable.
+    say: is told, in one line, what was found to be unreadable. Whatever reads waits for what is
+    being written first; every method raises OSError for an earlier save that could not be written.
     """
 
     def __init__(self, directory: Path, keep: int, say: Callable[[str], object] = print):
@@ -60,22 +64,35 @@ class Checkpoints:
         self._last = _manager(directory / 'last', keep)
         # Two, because the newest state on disk may be from before the latest improvement.
         self._best = _manager(directory / 'best', 2)
+        self._behind = Background()
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """A state that is already there is not written again. OSError if it cannot be written."""
-        step = int(state.step)
-        if step in self._last.all_steps():
-            return
-        _save(
+        """Of a state that may be donated as soon as this returns. One that is already there is not
+        written again.
+        """
+        self._write(
             self._last,
-            step,
-            state=ocp.args.StandardSave(state),
+            int(state.step),
+            state=ocp.args.StandardSave(_held(state)),
             progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
         )
 
     def save_best(self, step: int, variables: dict[str, Any]) -> None:
-        """OSError if they cannot be written."""
-        _save(self._best, step, variables=ocp.args.StandardSave(variables))
+        """Before the state that names this step, which is written only if these are."""
+        self._write(self._best, step, variables=ocp.args.StandardSave(_held(variables)))
+
+    def _write(self, manager: ocp.CheckpointManager, step: int, **items: Any) -> None:
+        if jax.process_count() == 1:
+            self._behind.start(lambda: _save(manager, step, items))
+        else:
+            # At once: what the processes exchange in it (`on_first`) are programs of all devices,
+            # which all processes have to start in one order with the steps. A thread would start
+            # them whenever it has its turn, and two processes could wait for each other for ever.
+            _save(manager, step, items)
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk."""
+        self._behind.wait()
 
     def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
         """The newest state that can be read, placed on the devices as `like` is; None if there is
@@ -84,6 +101,7 @@ class Checkpoints:
         A state counts as readable only if the best network that it names is, too. What is not is
         put aside. Raises UnreadableError if there are states and none of them can be read.
         """
+        self.wait()
         steps = sorted(self._last.all_steps(), reverse=True)
         for step in steps:
             try:
@@ -126,6 +144,7 @@ class Checkpoints:
 
     def restore_best(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
         """The variables that `save_best` saved at `step`. UnreadableError if they are gone."""
+        self.wait()
         arguments = ocp.args.StandardRestore(_abstract(like))
         return _restore(self._best, step, variables=arguments)['variables']
 
@@ -134,20 +153,26 @@ class Checkpoints:
 
         Raises UnreadableError if that is gone or damaged.
         """
+        self.wait()
         folder = epath.Path(_check(self._best, step)) / 'variables'
         return ocp.StandardCheckpointHandler().metadata(folder).tree
 
     def best_step(self) -> int | None:
         """Step of the best network so far; None before the first validation."""
+        self.wait()
         return self._best.latest_step()
 
     def newest_step(self) -> int | None:
         """Step of the newest complete state."""
+        self.wait()
         return self._last.latest_step()
 
     def close(self) -> None:
-        self._last.close()
-        self._best.close()
+        try:
+            self._behind.close()
+        finally:
+            self._last.close()
+            self._best.close()
 
 
 class UnreadableError(ValueError):
@@ -166,7 +191,20 @@ def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(directory.absolute(), options=options)
 
 
-def _save(manager: ocp.CheckpointManager, step: int, **items: Any) -> None:
+def _held(tree: Any) -> Any:
+    """The arrays as they are now, on the host, whatever becomes of them on the devices.
+
+    Where they are in the host's memory already this copies nothing: while they are looked at, JAX
+    lets no program that they are donated to write over them, and gives it other memory. What
+    several processes write together stays on their devices.
+    """
+    return jax.device_get(tree) if jax.process_count() == 1 else tree
+
+
+def _save(manager: ocp.CheckpointManager, step: int, items: dict[str, Any]) -> None:
+    """Nothing where the step is there already. Raises OSError, or LostError."""
+    if step in manager.all_steps():
+        return
     where = f'{manager.directory}: the checkpoint of step {step} was not written'
     try:
         written = manager.save(step, args=ocp.args.Composite(**items))

@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from war_jax.data.batches import Plan, eval_plan, train_plan
+from war_jax.data.batches import Batch, Plan, eval_plan, train_plan
 from war_jax.data.device import DeviceData
 from war_jax.data.sources import Splits, balanced_subset
 from war_jax.measures import network
-from war_jax.processes import is_first
+from war_jax.processes import agree, is_first
 from war_jax.records.console import Display, describe
 from war_jax.records.files import write_npz
 from war_jax.records.interrupt import Interrupted, Stop
@@ -39,10 +39,21 @@ from war_jax.training.state import TrainState
 from war_jax.training.step import Metrics
 from war_jax.training.war import WarState, recent_risks
 
-# Steps that the devices may be ahead of the loop: enough to keep them busy, few enough that a
-# signal is answered, and a loss that is not finite is seen, within a step or two.
-_IN_FLIGHT = 2
+# By how much the devices may be ahead of the loop: seconds of work, enough to keep them busy while
+# the host does something else, few enough that a signal is answered soon, as is a loss that is not
+# finite; and the least number of steps.
+_SECONDS_AHEAD, _STEPS_AHEAD = 0.2, 2
 _EVALUATION_STREAM = 2**31 - 1  # folded into the seed's key: no training step has this number
+
+
+def steps_ahead(steps_per_second: float) -> int:
+    """How many steps the devices may be ahead of the loop; 0 is a speed that is not known yet.
+
+    Processes measure different speeds, but poll for signals by this number: all have to ask for it
+    at the same step, and get the largest.
+    """
+    enough = max(_STEPS_AHEAD, math.ceil(_SECONDS_AHEAD * steps_per_second))
+    return enough if jax.process_count() == 1 else int(agree(enough))
 
 
 class TrainingError(RuntimeError):
@@ -96,13 +107,14 @@ class Run:
         extra = () if self.splits.extra is None else (self.splits.extra,)
         data = DeviceData(parts.mesh, self.splits.train, *extra)
         key, rule, step = parts.key, parts.rule, int(state.step)
-        meter = Meter(progress.sums)
-        pending: deque[tuple[int, Metrics]] = deque()
+        meter, ahead = Meter(progress.sums), _STEPS_AHEAD
+        pending: deque[tuple[int, jax.Array]] = deque()
 
         def settle(in_flight: int) -> None:
             while len(pending) > in_flight:
                 done, metrics = pending.popleft()
-                meter.add(self.checked(done, jax.device_get(metrics))._asdict())
+                fetched = Metrics(*jax.device_get(metrics))
+                meter.add(self.checked(done, fetched)._asdict())
 
         if self.is_validation(step) and progress.validated_step < step:
             progress = self.validate(state, step, progress, log)  # it was interrupted
@@ -110,11 +122,11 @@ class Run:
         if step < parts.total_steps:
             self.compile_step(state, data)
         with self.display.bar('train', parts.total_steps, initial=step) as bar:
-            for indices, mask in self.batches(step):
-                state, metrics = parts.step(state, key, rule, data.batch(indices, mask))
+            for batch in self.batches(step, data):
+                state, metrics = parts.step(state, key, rule, batch)
                 step += 1
                 pending.append((step, metrics))
-                settle(_IN_FLIGHT)
+                settle(ahead)
                 bar.update()
                 end_of_epoch = step % parts.steps_per_epoch == 0
                 if step % config.log.every_steps == 0 or end_of_epoch:
@@ -122,6 +134,8 @@ class Run:
                     row = self.training_row(step, meter, state.war)
                     log.write(row)
                     bar.set_postfix_str(describe(row))
+                    rate = (row['images_per_second'] or 0) / config.optimizer.batch_size
+                    ahead = steps_ahead(rate)
                 if self.is_probe(step):
                     settle(0)
                     self.probe(state, step)
@@ -130,7 +144,7 @@ class Run:
                     settle(0)
                     progress = self.validate(state, step, progress, log)
                     meter.pause()
-                if self.is_checkpoint(step) or self.stop.poll(ahead=_IN_FLIGHT):
+                if self.is_checkpoint(step) or self.stop.poll(ahead):
                     settle(0)  # no state is written before its loss is known to be finite
                     progress = dataclasses.replace(
                         progress, sums=meter.sums, seconds=self.seconds()
@@ -148,8 +162,8 @@ class Run:
         compiled = parts.step.lower(state, parts.key, parts.rule, batch).compile()
         self.display.say(memory.describe_plan(compiled))
 
-    def batches(self, step: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(indices, mask) of every step after the first `step` ones, until the last epoch's end."""
+    def batches(self, step: int, data: DeviceData) -> Iterator[Batch]:
+        """That of every step after the first `step` ones, until the last epoch's end."""
         steps_per_epoch = self.parts.steps_per_epoch
         num_extra = 0 if self.splits.extra is None else len(self.splits.extra.labels)
         for epoch in range(step // steps_per_epoch, self.config.optimizer.epochs):
@@ -161,8 +175,7 @@ class Run:
                 num_extra,
                 extra_per_batch(self.config),
             )
-            done = max(step - epoch * steps_per_epoch, 0)
-            yield from zip(plan.indices[done:], plan.mask[done:], strict=True)
+            yield from data.batches(plan, done=max(step - epoch * steps_per_epoch, 0))
 
     def checked(self, step: int, metrics: Metrics) -> Metrics:
         """The metrics of a step, if training can go on from it."""
@@ -329,5 +342,6 @@ class Run:
 
     def leave_if_told(self, step: int) -> None:
         if signum := self.stop.poll():
+            self.checkpoints.wait()
             self.display.say(f'Stopped after step {step} with a checkpoint; run it again to go on.')
             raise SystemExit(128 + signum)

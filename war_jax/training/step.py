@@ -2,6 +2,7 @@
 
     step = make_train_step(model, objective, threat, budget, tx, mesh, options)
     state, metrics = step(state, jax.random.key(seed), rule, batch)      # state is donated
+    metrics = Metrics(*jax.device_get(metrics))
 
 The one file that puts the parts together. It runs once per device under `shard_map`, on that
 device's rows of the batch; means over the batch are sums over all devices. All randomness is a
@@ -65,6 +66,7 @@ class StepOptions:
 class Metrics(NamedTuple):
     """Scalars of one step, over the real examples of the global batch, before its update.
 
+    A step returns them as one array (7,), which is fetched at once: `Metrics(*array)` names them.
     Risks and accuracies are of the training-mode passes, so the adversarial images, found against
     the running statistics, meet the batch's own: adversarial_accuracy is no robust accuracy. With
     adversarial weight perturbation they are those at the perturbed weights.
@@ -79,7 +81,7 @@ class Metrics(NamedTuple):
     gradient_norm: Array
 
 
-TrainStep = Callable[[TrainState, Array, WarRule, Batch], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Array, WarRule, Batch], tuple[TrainState, Array]]
 
 
 class Pair(NamedTuple):
@@ -245,7 +247,7 @@ def make_train_step(
 
     def step(
         state: TrainState, key: Array, rule: WarRule, batch: Batch
-    ) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, Array]:
         _, (x, x_adv) = attacked(state, key, batch)
         pair, count = Pair(x, x_adv, batch), total(batch.mask.sum())
         at = state.params
@@ -283,7 +285,7 @@ def make_train_step(
             adversarial_accuracy=mean(adv_logits.argmax(-1) == batch.labels),
             gradient_norm=optax.tree.norm(grads),
         )
-        return new, metrics
+        return new, jnp.stack(metrics)
 
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(), P(AXIS)), out_specs=(P(), P()))
     return jax.jit(for_mesh(mapped, mesh, options.matmul_precision), donate_argnums=0)

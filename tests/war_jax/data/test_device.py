@@ -1,4 +1,5 @@
-"""Pixels in [0, 1] against NumPy's quotients and, in other types, exact fractions."""
+"""Batches against NumPy's indexing; pixels in [0, 1] against NumPy's quotients and, in other types,
+exact fractions."""
 
 from fractions import Fraction
 
@@ -7,12 +8,41 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from war_jax.config_rules import ConfigError
-from war_jax.data.device import as_unit_interval
+from war_jax.data.batches import train_plan
+from war_jax.data.device import DeviceData, as_unit_interval
+from war_jax.data.sources import Dataset
+from war_jax.mesh import AXIS, make_mesh
 
 PIXELS = np.arange(256, dtype=np.uint8).reshape(2, 8, 8, 2)
 BITS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+@pytest.mark.parametrize('done', [0, 3])
+def test_devices_cut_the_batches_of_a_plan_out_of_all_data_by_themselves(done):
+    rng = np.random.default_rng(0)
+    sets = [
+        Dataset(rng.integers(0, 256, (n, 8, 8, 1), np.uint8), rng.integers(0, 10, n, np.int32))
+        for n in (21, 14)
+    ]
+    images = np.concatenate([each.images for each in sets])
+    labels = np.concatenate([each.labels for each in sets])
+    mesh = make_mesh()
+    plan = train_plan(0, 1, 21, 8, num_extra=14, extra_per_batch=4)
+    assert not plan.mask.all() and len(plan.mask) == 6
+    batches = DeviceData(mesh, *sets).batches(plan, done)
+    found = [next(batches)]
+    with jax.transfer_guard_host_to_device('disallow_explicit'):
+        found += batches
+    for batch, indices, mask in zip(found, plan.indices[done:], plan.mask[done:], strict=True):
+        assert batch.images.sharding == NamedSharding(mesh, P(AXIS))
+        np.testing.assert_array_equal(batch.images, images[indices])
+        np.testing.assert_array_equal(batch.labels, labels[indices])
+        np.testing.assert_array_equal(batch.mask, mask)
+        np.testing.assert_array_equal(batch.ids, indices)
 
 
 def converted(dtype: str, *, jit: bool = True) -> np.ndarray:

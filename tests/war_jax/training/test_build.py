@@ -16,6 +16,7 @@ from war_jax.data.sources import load
 from war_jax.mesh import make_mesh
 from war_jax.records.reference import Reference, make_reference
 from war_jax.training.build import build, make_rule, precision, targets
+from war_jax.training.step import Metrics
 
 CONFIG = resolve(digits.get_config('smoke'))
 
@@ -52,7 +53,7 @@ def test_seeds_lambdas_and_rules_share_one_program():
         _, metrics = parts.step(
             parts.create_state(), parts.key, parts.rule, data.batch(plan.indices[0], plan.mask[0])
         )
-        lams.append(float(metrics.lam))
+        lams.append(float(Metrics(*metrics).lam))
     assert lams == [3.0, 3.0, 3.0, 0.5]  # the second one starts at its reference's
     assert first.step._cache_size() == 1  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match='only seed'):

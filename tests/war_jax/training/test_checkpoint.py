@@ -2,6 +2,8 @@
 
 import dataclasses
 import shutil
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import chex
@@ -13,6 +15,7 @@ import pytest
 
 from war_jax.mesh import make_mesh, replicate
 from war_jax.models.wide_resnet import WideResNet
+from war_jax.training import checkpoint
 from war_jax.training.checkpoint import Checkpoints, Progress, UnreadableError
 from war_jax.training.state import create_state
 from war_jax.training.war import fixed_rule
@@ -54,16 +57,79 @@ def test_restores_state_and_progress_on_another_number_of_devices(tmp_path):
     second.close()
 
 
-def test_saving_is_not_disturbed_by_donation(tmp_path):
-    state = make_state(4).replace(step=jnp.int32(1))
-    before = jax.tree.map(np.array, jax.device_get(state))
+@pytest.fixture
+def held_up(monkeypatch):
+    """An event: no write begins before it is set."""
+    go, write = threading.Event(), checkpoint._save
+
+    def wait_and_write(*args) -> None:
+        assert go.wait(60)
+        write(*args)
+
+    monkeypatch.setattr(checkpoint, '_save', wait_and_write)
+    yield go
+    go.set()
+
+
+@pytest.mark.parametrize('num_devices', [1, 4])
+def test_saving_is_not_disturbed_by_donation(tmp_path, held_up, num_devices):
+    """All steps but the first write over the state that they are given, before the disk has it."""
+    state = make_state(num_devices).replace(step=jnp.int32(1))
+    before = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
+    progress = Progress(best_step=1, sums={'loss': 1.0})
     checkpoints = Checkpoints(tmp_path, keep=1)
-    checkpoints.save(state, Progress())
+    checkpoints.save_best(1, state.evaluated)
+    checkpoints.save(state, progress)
+    progress.sums['loss'] = 2.0  # the meter's own, which goes on counting
     overwrite = jax.jit(lambda s: jax.tree.map(lambda leaf: leaf + 1, s), donate_argnums=0)
     for _ in range(3):
         state = overwrite(state)
-    state_again, _ = restored(checkpoints, make_state(4))
+    jax.block_until_ready(state)
+    assert not list(tmp_path.glob('*/*'))
+    held_up.set()
+    state_again, progress_again = restored(checkpoints, make_state(num_devices))
     assert_equal(state_again, before)
+    assert progress_again.sums == {'loss': 1.0}
+    assert_equal(checkpoints.restore_best(1, state.evaluated), before.evaluated)
+    checkpoints.close()
+
+
+def test_a_save_does_not_wait_for_the_disk_and_what_reads_does(tmp_path, held_up):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    state = make_state(1).replace(step=jnp.int32(3))
+    checkpoints.save_best(3, state.evaluated)
+    checkpoints.save(state, Progress(best_step=3))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(checkpoints.newest_step)
+        with pytest.raises(TimeoutError):
+            asked.result(0.2)
+        held_up.set()
+        assert asked.result(60) == 3
+    assert (tmp_path / 'last' / '3' / checkpoint.DIGESTS).exists()
+    checkpoints.close()
+
+
+def test_a_state_is_not_written_behind_a_best_network_that_was_not(tmp_path, monkeypatch):
+    """Else it would name one that is not there, and push out the state that is whole."""
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    state = make_state(1)
+    checkpoints.save(state.replace(step=jnp.int32(1)), Progress())
+    checkpoints.wait()
+    write = checkpoints._best.save
+
+    def full(*args, **kwargs):
+        time.sleep(0.1)  # so that the state is waiting behind it
+        raise ValueError('No space left on device')
+
+    monkeypatch.setattr(checkpoints._best, 'save', full)
+    checkpoints.save_best(2, state.evaluated)
+    checkpoints.save(state.replace(step=jnp.int32(2)), Progress(best_step=2))
+    with pytest.raises(OSError, match=r'best: the checkpoint of step 2 was .*No space'):
+        checkpoints.wait()
+    assert checkpoints.newest_step() == 1
+    monkeypatch.setattr(checkpoints._best, 'save', write)
+    checkpoints.save_best(2, state.evaluated)
+    assert checkpoints.best_step() == 2
     checkpoints.close()
 
 
@@ -204,6 +270,7 @@ def test_a_checkpoint_that_is_not_written_is_an_error(tmp_path):
     checkpoints.save_best(10, make_state(1).evaluated)
     with pytest.raises(RuntimeError, match='step 5 was not written'):
         checkpoints.save_best(5, make_state(1).evaluated)
+        checkpoints.wait()
     checkpoints.close()
 
 

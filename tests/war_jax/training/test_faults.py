@@ -95,8 +95,8 @@ def test_sigkill_at_any_moment_changes_nothing(undisturbed, tmp_path):
 def test_a_damaged_checkpoint_costs_an_interval(undisturbed, tmp_path, monkeypatch, capsys, harm):
     real_batches = loop.Run.batches
 
-    def batches_with_a_signal(self, step):
-        for number, batch in enumerate(real_batches(self, step), start=step):
+    def batches_with_a_signal(self, step, data):
+        for number, batch in enumerate(real_batches(self, step, data), start=step):
             if number == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch

@@ -143,12 +143,16 @@ def test_a_finished_run_is_not_repeated_and_keeps_its_configuration(finished, ca
     assert capsys.readouterr().out == ''  # the refusal alone
 
 
+def test_steps_ahead_cover_a_fifth_of_a_second():
+    assert [loop.steps_ahead(speed) for speed in (0, 0.5, 10, 100, 101)] == [2, 2, 2, 20, 21]
+
+
 def test_sigterm_leaves_a_checkpoint_from_which_it_goes_on(finished, tmp_path, monkeypatch):
     workdir, _ = finished
     real_batches = loop.Run.batches
 
-    def batches_with_a_signal(self, step):
-        for i, batch in enumerate(real_batches(self, step)):
+    def batches_with_a_signal(self, step, data):
+        for i, batch in enumerate(real_batches(self, step, data)):
             if i == 1:
                 os.kill(os.getpid(), signal.SIGTERM)  # arrives before the second batch's step
             yield batch

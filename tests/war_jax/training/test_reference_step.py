@@ -22,7 +22,7 @@ from war_jax.models.wide_resnet import WideResNet
 from war_jax.training.objective import OBJECTIVES
 from war_jax.training.optimizer import make_optimizer, make_schedule
 from war_jax.training.state import TrainState, create_state
-from war_jax.training.step import StepOptions, make_train_step
+from war_jax.training.step import Metrics, StepOptions, make_train_step
 from war_jax.training.war import fixed_rule
 
 FIXTURES = Path(__file__).parents[2] / 'fixtures'
@@ -191,6 +191,7 @@ def test_whole_step(recorded, monkeypatch):
     ids = np.arange(16, dtype=np.int32)
     batch = Batch(np.asarray(recorded.x), recorded.labels, np.ones(16, bool), ids)
     new, metrics = step(replicate(mesh, state), jax.random.key(0), rule, shard(mesh, batch))
+    metrics = Metrics(*metrics)
 
     np.testing.assert_allclose(metrics.natural_risk, recorded['natural'], rtol=1e-10)
     np.testing.assert_allclose(

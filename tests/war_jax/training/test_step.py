@@ -19,7 +19,7 @@ from war_jax.data.batches import Batch
 from war_jax.mesh import AXIS, make_mesh, replicate, shard
 from war_jax.training.objective import Natural, Trades
 from war_jax.training.state import TrainState, create_state
-from war_jax.training.step import StepOptions, make_train_step
+from war_jax.training.step import Metrics, StepOptions, make_train_step
 from war_jax.training.war import fixed_rule
 
 FLOAT64 = jnp.dtype('float64')
@@ -93,7 +93,7 @@ def run(
     history = []
     for batch in batches:
         state, metrics = step(state, key, rule, shard(mesh, batch))
-        history.append(jax.device_get(metrics))
+        history.append(Metrics(*jax.device_get(metrics)))
     assert step._cache_size() <= traced_before + 1, 'the step was traced more than once'
     return jax.device_get(state), history
 
