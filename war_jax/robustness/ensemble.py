@@ -170,14 +170,15 @@ class Ensemble:
 
     def _run(self, attack: Attack, result: Result, on_step: OnStep) -> None:
         last = time.monotonic()
+        programs = make_programs(attack, self.classify, self.mesh)
 
         def count(remaining: int) -> None:
             nonlocal last
             now = time.monotonic()
-            result.seconds, result.steps, last = result.seconds + now - last, result.steps + 1, now
+            result.seconds, last = result.seconds + now - last, now
+            result.steps += programs.num_steps
             on_step(result, remaining)
 
-        programs = make_programs(attack, self.classify, self.mesh)
         # By its name, so that an attack draws the same numbers in any company.
         key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(attack.name.encode()))
         search, size = result.search, self.batch_size
