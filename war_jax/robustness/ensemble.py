@@ -31,7 +31,7 @@ from war_jax.attacks.threat import ThreatModel
 from war_jax.config_rules import ConfigError, nearest
 from war_jax.data.batches import eval_plan
 from war_jax.lowering import for_mesh
-from war_jax.mesh import AXIS, fetch, replicate, shard
+from war_jax.mesh import AXIS, fetched, replicate, shard
 from war_jax.robustness.inputs import in_box, whole_labels, with_checked_logits
 from war_jax.robustness.pool import TOLERANCE, Examples, Search, fill, make_programs
 
@@ -131,11 +131,12 @@ class Ensemble:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """(n, h, w, c) -> (n, classes), float32, in batches."""
         plan = eval_plan(len(images), self.batch_size)
-        parts = [
-            fetch(self.predict(self.params, *shard(self.mesh, (images[indices],))))[mask]
-            for indices, mask in zip(plan.indices, plan.mask, strict=True)
-        ]
-        return np.concatenate(parts)
+        runs = (
+            self.predict(self.params, *shard(self.mesh, (images[indices],)))
+            for indices in plan.indices
+        )
+        parts = zip(plan.mask, fetched(runs), strict=True)
+        return np.concatenate([logits[mask] for mask, logits in parts])
 
     @property
     def stable(self) -> np.ndarray:
