@@ -117,5 +117,6 @@ def test_in_float32_it_is_that_of_float64(norm):
 def test_its_loop_is_of_fixed_length():
     """A loop of unknown length has an accelerator ask its host after every step."""
     arguments = (jnp.ones((2, 5)), jnp.ones((2, 5)), jnp.zeros(2))
-    text = str(jax.make_jaxpr(lambda *a: to_hyperplane(*a, 'l2'))(*arguments))
+    program = jax.make_jaxpr(lambda x, normals, offsets: to_hyperplane(x, normals, offsets, 'l2'))
+    text = str(program(*arguments))
     assert 'scan[' in text and 'while[' not in text
