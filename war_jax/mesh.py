@@ -10,7 +10,7 @@ says, whatever the number of devices; each host supplies the rows that its devic
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -156,6 +156,19 @@ def check_divisible(mesh: Mesh, key: str, batch_size: int, parts: int = 1) -> No
         if parts > 1:
             rule += f', times optimizer.accumulation = {parts}'
         raise refusal(key, batch_size, rule, ' or '.join(map(str, nearest)))
+
+
+def fetched(trees: Iterable[Any]) -> Iterator[Any]:
+    """`fetch` of one after the other, each while the devices work on the next one already.
+
+    trees: made as they are asked for, and handed out when there is one more of them.
+    """
+    waiting: list[Any] = []
+    for tree in trees:
+        waiting.append(tree)
+        if len(waiting) > 1:
+            yield fetch(waiting.pop(0))
+    yield from map(fetch, waiting)
 
 
 def fetch(tree: Any) -> Any:

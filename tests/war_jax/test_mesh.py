@@ -11,7 +11,17 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from war_jax.config import ConfigError
-from war_jax.mesh import AXIS, check_divisible, fetch, make_mesh, replicate, shard, to_each, total
+from war_jax.mesh import (
+    AXIS,
+    check_divisible,
+    fetch,
+    fetched,
+    make_mesh,
+    replicate,
+    shard,
+    to_each,
+    total,
+)
 
 
 def test_rows_are_split_in_order_and_come_back_whole():
@@ -21,6 +31,25 @@ def test_rows_are_split_in_order_and_come_back_whole():
     for i, part in enumerate(split['a'].addressable_shards):
         np.testing.assert_array_equal(part.data, values[2 * i : 2 * i + 2])
     np.testing.assert_array_equal(fetch(split)['b'], values[:, 0])
+
+
+@pytest.mark.parametrize('count', [0, 1, 3])
+def test_one_is_under_way_while_another_is_fetched(count):
+    mesh, events = make_mesh(), []
+
+    def made():
+        for number in range(count):
+            events.append(f'made {number}')
+            yield shard(mesh, np.full(4, number))
+
+    for values in fetched(made()):
+        events.append(f'fetched {values[0]}')
+    expected = {
+        0: [],
+        1: ['made 0', 'fetched 0'],
+        3: ['made 0', 'made 1', 'fetched 0', 'made 2', 'fetched 1', 'fetched 2'],
+    }
+    assert events == expected[count]
 
 
 def test_replicas_are_whole_and_keys_keep_their_numbers():

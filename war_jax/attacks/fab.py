@@ -102,26 +102,27 @@ class Fab:
         normals, z, clean = (a.reshape(a.shape[0], -1) for a in (answer.gradient, point, x))
         # The plane: loss + normal . (z' - z) = 0.
         offsets = jnp.sum(normals * z, -1) - answer.losses
-        of_point = to_hyperplane(z, normals, offsets, self.threat.norm)
-        of_image = to_hyperplane(clean, normals, offsets, self.threat.norm)
+        # Both in one loop.
+        of_point, of_image = jax.vmap(
+            lambda start: to_hyperplane(start, normals, offsets, self.threat.norm)
+        )(jnp.stack([z, clean]))
         near, far = (jnp.maximum(self.threat.length(s), 1e-8) for s in (of_point, of_image))
         share = jnp.minimum(near / (near + far), ALPHA_MAX)[:, None]
         mixed = (1 - share) * (z + ETA * of_point) + share * (clean + ETA * of_image)
         return jnp.clip(mixed, 0.0, 1.0).reshape(point.shape)
 
 
-def to_hyperplane(
-    x: Array, normals: Array, offsets: Array, norm: Norm
-) -> Array:
+def to_hyperplane(x: Array, normals: Array, offsets: Array, norm: Norm) -> Array:
     """(b, d), (b, d), (b,) -> (b, d): the shortest s with normal . (x + s) = offset.
 
     x and x + s are in the box [0, 1]. Where that does not reach the plane, s comes closest to it.
 
     With g = normal . x - offset > 0 (else both change sign), s_i = -sign(n_i) min(l r_i, room_i)
     with one number l for the whole image, room_i what the box leaves, r_i = |n_i| in L2 and 1 in
-    L-infinity. sum_i |n_i| min(l r_i, room_i) is piecewise linear, rising and concave in l, so that
-    Newton's method, from l = 0, climbs to the l at which it is g and is there in finitely many
-    steps. Raises ConfigError for any other norm.
+    L-infinity. What is closed of the gap, sum_i |n_i| min(l r_i, room_i), rises with l; halving
+    finds the least l at which it is g. Halved are the whole numbers that the bits of positive
+    floats are, which have the floats' order: 31 steps end at one float32, wherever l lies.
+    Raises ConfigError for any other norm.
     """
     convert('norm', norm, Norm)
     gap = jnp.sum(normals * x, -1) - offsets
@@ -130,22 +131,23 @@ def to_hyperplane(
     room = jnp.where(normals > 0, x, 1 - x)
     rate = size if norm == 'l2' else jnp.ones_like(size)
     farthest = jnp.max(jnp.where(size > 0, room / jnp.where(size > 0, rate, 1.0), 0.0), -1)
-    farthest = jnp.minimum(farthest, 1e30)  # finite, also where a number is next to nothing
+    # Finite, also where a number is next to nothing, and not -0, whose bits are below those of 0.
+    farthest = jnp.abs(jnp.minimum(farthest, 1e30))
+    num_bits = jnp.finfo(gap.dtype).bits
+    whole = jnp.dtype(f'int{num_bits}')
 
-    def covered(length: Array) -> tuple[Array, Array]:
-        """How much of the gap is closed at this l, and its slope there."""
-        reach = length[:, None] * rate
-        slope = jnp.sum(jnp.where(reach < room, size * rate, 0.0), -1)
-        return jnp.sum(size * jnp.minimum(reach, room), -1), slope
+    def shift_of(length: Array) -> Array:
+        return jnp.minimum(length[:, None] * rate, room)
 
-    def newton(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        length, _ = carry
-        closed, slope = covered(length)
-        step = jnp.where(slope > 0, (gap - closed) / jnp.where(slope > 0, slope, 1.0), jnp.inf)
-        longer = jnp.minimum(length + jnp.maximum(step, 0.0), farthest)
-        return longer, jnp.any(longer > length * (1 + 1e-6))
+    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = low + (high - low) // 2
+        length = jax.lax.bitcast_convert_type(middle, gap.dtype)
+        is_enough = jnp.sum(size * shift_of(length), -1) >= gap
+        return jnp.where(is_enough, low, middle), jnp.where(is_enough, middle, high)
 
-    start = jnp.zeros_like(gap)
-    length, _ = jax.lax.while_loop(lambda carry: carry[1], newton, (start, jnp.array(True)))
-    shift = -jnp.sign(normals) * jnp.minimum(length[:, None] * rate, room)
+    ends = (jnp.zeros_like(gap, whole), jax.lax.bitcast_convert_type(farthest, whole))
+    _, found = jax.lax.fori_loop(0, num_bits - 1, halve, ends)
+    length = jax.lax.bitcast_convert_type(found, gap.dtype)
+    shift = -jnp.sign(normals) * shift_of(length)
     return jnp.where(size > 0, shift, 0.0)

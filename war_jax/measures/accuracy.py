@@ -10,7 +10,7 @@ that is misclassified without an attack is never robust. Every figure under a fi
 upper bound of the true one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -27,7 +27,7 @@ from war_jax.attacks.threat import ThreatModel
 from war_jax.data.batches import Batch, Plan
 from war_jax.data.device import DeviceData, as_unit_interval
 from war_jax.lowering import for_mesh
-from war_jax.mesh import AXIS, fetch
+from war_jax.mesh import AXIS, fetched
 from war_jax.models import forward
 from war_jax.models.parts import by_parts
 
@@ -136,23 +136,26 @@ def run_attack(
 ) -> Outcome:
     """Attack the examples of `plan` `restarts` times; stable means that no run changed the label.
 
-    on_batch is called after each batch of each restart.
+    on_batch is called after each batch of each restart, when the next one is under way.
     """
-    parts = []
-    for indices, mask in zip(plan.indices, plan.mask, strict=True):
-        batch = data.batch(indices, mask)
-        labels = fetch(batch.labels)
-        natural = stable = np.ones(len(mask), bool)
-        max_grad_l1 = np.zeros(len(mask))
-        for restart in range(restarts):
-            run = attack(variables, jax.random.fold_in(key, restart), batch, jnp.float32(scale))
-            clean, adversarial, grad_l1 = fetch(run[:3])
-            natural = clean == labels
-            stable = stable & (adversarial == clean)
-            max_grad_l1 = np.maximum(max_grad_l1, grad_l1)
-            on_batch()
-        parts.append([part[mask] for part in (natural, stable, max_grad_l1)])
-    return Outcome(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def runs() -> Iterator[tuple[Array, ...]]:
+        for indices, mask in zip(plan.indices, plan.mask, strict=True):
+            batch = data.batch(indices, mask)
+            for restart in range(restarts):
+                start = jax.random.fold_in(key, restart)
+                attacked = attack(variables, start, batch, jnp.float32(scale))
+                yield (batch.labels, *attacked[:3])
+
+    natural, stable = np.ones((2, *plan.mask.shape), bool)
+    max_grad_l1 = np.zeros(plan.mask.shape)
+    for number, (labels, clean, adversarial, grad_l1) in enumerate(fetched(runs())):
+        row = number // restarts
+        natural[row] = clean == labels
+        stable[row] &= adversarial == clean
+        max_grad_l1[row] = np.maximum(max_grad_l1[row], grad_l1)
+        on_batch()
+    return Outcome(natural[plan.mask], stable[plan.mask], max_grad_l1[plan.mask])
 
 
 def count(outcome: Outcome) -> Counts:

@@ -31,7 +31,7 @@ from war_jax.data.device import DeviceData, as_unit_interval
 from war_jax.lowering import for_mesh
 from war_jax.measures.accuracy import example_keys, param_dtype
 from war_jax.measures.regularization.margins import margins
-from war_jax.mesh import AXIS, fetch
+from war_jax.mesh import AXIS, fetched
 from war_jax.models import forward
 from war_jax.models.parts import by_parts
 
@@ -100,9 +100,12 @@ def run_lipschitz(
     on_batch: Callable[[], object] = lambda: None,
 ) -> Local:
     """For the examples of `plan`."""
+    runs = (
+        ratio(variables, key, data.batch(indices, mask))
+        for indices, mask in zip(plan.indices, plan.mask, strict=True)
+    )
     parts = []
-    for indices, mask in zip(plan.indices, plan.mask, strict=True):
-        measured = fetch(ratio(variables, key, data.batch(indices, mask)))
+    for mask, measured in zip(plan.mask, fetched(runs), strict=True):
         parts.append([values[mask] for values in measured])
         on_batch()
     return Local(*map(np.concatenate, zip(*parts, strict=True)))

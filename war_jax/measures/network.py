@@ -224,4 +224,4 @@ def adversarial_examples(
         'clean_predictions': attacked.clean_prediction,
         'adversarial_predictions': attacked.adv_prediction,
     }
-    return {name: fetch(array)[mask] for name, array in arrays.items()}
+    return {name: array[mask] for name, array in fetch(arrays).items()}

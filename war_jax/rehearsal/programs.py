@@ -94,7 +94,7 @@ def _strong_attack(parts: Parts, splits: Splits, state: Any, mesh: Mesh) -> Any:
     threat = ThreatModel(config.threat.norm, config.threat.epsilon)
     (apgd,) = make_attacks('apgd-ce', threat, (image[0], image[1], image[2]))
     model = parts.model.clone(dtype=parts.model.param_dtype, axis_name=None)
-    pool = make_programs(apgd, partial(forward.evaluate, model), mesh)
+    pool = make_programs(apgd, partial(forward.evaluate, model), mesh, most_steps=1)
     size = config.evaluation.batch_size
     shaped: Any = Examples  # of shapes in place of arrays
     examples = shaped(

@@ -31,7 +31,7 @@ from war_jax.attacks.threat import ThreatModel
 from war_jax.config_rules import ConfigError, nearest
 from war_jax.data.batches import eval_plan
 from war_jax.lowering import for_mesh
-from war_jax.mesh import AXIS, fetch, replicate, shard
+from war_jax.mesh import AXIS, fetched, replicate, shard
 from war_jax.robustness.inputs import in_box, whole_labels, with_checked_logits
 from war_jax.robustness.pool import TOLERANCE, Examples, Search, fill, make_programs
 
@@ -131,11 +131,12 @@ class Ensemble:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """(n, h, w, c) -> (n, classes), float32, in batches."""
         plan = eval_plan(len(images), self.batch_size)
-        parts = [
-            fetch(self.predict(self.params, *shard(self.mesh, (images[indices],))))[mask]
-            for indices, mask in zip(plan.indices, plan.mask, strict=True)
-        ]
-        return np.concatenate(parts)
+        runs = (
+            self.predict(self.params, *shard(self.mesh, (images[indices],)))
+            for indices in plan.indices
+        )
+        parts = zip(plan.mask, fetched(runs), strict=True)
+        return np.concatenate([logits[mask] for mask, logits in parts])
 
     @property
     def stable(self) -> np.ndarray:
@@ -170,14 +171,15 @@ class Ensemble:
 
     def _run(self, attack: Attack, result: Result, on_step: OnStep) -> None:
         last = time.monotonic()
+        programs = make_programs(attack, self.classify, self.mesh)
 
         def count(remaining: int) -> None:
             nonlocal last
             now = time.monotonic()
-            result.seconds, result.steps, last = result.seconds + now - last, result.steps + 1, now
+            result.seconds, last = result.seconds + now - last, now
+            result.steps += programs.num_steps
             on_step(result, remaining)
 
-        programs = make_programs(attack, self.classify, self.mesh)
         # By its name, so that an attack draws the same numbers in any company.
         key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(attack.name.encode()))
         search, size = result.search, self.batch_size

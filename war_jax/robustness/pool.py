@@ -11,8 +11,13 @@ takes its place: every evaluation of the network is one of a full batch of examp
 stand. All batches have one shape, so nothing is compiled again, but where the queue is empty and
 long runs would leave half of the pool idle: they move to a smaller one.
 
-What happens to an example does not depend on its neighbours or on the number of slots and devices:
-its random numbers come from its own number and stage, and if two stages break it, the first counts.
+An accelerator waits while its host looks at what a step has found. There a program takes several
+steps at once, and a slot whose example is broken or whose run is over in one of them waits for the
+look that follows the last.
+
+What happens to an example does not depend on its neighbours, on the number of slots and devices or
+on when the host looks: its random numbers come from its own number and stage, and if two stages
+break it, the first counts.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,7 +40,18 @@ from war_jax.models.parts import by_parts
 UNBROKEN = np.iinfo(np.int32).max
 TOLERANCE = 1e-6  # of a perturbation's length: rounding of x + delta - x
 LEVELS = 8  # sizes of a pool are multiples of an eighth of the largest one
-WORTH_IT = 500  # steps still to go for which a smaller pool, which has to be compiled, pays
+
+
+class Pace(NamedTuple):
+    """What pays on one kind of devices."""
+
+    most_steps: int  # from one look of the host to the next
+    worth_it: int  # steps still to go for which a smaller pool, which has to be compiled, pays
+
+
+ON_CPU = Pace(most_steps=1, worth_it=500)
+# Compiling takes 10 to 30 s there, as much as half of 2,000 steps of 20 ms.
+ON_ACCELERATORS = Pace(most_steps=16, worth_it=2000)
 
 
 class Examples(NamedTuple):
@@ -56,7 +72,7 @@ class Slots(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What one step found, leading axis (b,)."""
+    """What was found since the last look, leading axis (b,)."""
 
     broken: Array  # bool: the point is in the ball and misclassified, or its logits are NaN
     finished: Array  # bool
@@ -68,9 +84,10 @@ class Programs(NamedTuple):
     """Jitted, each compiled once for every size of the pool; all arrays stay on the devices."""
 
     enter: Callable[..., Slots]  # key, epsilon, examples, slots or None, ids, stages, is_new
-    step: Callable[..., tuple[Slots, Seen, Array]]  # params, epsilon, slots; the points evaluated
+    step: Callable[..., tuple[Slots, Seen, Array]]  # params, epsilon, slots; points, where broken
     move: Callable[..., Slots]  # slots, which
     num_evaluations: int  # of one run, at most
+    num_steps: int  # that `step` takes
 
 
 class Search:
@@ -109,8 +126,17 @@ class Search:
         return int((wanted & ~self.passed & (self.stage_of > stages)).sum())
 
 
-def make_programs(attack: Attack, classify: Classifier, mesh: Mesh) -> Programs:
-    """epsilon is an argument of the programs: a curve over it compiles nothing more."""
+def make_programs(
+    attack: Attack, classify: Classifier, mesh: Mesh, most_steps: int | None = None
+) -> Programs:
+    """epsilon is an argument of the programs: a curve over it compiles nothing more.
+
+    most_steps: from one look of the host to the next; None means that of the mesh's `Pace`.
+    """
+    num_evaluations = attack.num_evaluations()
+    # As few looks at a run as that takes, and no more steps between them than these few take.
+    num_looks = -(-num_evaluations // (most_steps or pace_of(mesh).most_steps))
+    num_steps = -(-num_evaluations // num_looks)
 
     def at(epsilon: Array) -> Any:
         machine: Any = attack
@@ -132,24 +158,37 @@ def make_programs(attack: Attack, classify: Classifier, mesh: Mesh) -> Programs:
         machine = at(epsilon)
 
         def of_part(slots: Slots) -> tuple[Slots, Seen, Array]:
-            x, labels, keys, state = slots
+            x, labels, keys, _ = slots
             network = partial(classify, params)
-            logits, looked, answer = ask(machine, network, state, x, labels)
-            gradient = answer.gradient
             pixels = tuple(range(1, x.ndim))
-            inside = machine.threat.length(state.point - x) <= epsilon + TOLERANCE
-            wrong = (logits.argmax(-1) != labels) & machine.counts(state)
-            # Counted on the way, too: behind it there is no gradient, and no further point.
-            in_box = ((state.point >= 0) & (state.point <= 1)).all(pixels)
-            no_answer = jnp.isnan(logits).any(-1) & in_box
-            after = machine.observe(looked, keys, x, labels, answer)
-            seen = Seen(
-                broken=(wrong | no_answer) & inside,
-                finished=machine.finished(after),
-                no_gradient=jnp.all(gradient == 0, pixels) & attack.uses_gradient,
-                not_finite=~(jnp.isfinite(logits).all(-1) & jnp.isfinite(gradient).all(pixels)),
-            )
-            return slots._replace(state=after), seen, state.point
+
+            def one(_: int, carry: tuple[Any, Seen, Array]) -> tuple[Any, Seen, Array]:
+                state, so_far, points = carry
+                logits, looked, answer = ask(machine, network, state, x, labels)
+                gradient = answer.gradient
+                inside = machine.threat.length(state.point - x) <= epsilon + TOLERANCE
+                wrong = (logits.argmax(-1) != labels) & machine.counts(state)
+                # Counted on the way, too: behind it there is no gradient, and no further point.
+                in_box = ((state.point >= 0) & (state.point <= 1)).all(pixels)
+                no_answer = jnp.isnan(logits).any(-1) & in_box
+                after = machine.observe(looked, keys, x, labels, answer)
+                now = Seen(
+                    broken=(wrong | no_answer) & inside,
+                    finished=machine.finished(after),
+                    no_gradient=jnp.all(gradient == 0, pixels) & attack.uses_gradient,
+                    not_finite=~(
+                        jnp.isfinite(logits).all(-1) & jnp.isfinite(gradient).all(pixels)
+                    ),
+                )
+                # Of a slot that waits for the look nothing counts any more.
+                runs = ~(so_far.broken | so_far.finished)
+                seen = jax.tree.map(lambda old, new: old | (runs & new), so_far, now)
+                return after, seen, rows(runs, state.point, points)
+
+            nothing = jnp.zeros_like(labels, bool)
+            start = (slots.state, Seen(nothing, nothing, nothing, nothing), slots.state.point)
+            after, seen, points = jax.lax.fori_loop(0, num_steps, one, start)
+            return slots._replace(state=after), seen, points
 
         return by_parts(of_part, slots)
 
@@ -165,8 +204,13 @@ def make_programs(attack: Attack, classify: Classifier, mesh: Mesh) -> Programs:
             lambda slots, which: jax.tree.map(lambda leaf: leaf[which], slots),
             out_shardings=placed,
         ),
-        num_evaluations=attack.num_evaluations(),
+        num_evaluations=num_evaluations,
+        num_steps=num_steps,
     )
+
+
+def pace_of(mesh: Mesh) -> Pace:
+    return ON_CPU if mesh.devices.flat[0].platform == 'cpu' else ON_ACCELERATORS
 
 
 def fill(
@@ -184,11 +228,12 @@ def fill(
     """Runs the attack on the `wanted` (n,) examples until each is broken or has passed all stages.
 
     What `search` already holds is not done again. num_slots: a multiple of the number of devices.
-    on_step is called after every step, with the number of evaluations of single examples that are
+    on_step is called after every look, with the number of evaluations of single examples that are
     still to be made, if no further one breaks; whatever it raises ends the search between two
-    steps, and `search` can be saved then.
+    programs, and `search` can be saved then.
     """
     queue = _queue(search, np.flatnonzero(wanted))
+    worth_it = pace_of(mesh).worth_it
     key, radius = replicate(mesh, (key, np.float32(epsilon)))
     size = _pool_size(search.num_open(wanted), num_slots, mesh.size)
     stages, ids = np.zeros((2, size), np.int32)
@@ -206,7 +251,7 @@ def fill(
             return
         smaller = _pool_size(int(active.sum()), num_slots, mesh.size)
         to_go = programs.num_evaluations - int(ages[active].min())
-        if slots is not None and not new.any() and 2 * smaller <= size and to_go >= WORTH_IT:
+        if slots is not None and not new.any() and 2 * smaller <= size and to_go >= worth_it:
             # Those of the empty slots that come along do no harm.
             which = np.argsort(~active, kind='stable')[:smaller].astype(np.int32)
             slots = programs.move(slots, *shard(mesh, (which,)))
@@ -218,7 +263,7 @@ def fill(
             slots = programs.enter(key, radius, examples, slots, *arrays)
         slots, seen, points = programs.step(params, radius, slots)
         _note(search, stages, ids, active, fetch(seen), points)
-        ages += 1
+        ages += programs.num_steps
         still = active & search.is_open(stages, ids)
         whole_runs = search.num_open(wanted) * programs.num_evaluations
         on_step(whole_runs - int(np.minimum(ages, programs.num_evaluations)[still].sum()))

@@ -77,3 +77,46 @@ def test_a_normal_of_zeros_goes_nowhere(norm):
     x = jnp.full((1, 5), 0.5)
     shift = to_hyperplane(x, jnp.zeros((1, 5)), jnp.ones(1), norm)
     np.testing.assert_array_equal(shift, np.zeros((1, 5)))
+
+
+def exact_shift(x: np.ndarray, normals: np.ndarray, offsets: np.ndarray, norm: str) -> np.ndarray:
+    """float64, by sorting: the pixel next to meet the box says on which piece the length lies."""
+    shifts = []
+    for start, normal, offset in zip(x, normals, offsets, strict=True):
+        gap = normal @ start - offset
+        normal, gap = (-normal, -gap) if gap < 0 else (normal, gap)
+        size, room = np.abs(normal), np.where(normal > 0, start, 1 - start)
+        rate = size if norm == 'l2' else np.ones_like(size)
+        order = np.argsort(room / rate)
+        met = np.cumsum((size * room)[order])
+        rising = np.cumsum((size * rate)[order][::-1])[::-1]
+        before = np.r_[0, met[:-1]]
+        piece = np.flatnonzero(before + rising * (room / rate)[order] >= gap)[0]
+        length = (gap - before[piece]) / rising[piece]
+        shifts.append(-np.sign(normal) * np.minimum(length * rate, room))
+    return np.array(shifts)
+
+
+@pytest.mark.parametrize('norm', ['linf', 'l2'])
+def test_in_float32_it_is_that_of_float64(norm):
+    """Gradients over many orders of magnitude, and a fifth of the pixels at an edge."""
+    rng = np.random.default_rng(0)
+    shape = (24, 768)
+    x = np.where(rng.uniform(size=shape) < 0.2, 0, rng.uniform(size=shape)).astype(np.float32)
+    normals = (rng.normal(size=shape) * np.exp(3 * rng.normal(size=shape))).astype(np.float32)
+    wide, plane = x.astype(np.float64), normals.astype(np.float64)
+    least = np.minimum(plane, 0).sum(-1)  # of normal . z over the box
+    reach = np.tile([0.01, 0.3, 0.9], 8)
+    offsets = (1 - reach) * np.sum(plane * wide, -1) + reach * least
+    exact = exact_shift(wide, plane, offsets, norm)
+    shift = to_hyperplane(jnp.asarray(x), jnp.asarray(normals), jnp.asarray(offsets), norm)
+    longest = np.abs(exact).max(-1, keepdims=True)
+    np.testing.assert_allclose(shift / longest, exact / longest, atol=2e-5)
+
+
+def test_its_loop_is_of_fixed_length():
+    """A loop of unknown length has an accelerator ask its host after every step."""
+    arguments = (jnp.ones((2, 5)), jnp.ones((2, 5)), jnp.zeros(2))
+    program = jax.make_jaxpr(lambda x, normals, offsets: to_hyperplane(x, normals, offsets, 'l2'))
+    text = str(program(*arguments))
+    assert 'scan[' in text and 'while[' not in text

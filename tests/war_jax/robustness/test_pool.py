@@ -1,5 +1,6 @@
 """The pool: what happens to an example depends on nothing but the example."""
 
+import zlib
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +14,10 @@ from war_jax.attacks.threat import ThreatModel
 from war_jax.mesh import make_mesh
 from war_jax.robustness import pool
 from war_jax.robustness.ensemble import Ensemble, make_attacks
-from war_jax.robustness.pool import Search
+from war_jax.robustness.pool import Pace, Search
 
 COUNT = 29
+ATTACKS = [('apgd-t', 'linf'), ('fab-t', 'l2'), ('pgd7', 'l2'), ('square', 'linf')]
 EPSILON = {norm: linear.median_distance(norm, COUNT) for norm in ('linf', 'l2')}
 
 
@@ -39,9 +41,7 @@ def ran(*arguments, **options) -> Search:
     return one.results[0].search
 
 
-@pytest.mark.parametrize(
-    ('name', 'norm'), [('apgd-t', 'linf'), ('fab-t', 'l2'), ('pgd7', 'l2'), ('square', 'linf')]
-)
+@pytest.mark.parametrize(('name', 'norm'), ATTACKS)
 def test_slots_and_devices_change_nothing(name, norm):
     whole = ran(name, norm, 64, 4)
     few = ran(name, norm, 4, 2)
@@ -50,6 +50,33 @@ def test_slots_and_devices_change_nothing(name, norm):
     assert 0 < whole.broken.sum() < COUNT
     for example, image in whole.adversarial.items():
         np.testing.assert_allclose(image, few.adversarial[example], atol=1e-6)
+
+
+@pytest.mark.parametrize(('name', 'norm'), ATTACKS)
+def test_when_the_host_looks_changes_nothing(name, norm):
+    at_each = ran(name, norm, 64, 4)
+    one, remaining = ensemble(name, norm, 64, 4), []
+    attack = one.attacks[0]
+    programs = pool.make_programs(attack, one.classify, one.mesh, most_steps=4)
+    search = Search(COUNT, attack.num_stages(linear.NUM_CLASSES), linear.SHAPE)
+    key = jax.random.fold_in(jax.random.key(0), zlib.crc32(name.encode()))  # the ensemble's
+    everything = np.ones(COUNT, bool)
+    arguments = (search, everything, key, one.epsilon, one.mesh, 64, remaining.append)
+    pool.fill(programs, one.params, one.examples, *arguments)
+    np.testing.assert_array_equal(at_each.stage_of, search.stage_of)
+    np.testing.assert_array_equal(search.broken | search.passed[-1], everything)
+    for example, image in at_each.adversarial.items():
+        np.testing.assert_array_equal(image, search.adversarial[example])
+    assert all(later <= earlier for earlier, later in pairwise(remaining)) and remaining[-1] == 0
+    if name == 'square':  # 41 steps of one pool
+        assert len(remaining) == 11
+
+
+def test_steps_between_looks_are_as_few_as_make_no_look_more():
+    one = ensemble('apgd-ce')
+    for most, steps in ((1, 1), (4, 4), (16, 15), (32, 26), (200, 101)):  # of 101
+        made = pool.make_programs(one.attacks[0], one.classify, one.mesh, most)
+        assert made.num_steps == steps
 
 
 def test_seeds_make_other_runs():
@@ -70,7 +97,7 @@ def test_a_slot_is_used_again_as_soon_as_its_example_is_broken():
 
 
 def test_one_program_for_every_size_and_no_other(monkeypatch):
-    monkeypatch.setattr(pool, 'WORTH_IT', 20)
+    monkeypatch.setattr(pool, 'ON_CPU', Pace(most_steps=1, worth_it=20))
     one, traces = ensemble('apgd-t', size=64), []
 
     def classify(params, x):
