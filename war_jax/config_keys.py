@@ -96,6 +96,14 @@ class DataConfig:
         'Which fraction of every batch comes from there (RST: 0.5), rounded to whole images.',
     )
 
+    placement: Literal['replicated', 'host_sharded'] = key(
+        'replicated',
+        'Of the training images on the devices. replicated: every device holds all of them. '
+        'host_sharded: each host its share, spread over its devices, which then send each other '
+        'the rows of a batch; the same numbers, for sets that are too large for one device.',
+        absent='replicated',
+    )
+
     @classmethod
     def whole(cls, name: str, data_dir: str) -> Self:
         """A data set as it is: no image held out or left out, none augmented, none added."""

@@ -206,7 +206,9 @@ def test_a_config_json_from_before_war_had_a_choice_of_rules():
 
 def test_a_whole_data_set_is_neither_split_nor_changed():
     data = DataConfig.whole('svhn_cropped', '/data')
-    assert dataclasses.astuple(data) == ('svhn_cropped', '/data', 0, 0, 0, False, '', 0.0)
+    assert dataclasses.astuple(data) == (
+        'svhn_cropped', '/data', 0, 0, 0, False, '', 0.0, 'replicated',
+    )  # fmt: skip
 
 
 def test_nearest():

@@ -105,7 +105,8 @@ class Run:
         """From `state` to the last step, with logs, validations and checkpoints on the way."""
         parts, config = self.parts, self.config
         extra = () if self.splits.extra is None else (self.splits.extra,)
-        data = DeviceData(parts.mesh, self.splits.train, *extra)
+        placement = config.data.placement
+        data = DeviceData(parts.mesh, self.splits.train, *extra, placement=placement)
         key, rule, step = parts.key, parts.rule, int(state.step)
         meter, ahead = Meter(progress.sums), _STEPS_AHEAD
         pending: deque[tuple[int, jax.Array]] = deque()
@@ -331,7 +332,11 @@ class Run:
     def data(self, split: str) -> DeviceData:
         """'train' (without the extra images), 'validation' or 'test' on the devices."""
         if split not in self.on_devices:
-            self.on_devices[split] = DeviceData(self.parts.mesh, getattr(self.splits, split))
+            self.on_devices[split] = DeviceData(
+                self.parts.mesh,
+                getattr(self.splits, split),
+                placement=self.config.data.placement,
+            )
         return self.on_devices[split]
 
     def plan(self, split: str, at_most: int) -> Plan:

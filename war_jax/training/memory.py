@@ -54,10 +54,11 @@ def estimate(parts: Parts, splits: Splits) -> dict[str, int]:
     if parts.objective.uses_attack:
         kept.append(kept_for_images(model, rows, image_shape))
     sets = (splits.train, *(() if splits.extra is None else (splits.extra,)))
+    holders = parts.mesh.size if config.data.placement == 'host_sharded' else 1
     return {
         'state': num_bytes(state),
         'gradient': num_bytes(state.params),
-        'images': sum(dataset.images.nbytes for dataset in sets),
+        'images': sum(dataset.images.nbytes for dataset in sets) // holders,
         'activations': max(kept),
     }
 

@@ -21,8 +21,9 @@ PIXELS = np.arange(256, dtype=np.uint8).reshape(2, 8, 8, 2)
 BITS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
+@pytest.mark.parametrize('placement', ['replicated', 'host_sharded'])
 @pytest.mark.parametrize('done', [0, 3])
-def test_devices_cut_the_batches_of_a_plan_out_of_all_data_by_themselves(done):
+def test_devices_cut_the_batches_of_a_plan_out_of_all_data_by_themselves(done, placement):
     rng = np.random.default_rng(0)
     sets = [
         Dataset(rng.integers(0, 256, (n, 8, 8, 1), np.uint8), rng.integers(0, 10, n, np.int32))
@@ -33,7 +34,9 @@ def test_devices_cut_the_batches_of_a_plan_out_of_all_data_by_themselves(done):
     mesh = make_mesh()
     plan = train_plan(0, 1, 21, 8, num_extra=14, extra_per_batch=4)
     assert not plan.mask.all() and len(plan.mask) == 6
-    batches = DeviceData(mesh, *sets).batches(plan, done)
+    data = DeviceData(mesh, *sets, placement=placement)
+    assert len(data) == 35
+    batches = data.batches(plan, done)
     found = [next(batches)]
     with jax.transfer_guard_host_to_device('disallow_explicit'):
         found += batches
@@ -43,6 +46,19 @@ def test_devices_cut_the_batches_of_a_plan_out_of_all_data_by_themselves(done):
         np.testing.assert_array_equal(batch.labels, labels[indices])
         np.testing.assert_array_equal(batch.mask, mask)
         np.testing.assert_array_equal(batch.ids, indices)
+    alone = data.batch(plan.indices[1], plan.mask[1])
+    np.testing.assert_array_equal(alone.images, images[plan.indices[1]])
+
+
+def test_a_device_holds_its_share_of_the_rows():
+    """35 rows on four devices: nine on each, one of them padding."""
+    mesh, rows = make_mesh(), np.arange(35, dtype=np.int32)
+    images = np.zeros((35, 8, 8, 1), np.uint8)
+    before = {id(array) for array in jax.live_arrays()}
+    data = DeviceData(mesh, Dataset(images, rows), placement='host_sharded')
+    held = [array for array in jax.live_arrays() if id(array) not in before]
+    shapes = {shard.data.shape for array in held for shard in array.addressable_shards}
+    assert shapes == {(9, 8, 8, 1), (9,)} and len(data) == 35
 
 
 def converted(dtype: str, *, jit: bool = True) -> np.ndarray:
