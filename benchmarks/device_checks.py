@@ -42,7 +42,11 @@ BATCH, SIZE, CHANNELS = 64, 1024, 64
 FLOAT32_ERROR = 1e-5  # TF32 is at 3e-4
 LARGEST_DIFFERENCE = 1e-3
 # Which training steps are compared with the CPU's, by priority: precision of products, and type.
-WAYS = (('highest', 'float32'), ('default', 'float32'), ('default', 'bfloat16'))
+WAYS: tuple[tuple[Precision, str], ...] = (
+    ('highest', 'float32'),
+    ('default', 'float32'),
+    ('default', 'bfloat16'),
+)
 
 
 def product_errors() -> dict[str, dict[str, float]]:
