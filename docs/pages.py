@@ -5,6 +5,9 @@ site does not have. Such a link is shown as the file's path; that the file exist
 so that `mkdocs build --strict` finds dead ones. The start page is the README.
 """
 
+# mkdocs is of an extra that linting does without.
+# pyright: reportMissingImports=false
+
 import logging
 import re
 from pathlib import Path
