@@ -355,6 +355,12 @@ class LogConfig:
 
     every_steps: Positive = key(50, 'Steps between two training lines of metrics.jsonl.')
     tensorboard: bool = key(True, 'Write TensorBoard events too.')
+    profile_steps: Count = key(
+        0,
+        "Trace so many steps with JAX's profiler, from the third one of each session on, into "
+        "profile/ (TensorBoard's profile plugin shows it). 0: none.",
+        absent=0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ from war_jax.records.interrupt import Interrupted, Stop
 from war_jax.records.logbook import Logbook
 from war_jax.records.meter import Meter
 from war_jax.records.probes import write_probe
+from war_jax.records.profile import Profile
 from war_jax.records.provenance import session
 from war_jax.training import memory
 from war_jax.training.build import Parts, extra_per_batch
@@ -122,8 +123,12 @@ class Run:
             self.leave_if_told(step)  # interrupted again: this state is on disk already
         if step < parts.total_steps:
             self.compile_step(state, data)
-        with self.display.bar('train', parts.total_steps, initial=step) as bar:
+        # Behind the step that compiles, and one more.
+        traced = Profile(self.workdir / 'profile', step + 3, config.log.profile_steps)
+        bar_of_steps = self.display.bar('train', parts.total_steps, initial=step)
+        with traced as profile, bar_of_steps as bar:
             for batch in self.batches(step, data):
+                profile.before(step + 1, lambda: settle(0))
                 state, metrics = parts.step(state, key, rule, batch)
                 step += 1
                 pending.append((step, metrics))
