@@ -59,6 +59,7 @@ EXTRAS = {
     ],
     'torch': ['torch>=2.6'],
     'tpu': ['jax[tpu]'],
+    'wandb': ['wandb>=0.19'],
 }
 
 setup(

@@ -355,6 +355,12 @@ class LogConfig:
 
     every_steps: Positive = key(50, 'Steps between two training lines of metrics.jsonl.')
     tensorboard: bool = key(True, 'Write TensorBoard events too.')
+    wandb: str = key(
+        '',
+        'Project of Weights & Biases that is told the same (pip install wandb; WANDB_MODE=offline '
+        'keeps it in the workdir). Empty: none.',
+        absent='',
+    )
     profile_steps: Count = key(
         0,
         "Trace so many steps with JAX's profiler, from the third one of each session on, into "

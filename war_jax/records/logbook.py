@@ -1,4 +1,4 @@
-"""A run's metrics as it goes: JSON Lines for programs, TensorBoard events for people.
+"""A run's metrics as it goes: JSON Lines for programs; TensorBoard and Weights & Biases for people.
 
 Of several processes, only the first one writes.
 
@@ -6,22 +6,41 @@ Of several processes, only the first one writes.
         log.write({'kind': 'train', 'step': 1300, 'epoch': 3.7, 'natural_risk': 0.41})
 """
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from war_jax.config_rules import refusal
 from war_jax.processes import is_first
-from war_jax.records.files import append_json_line, read_json_lines, rewind_json_lines
+from war_jax.records.files import (
+    append_json_line,
+    read_json_lines,
+    rewind_json_lines,
+    write_text,
+)
 
 
 class Logbook:
-    """Appends rows behind `step`; what an interrupted run wrote past it is dropped first."""
+    """Appends rows behind `step`; what an interrupted run wrote past it is dropped first.
 
-    def __init__(self, workdir: Path, *, step: int, tensorboard: bool):
+    wandb: a project of Weights & Biases, which is shown `config` too; '' for none. Raises
+    ConfigError where it is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        step: int,
+        tensorboard: bool,
+        wandb: str = '',
+        config: Mapping[str, Any] | None = None,
+    ):
         self._path = workdir / 'metrics.jsonl'
-        self._events = None
+        self._events = self._wandb = None
         self._written: set[tuple[str, int]] = set()
         if not is_first():
             return
@@ -30,9 +49,11 @@ class Logbook:
         self._written = {(row['kind'], row['step']) for row in rows}
         if tensorboard:
             self._events = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
+        if wandb:
+            self._wandb = _wandb_run(workdir, wandb, config or {})
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """One row with 'kind' and 'step'; its other numbers become TensorBoard scalars.
+        """One row with 'kind' and 'step'; its other numbers become scalars named kind/name.
 
         A training or validation row that is there already is not written twice: an interrupted
         run may repeat a validation that it had finished.
@@ -42,12 +63,17 @@ class Logbook:
             return
         self._written.add(name)
         append_json_line(self._path, row)
-        if self._events is None:
-            return
-        for name, value in row.items():
-            if name != 'step' and isinstance(value, int | float):
-                self._events.add_scalar(f'{row["kind"]}/{name}', value, row['step'])
-        self._events.flush()
+        scalars = {
+            f'{row["kind"]}/{name}': value
+            for name, value in row.items()
+            if name != 'step' and isinstance(value, int | float)
+        }
+        if self._events is not None:
+            for scalar, value in scalars.items():
+                self._events.add_scalar(scalar, value, row['step'])
+            self._events.flush()
+        if self._wandb is not None:
+            self._wandb.log(scalars, step=row['step'])
 
     def __enter__(self) -> 'Logbook':
         return self
@@ -55,3 +81,21 @@ class Logbook:
     def __exit__(self, *_: object) -> None:
         if self._events is not None:
             self._events.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def _wandb_run(workdir: Path, project: str, config: Mapping[str, Any]) -> Any:
+    """The same run for each session of a workdir, by a number that is kept in it."""
+    try:
+        import wandb
+    except ModuleNotFoundError as error:
+        rule = "needs wandb, which is not installed: pip install 'war-jax[wandb]'"
+        raise refusal('log.wandb', project, rule, "''") from error
+    path = workdir / 'wandb_id.txt'
+    if not path.exists():
+        write_text(path, uuid.uuid4().hex)
+    return wandb.init(
+        project=project, name=workdir.name, dir=str(workdir), config=dict(config),
+        id=path.read_text(), resume='allow',
+    )  # fmt: skip

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from war_jax.config import to_dict
 from war_jax.data.batches import Batch, Plan, eval_plan, train_plan
 from war_jax.data.device import DeviceData
 from war_jax.data.sources import Splits, balanced_subset
@@ -87,9 +88,15 @@ class Run:
         self.display.say(self.parts.describe(self.splits))
         self.display.say(f'{self.workdir}: {self.parts.position(state)}')
         self.started -= progress.seconds
-        tensorboard = self.config.log.tensorboard
+        settings = self.config.log
         try:
-            with Logbook(self.workdir, step=int(state.step), tensorboard=tensorboard) as log:
+            with Logbook(
+                self.workdir,
+                step=int(state.step),
+                tensorboard=settings.tensorboard,
+                wandb=settings.wandb,
+                config=to_dict(self.config),
+            ) as log:
                 log.write(session(int(state.step), self.parts.devices))
                 state, progress = self.fit(state, progress, log)
             return self.measure(state, progress)

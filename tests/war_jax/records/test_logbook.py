@@ -1,7 +1,12 @@
 """metrics.jsonl across interruptions. Oracle: the rows that were written, in order."""
 
 import json
+import sys
+from types import SimpleNamespace
 
+import pytest
+
+from war_jax.config_rules import ConfigError
 from war_jax.records.logbook import Logbook
 
 
@@ -30,3 +35,28 @@ def test_without_tensorboard_there_is_no_folder(tmp_path):
     with Logbook(tmp_path, step=0, tensorboard=False) as log:
         log.write({'kind': 'train', 'step': 1, 'loss': None})
     assert [path.name for path in tmp_path.iterdir()] == ['metrics.jsonl']
+
+
+def test_wandb_is_one_run_for_all_sessions_and_is_told_the_same(monkeypatch, tmp_path):
+    started, told = [], []
+
+    def init(**arguments):
+        started.append(arguments)
+        log = lambda scalars, step: told.append((step, scalars))  # noqa: E731
+        return SimpleNamespace(log=log, finish=lambda: told.append('finished'))
+
+    monkeypatch.setitem(sys.modules, 'wandb', SimpleNamespace(init=init))
+    to = {'tensorboard': False, 'wandb': 'war', 'config': {'seed': 3}}
+    for step in (0, 1):
+        with Logbook(tmp_path, step=step, **to) as log:
+            log.write({'kind': 'train', 'step': step + 1, 'loss': 0.5, 'name': 'x'})
+    first, second = started
+    assert first == second and first['project'] == 'war' and first['config'] == {'seed': 3}
+    assert first['resume'] == 'allow' and len(first['id']) == 32
+    assert told == [(1, {'train/loss': 0.5}), 'finished', (2, {'train/loss': 0.5}), 'finished']
+
+
+def test_wandb_that_is_not_there_is_refused_before_anything_is_trained(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'wandb', None)
+    with pytest.raises(ConfigError, match=r"log\.wandb = 'war': needs wandb"):
+        Logbook(tmp_path, step=0, tensorboard=False, wandb='war')
