@@ -81,9 +81,11 @@ class Parts:
         )
 
     def position(self, state: TrainState) -> str:
+        step = int(state.step)
+        where = f'after step {step} of {self.total_steps}' if step else f'{self.total_steps} steps'
         return (
-            f'after step {int(state.step)} of {self.total_steps} ({self.steps_per_epoch} per '
-            'epoch); the first one compiles, which takes seconds to a minute'
+            f'{where} ({self.steps_per_epoch} per epoch); the first one compiles, which takes '
+            'seconds to a minute'
         )
 
     @property
@@ -129,7 +131,8 @@ class Parts:
         start = float(self._rule().lam_start)
         if self.reference is None:
             return f' with λ = {start:g}'
-        return f' with λ from {start:g} on by the rule {self.config.war.variant}'
+        war = self.config.war
+        return f' with λ from {start:g} on by WAR ({war.variant}, held to {war.reference})'
 
 
 def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | None = None) -> Parts:

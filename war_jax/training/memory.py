@@ -96,8 +96,10 @@ def num_bytes(tree: Any) -> int:
 
 
 def in_units(size: float) -> str:
-    """1536 * 1024**2 -> '1.5 GiB'."""
+    """1536 * 1024**2 -> '1.5 GiB'; below a tenth of a MiB in KiB."""
     mebibytes = size / 2**20
+    if mebibytes < 0.1:
+        return f'{size / 2**10:.1f} KiB'
     return f'{mebibytes:.1f} MiB' if mebibytes < 1024 else f'{mebibytes / 1024:.1f} GiB'
 
 

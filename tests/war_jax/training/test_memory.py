@@ -61,3 +61,4 @@ def test_the_plan_is_of_the_same_size(plain):
 def test_units():
     assert memory.in_units(1536 * 2**20) == '1.5 GiB'
     assert memory.in_units(300 * 2**10) == '0.3 MiB'
+    assert memory.in_units(1536) == '1.5 KiB'
