@@ -14,7 +14,7 @@ the plots of a program that calls these. Each file is written whole or not at al
 The named colours are Okabe and Ito's, which readers with any common colour blindness tell apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -170,6 +170,40 @@ def bars(axes: Axes, band: Band, style: Mapping[str, Any], shift: float = 1.0) -
     reach = np.maximum([mean - lower, upper - mean], 0.0)  # an end may be off by rounding
     reach[~np.isfinite(reach)] = np.nan  # of a single seed
     axes.errorbar(x * shift, mean, reach, capsize=2.5, elinewidth=1.0, **style)
+
+
+def against_epoch(
+    path: Path,
+    rows: Mapping[Any, Mapping[str, Mapping[float, Band]]],
+    colours: str,
+    size: tuple[float, float],
+    finish: Callable[[Axes, Any, str], object],
+    legend: str,
+) -> None:
+    """row -> key -> member -> band: a row of panels for each, a line for each member.
+
+    colours: a colour map's name; size: inches of the width, and of the height of a row; finish:
+    titles and scales one panel, once all of its lines are drawn; legend: what stands before a
+    member's number.
+    """
+    with matplotlib.rc_context(STYLE):
+        keys = list(next(iter(rows.values())))
+        members = sorted({m for row in rows.values() for lines in row.values() for m in lines})
+        styles = ordered_styles(members, colours)
+        figsize = (size[0], 0.9 + size[1] * len(rows))
+        figure = Figure(figsize=figsize, layout='constrained')
+        grid = figure.subplots(len(rows), len(keys), squeeze=False, sharex=True, sharey='col')
+        for panels, row in zip(grid, rows.values(), strict=True):
+            for axes, key in zip(panels, keys, strict=True):
+                for member, line in row[key].items():
+                    area(axes, line, styles[member])
+        for panels, name in zip(grid, rows, strict=True):
+            for axes, key in zip(panels, keys, strict=True):
+                finish(axes, name, key)
+        for axes in grid[-1]:
+            epoch_axis(axes)
+        legend_below(figure, styles, legend)
+        save(figure, path)
 
 
 def legend_below(

@@ -160,24 +160,16 @@ def against_width(path: Path, panels: Mapping[str, tuple[Lines, Band | None]]) -
 
 def against_epoch(path: Path, curves: Mapping[float, Mapping[str, Lines]]) -> None:
     """width -> key -> lambda -> line: a row of panels per width."""
-    with matplotlib.rc_context(STYLE):
-        keys = list(next(iter(curves.values())))
-        lams = sorted({lam for row in curves.values() for lines in row.values() for lam in lines})
-        styles = plots.ordered_styles(lams, 'plasma')
-        size = (12.5, 0.9 + 2.7 * len(curves))
-        figure = Figure(figsize=size, layout='constrained')
-        grid = figure.subplots(len(curves), len(keys), squeeze=False, sharex=True, sharey='col')
-        for axes_row, (width, row) in zip(grid, curves.items(), strict=True):
-            for axes, key in zip(axes_row, keys, strict=True):
-                for lam, line in row[key].items():
-                    plots.area(axes, line, styles[lam])
-                axes.set_title(_title(key))
-            axes_row[0].set_ylabel(f'width k = {width:g}')
-        for axes, key in zip(grid[-1], keys, strict=True):
+    first_key, last = next(iter(next(iter(curves.values())))), list(curves)[-1]
+
+    def finish(axes: Axes, width: float, key: str) -> None:
+        axes.set_title(_title(key))
+        if key == first_key:
+            axes.set_ylabel(f'width k = {width:g}')
+        if width == last:
             _scale(axes, key)
-            plots.epoch_axis(axes)
-        plots.legend_below(figure, styles, 'λ = ')
-        plots.save(figure, path)
+
+    plots.against_epoch(path, curves, 'plasma', (12.5, 2.7), finish, 'λ = ')
 
 
 def _scale(axes: Axes, key: str) -> None:

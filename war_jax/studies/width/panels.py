@@ -51,23 +51,13 @@ class Marker(NamedTuple):
 
 def against_epoch(path: Path, bands: Mapping[float, Mapping[str, Lines]]) -> None:
     """lambda -> key -> width -> band: a row of panels per lambda, a line per width."""
-    with matplotlib.rc_context(STYLE):
-        keys = list(next(iter(bands.values())))
-        members = sorted({k for row in bands.values() for lines in row.values() for k in lines})
-        styles = plots.ordered_styles(members, 'viridis')
-        size = (11.0, 0.9 + 2.3 * len(bands))
-        figure = Figure(figsize=size, layout='constrained')
-        grid = figure.subplots(len(bands), len(keys), squeeze=False, sharex=True, sharey='col')
-        for line, (lam, row) in zip(grid, bands.items(), strict=True):
-            for axes, key in zip(line, keys, strict=True):
-                for width, of_width in row[key].items():
-                    plots.area(axes, of_width, styles[width])
-                axes.set_title(f'{quantity(key).title}, λ = {lam:g}')
-        for axes, key in zip(grid[-1], keys, strict=True):
+
+    def finish(axes: Axes, lam: float, key: str) -> None:
+        axes.set_title(f'{quantity(key).title}, λ = {lam:g}')
+        if lam == list(bands)[-1]:
             plots.scale(axes, quantity(key))
-            plots.epoch_axis(axes)
-        plots.legend_below(figure, styles, WIDTH)
-        plots.save(figure, path)
+
+    plots.against_epoch(path, bands, 'viridis', (11.0, 2.3), finish, WIDTH)
 
 
 def against_width(path: Path, bands: Mapping[str, Lines]) -> None:
