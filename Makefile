@@ -45,8 +45,6 @@ bench: $(VENV)/.stamp-bench
 	$(BIN)/python -m benchmarks.evaluation --networks=10-1,16-2,34-1
 	$(BIN)/python -m benchmarks.host
 
-# In an environment of its own, so that the other targets stay on the CPU. PyTorch's build for Linux
-# that pip takes by default is the one for CUDA.
 docs: $(VENV)/.stamp-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -65,6 +63,8 @@ test-matrix:
 			--dist=loadfile $(MATRIX); \
 	done
 
+# In an environment of its own, so that the other targets stay on the CPU. PyTorch's build for Linux
+# that pip takes by default is the one for CUDA.
 DATA ?= cifar10
 bench-accelerator: PIP_INSTALL := .venv-accelerator/bin/python -m pip install --quiet
 bench-accelerator:

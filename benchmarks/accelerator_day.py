@@ -77,7 +77,7 @@ def real_parts(output: Path, data: str, depth: int, epochs: int) -> list[Part]:
             'study', 4,
             ['war_jax.studies.width --config=configs/width_study.py:paper '
              f'--workdir={output}/study {keys}'],
-            ['study/rows.json', 'study/verdicts.json'],
+            ['study/verdicts.json'],
         ),
         Part(
             'attack', 2,
@@ -108,7 +108,7 @@ def rehearsed_parts(output: Path) -> list[Part]:
             [f'war_jax.studies.width --config=configs/width_study.py:smoke '
              f'--workdir={output}/study --config.study.war=() --config.study.widths=(0.125,) '
              '--config.study.lams=(1.0,)'],
-            ['study/rows.json', 'study/verdicts.json'],
+            ['study/verdicts.json'],
         ),
         Part(
             'attack', 1,
@@ -140,27 +140,33 @@ def run(part: Part, output: Path, seconds: float) -> dict[str, Any]:
         'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',  # PyTorch runs beside
         'PYTHONUNBUFFERED': '1',
     }
-    outcome = 'done'
+    for name in part.results:  # of an earlier call
+        (output / name).unlink(missing_ok=True)
+    outcome, running = 'done', []
     with open(output / f'{part.name}.log', 'ab') as log:
 
         def start(command: str) -> subprocess.Popen[bytes]:
             log.write(f'$ python -m {command}\n'.encode())
             log.flush()
             words = [sys.executable, '-m', *command.split()]
-            return subprocess.Popen(words, stdout=log, stderr=log, env=environment)
+            running.append(subprocess.Popen(words, stdout=log, stderr=log, env=environment))
+            return running[-1]
 
-        beside = start(part.beside) if part.beside else None
-        for command in part.commands:
-            rest = seconds - (time.monotonic() - started)
-            code = _wait(start(command), rest)
-            if code is None:
-                outcome = f'stopped after its {seconds:.0f} s'
-                break
-            if code:
-                outcome = f'failed: {command.split()[0]} ended with {code}, see {part.name}.log'
-                break
-        if beside is not None:
-            _wait(beside, seconds - (time.monotonic() - started))
+        try:
+            beside = start(part.beside) if part.beside else None
+            for command in part.commands:
+                code = _wait(start(command), seconds - (time.monotonic() - started))
+                if code is None:
+                    outcome = f'stopped after its {seconds:.0f} s'
+                    break
+                if code:
+                    outcome = f'failed: {command.split()[0]} ended with {code}, see {part.name}.log'
+                    break
+            if beside is not None and outcome == 'done':
+                _wait(beside, seconds - (time.monotonic() - started))
+        finally:  # nothing is left on the device, also if this process is told to stop
+            for process in running:
+                _wait(process, 0)
     results = {}
     for name in part.results:
         if (output / name).exists():
@@ -172,7 +178,7 @@ def run(part: Part, output: Path, seconds: float) -> dict[str, Any]:
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    """Its exit code; None where it had to be told to stop."""
+    """Its exit code; None where it had to be told to stop, for which it has GRACE seconds."""
     try:
         return process.wait(max(0.0, seconds))
     except subprocess.TimeoutExpired:
@@ -209,7 +215,9 @@ def main() -> None:
     parts = [part for part in parts if part.name in chosen]
     output.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * flags.minutes
-    day: dict[str, Any] = {}
+    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+    kept = output / 'day.json'  # of a call for other parts
+    day: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     for number, part in enumerate(parts):
         shares = sum(later.share for later in parts[number:])
         day[part.name] = run(part, output, (end - time.monotonic()) * part.share / shares)
@@ -217,7 +225,7 @@ def main() -> None:
         outcome, seconds = day[part.name]['outcome'], day[part.name]['seconds']
         print(f'{part.name:<8} {seconds:6.0f} s  {outcome}', flush=True)
     print(f'\n{output / "day.json"}')
-    raise SystemExit(any(row['outcome'].startswith('failed') for row in day.values()))
+    raise SystemExit(any(day[part.name]['outcome'].startswith('failed') for part in parts))
 
 
 if __name__ == '__main__':

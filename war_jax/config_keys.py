@@ -98,9 +98,9 @@ class DataConfig:
 
     placement: Literal['replicated', 'host_sharded'] = key(
         'replicated',
-        'Of the training images on the devices. replicated: every device holds all of them. '
-        'host_sharded: each host its share, spread over its devices, which then send each other '
-        'the rows of a batch; the same numbers, for sets that are too large for one device.',
+        'Of the images on the devices. replicated: every device holds all of them. host_sharded: '
+        'the devices of each host hold its share, and send each other the rows of a batch; the '
+        'same numbers, for sets that are too large for one device. The host still reads them all.',
         absent='replicated',
     )
 

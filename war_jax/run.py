@@ -22,6 +22,7 @@ from war_jax.processes import on_first
 from war_jax.records.console import Display, describe_accuracies, smoke_sentence
 from war_jax.records.files import plain, read_json_lines, write_json
 from war_jax.records.interrupt import Stop, signals
+from war_jax.records.logbook import check_is_there
 from war_jax.records.provenance import claim_workdir, lock_workdir
 from war_jax.records.reference import (
     FILE,
@@ -48,11 +49,12 @@ def train(config: Config, workdir: str | Path, command: str | None = None) -> di
 
     `command` is what the user typed, for the report. Returns the contents of summary.json. Raises
     DataError for data that cannot be had, ConfigError for a batch that the devices cannot share,
-    for a reference that cannot serve and for a workdir that is an address (gs://...), is in use or
-    holds another run, TrainingError for a loss that is not finite, SystemExit(128 + signal number)
-    after SIGINT or SIGTERM, with a checkpoint written.
+    for a reference that cannot serve, for a workdir that is an address (gs://...), is in use or
+    holds another run, and for a log.wandb without that package, TrainingError for a loss that is
+    not finite, SystemExit(128 + signal number) after SIGINT or SIGTERM, with a checkpoint written.
     """
     check_is_local(workdir)
+    check_is_there(config.log.wandb)
     workdir = Path(workdir)
     splits = load(config.data)
     reference = read_checked(config, splits)

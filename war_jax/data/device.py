@@ -6,9 +6,9 @@
 
 A CIFAR-sized set is a few hundred megabytes of uint8, so every device holds all of it and only
 indices travel from the host: a batch's rows are gathered by the device that needs them. Of a set
-that is too large for that, each host can hold its share of the rows, spread over its devices
+that is too large for that, the devices of each host can hold its share of the rows
 (`placement='host_sharded'`): they then send each other the rows of a batch, and nothing else is
-different.
+different. The host's memory still has all of them.
 """
 
 import functools

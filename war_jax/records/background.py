@@ -45,7 +45,6 @@ class Background:
             self._thread.shutdown()
 
     def _finish_first(self) -> None:
-        wait(
-            [self._pieces[0]]
-        )  # may be interrupted by a signal, and is then still to be waited for
+        # A signal may interrupt it, and it is then still to be waited for.
+        wait([self._pieces[0]])
         self._pieces.popleft().result()

@@ -60,7 +60,8 @@ class Interrupted(Exception):
 
 @contextmanager
 def signals() -> Iterator[Stop]:
-    """Both signals set a flag; a second one ends the process at once (checkpoints are whole)."""
+    """Both signals set a flag; a second one ends the process as soon as what is being written of a
+    checkpoint is on disk."""
     stop = Stop()
 
     def note(signum: int, _: object) -> None:

@@ -8,6 +8,7 @@ Of several processes, only the first one writes.
 
 import uuid
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,7 @@ from war_jax.records.files import (
 class Logbook:
     """Appends rows behind `step`; what an interrupted run wrote past it is dropped first.
 
-    wandb: a project of Weights & Biases, which is shown `config` too; '' for none. Raises
-    ConfigError where it is asked for and not installed.
+    wandb: a project of Weights & Biases, which is shown `config` too; '' for none.
     """
 
     def __init__(
@@ -85,13 +85,17 @@ class Logbook:
             self._wandb.finish()
 
 
+def check_is_there(project: str) -> None:
+    """Raises ConfigError where Weights & Biases is asked for and not installed."""
+    if project and find_spec('wandb') is None:
+        rule = "needs wandb, which is not installed: pip install 'war-jax[wandb]'"
+        raise refusal('log.wandb', project, rule, "''")
+
+
 def _wandb_run(workdir: Path, project: str, config: Mapping[str, Any]) -> Any:
     """The same run for each session of a workdir, by a number that is kept in it."""
-    try:
-        import wandb
-    except ModuleNotFoundError as error:
-        rule = "needs wandb, which is not installed: pip install 'war-jax[wandb]'"
-        raise refusal('log.wandb', project, rule, "''") from error
+    import wandb  # seconds that others need not pay
+
     path = workdir / 'wandb_id.txt'
     if not path.exists():
         write_text(path, uuid.uuid4().hex)

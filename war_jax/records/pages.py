@@ -3,11 +3,14 @@
     write_page(workdir / 'report.md', text)             # and workdir / 'report.html'
 
 The HTML needs no other file and no network: it can be mailed. Pictures are inside, long tables are
-folded, and what stands in the text as HTML is shown as text.
+folded, headings can be linked to, and of the HTML in the text only ends of lines and folded parts
+are taken for such; everything else is shown as text.
 """
 
 import base64
 import html
+import re
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -16,6 +19,7 @@ from markdown_it.token import Token
 from war_jax.records.files import write_text
 
 LONG = 12  # rows, from which on a table is folded
+_OURS = re.compile(r'<br>|<details><summary>[^<>]*</summary>|</details>')
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; }
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 1rem; }
@@ -37,16 +41,40 @@ def write_page(path: Path, text: str) -> None:
 
 def to_html(text: str, folder: Path) -> str:
     """folder: that relative pictures are found from; one that is not there is left out."""
-    parser = MarkdownIt('commonmark', {'html': False}).enable('table')
+    parser = MarkdownIt('commonmark', {'html': True}).enable('table')
     tokens = parser.parse(text)
-    title = next((token.content for token in tokens if token.type == 'inline'), folder.name)
+    for token in tokens:
+        _show_as_text(token)
+    _name_headings(tokens)
     _embed_pictures(tokens, folder)
+    title = next((_plain(token) for token in tokens if token.type == 'inline'), folder.name)
     body = parser.renderer.render(_fold_tables(tokens), parser.options, {})
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<title>{html.escape(title)}</title>\n<style>\n{_STYLE}\n</style>\n{body}</html>\n'
     )
+
+
+def _show_as_text(token: Token) -> None:
+    """HTML that no program of ours has written."""
+    if token.type in ('html_block', 'html_inline') and not _OURS.fullmatch(token.content.strip()):
+        token.content = html.escape(token.content)
+    for child in token.children or []:
+        _show_as_text(child)
+
+
+def _name_headings(tokens: list[Token]) -> None:
+    """As GitHub and the pages' own links do: '## What is missing' is #what-is-missing."""
+    for before, token in pairwise(tokens):
+        if before.type == 'heading_open':
+            words = re.sub(r'[^\w\s-]', '', _plain(token).lower())
+            before.attrSet('id', re.sub(r'\s', '-', words.strip()))
+
+
+def _plain(token: Token) -> str:
+    """The words of an inline token, without their marks."""
+    return ''.join(child.content for child in token.children or [])
 
 
 def _embed_pictures(tokens: list[Token], folder: Path) -> None:

@@ -15,9 +15,9 @@ An accelerator waits while its host looks at what a step has found. There a prog
 steps at once, and a slot whose example is broken or whose run is over in one of them waits for the
 look that follows the last.
 
-What happens to an example does not depend on its neighbours, on the number of slots and devices or
-on when the host looks: its random numbers come from its own number and stage, and if two stages
-break it, the first counts.
+Whether and where an example is broken does not depend on its neighbours, on the number of slots and
+devices or on when the host looks: its random numbers come from its own number and stage, and if two
+stages break it, the first counts. How many steps were made, and what later stages saw of it, do.
 """
 
 from collections.abc import Callable, Iterator

@@ -13,6 +13,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,13 @@ class Run:
             ) as log:
                 log.write(session(int(state.step), self.parts.devices))
                 state, progress = self.fit(state, progress, log)
-            return self.measure(state, progress)
-        finally:
-            self.checkpoints.close()
+            summary = self.measure(state, progress)
+        except BaseException:
+            with suppress(OSError):  # of a checkpoint, which is less than what ends the run
+                self.checkpoints.close()
+            raise
+        self.checkpoints.close()
+        return summary
 
     def seconds(self) -> float:
         """Wall time of this run, all its sessions up to their last checkpoints together."""

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from war_jax.config_rules import ConfigError
-from war_jax.records.logbook import Logbook
+from war_jax.records import logbook
+from war_jax.records.logbook import Logbook, check_is_there
 
 
 def written(tmp_path):
@@ -56,7 +57,8 @@ def test_wandb_is_one_run_for_all_sessions_and_is_told_the_same(monkeypatch, tmp
     assert told == [(1, {'train/loss': 0.5}), 'finished', (2, {'train/loss': 0.5}), 'finished']
 
 
-def test_wandb_that_is_not_there_is_refused_before_anything_is_trained(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, 'wandb', None)
+def test_wandb_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(logbook, 'find_spec', lambda name: None)
+    check_is_there('')
     with pytest.raises(ConfigError, match=r"log\.wandb = 'war': needs wandb"):
-        Logbook(tmp_path, step=0, tensorboard=False, wandb='war')
+        check_is_there('war')

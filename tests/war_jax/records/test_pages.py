@@ -22,7 +22,7 @@ class Outline(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.attributes.append((tag, dict(attrs)))
-        if tag != 'meta':
+        if tag not in ('meta', 'br'):
             self.stack.append(tag)
 
     def handle_endtag(self, tag):
@@ -70,3 +70,18 @@ def test_html_in_the_text_is_text(outline):
     found = outline('# <script>alert(1)</script>\n\n<img src="http://example.org/x.png">\n')
     assert not {'script', 'img'} & set(found.tags)
     assert any('<script>' in word for word in found.words)
+
+
+def test_what_reports_are_written_with(outline):
+    """Folded parts, ends of lines in cells, escaped names, and links to headings."""
+    found = outline(
+        '# svhn\\_cropped\n\nAll are [below](#how-it-was-done-by-us).\n\n'
+        '<details><summary>In LaTeX</summary>\n\n```latex\na & b\n```\n\n</details>\n\n'
+        '| a |\n| --- |\n| one<br>two |\n\n## How it was done, *by us*\n'
+    )
+    assert found.stack == [] and {'details', 'summary', 'br', 'table'} <= set(found.tags)
+    attributes = [attrs for _, attrs in found.attributes]
+    assert {'href': '#how-it-was-done-by-us'} in attributes
+    assert {'id': 'how-it-was-done-by-us'} in attributes
+    assert found.words.count('svhn_cropped') == 2 and 'a & b\n' in found.words
+    assert not any('<' in word for word in found.words)

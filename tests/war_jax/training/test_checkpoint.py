@@ -3,7 +3,6 @@
 import dataclasses
 import shutil
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import chex
@@ -117,13 +116,16 @@ def test_a_state_is_not_written_behind_a_best_network_that_was_not(tmp_path, mon
     checkpoints.wait()
     write = checkpoints._best.save
 
+    state_waits = threading.Event()
+
     def full(*args, **kwargs):
-        time.sleep(0.1)  # so that the state is waiting behind it
+        assert state_waits.wait(60)
         raise ValueError('No space left on device')
 
     monkeypatch.setattr(checkpoints._best, 'save', full)
     checkpoints.save_best(2, state.evaluated)
     checkpoints.save(state.replace(step=jnp.int32(2)), Progress(best_step=2))
+    state_waits.set()
     with pytest.raises(OSError, match=r'best: the checkpoint of step 2 was .*No space'):
         checkpoints.wait()
     assert checkpoints.newest_step() == 1

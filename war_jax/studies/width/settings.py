@@ -50,6 +50,14 @@ class Settings:
         if self.base.war.reference:
             rule = 'must be empty in a study, which makes its own references'
             raise refusal('war.reference', self.base.war.reference, rule, "''")
+        # One process has one of each, and the runs of a study are side by side in it.
+        for key, value, nothing in (
+            ('log.wandb', self.base.log.wandb, ''),
+            ('log.profile_steps', self.base.log.profile_steps, 0),
+        ):
+            if value != nothing:
+                rule = f'must be {nothing!r} in a study: it is of a process, which has many runs'
+                raise refusal(key, value, rule, repr(nothing))
         study = self.study
         distinct('study.war', study.war)
         # With one width there is nothing to look at it for, whatever is named.

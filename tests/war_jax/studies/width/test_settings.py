@@ -60,6 +60,8 @@ def test_the_rule_of_each_variant(method: str, rule: str, target: str):
         ('study.war', ('constant', 'constant'), 'must not name one twice'),
         ('study.devices_per_run', 0, 'must be at least 1'),
         ('war.reference', 'runs/thin', 'must be empty in a study'),
+        ('log.wandb', 'war', "must be '' in a study"),
+        ('log.profile_steps', 3, 'must be 0 in a study'),
         ('objective.name', 'natural', 'has no lambda'),
     ],
 )
