@@ -81,6 +81,7 @@ def test_what_a_run_leaves(finished):
         'war.json',
         'examples.npz',
         'report.md',
+        'report.html',
         'figures',
     }
     assert summary['num_examples'] == 48

@@ -168,7 +168,7 @@ def test_files_are_there_and_agree(tmp_path: Path) -> None:
     tables = {f'tables/{name}.{form}' for name in [*TABLES, 'claims', 'exponents', 'changes']
               for form in ('csv', 'md', 'tex')}  # fmt: skip
     assert names == tables | {
-        'report.md', 'rows.csv', 'study.json', 'verdicts.json', 'figures/width.png',
+        'report.md', 'report.html', 'rows.csv', 'study.json', 'verdicts.json', 'figures/width.png',
         'figures/epochs.png',
     }  # fmt: skip
     for name in ('width', 'epochs'):

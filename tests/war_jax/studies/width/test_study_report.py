@@ -131,7 +131,7 @@ def test_files_are_there_and_agree(tmp_path: Path) -> None:
     found = sorted(str(path.relative_to(workdir)) for path in workdir.rglob('*') if path.is_file())
     found = [name for name in found if not name.startswith('runs/')]
     assert found == sorted(
-        ['report.md', 'rows.csv', 'study.json', 'verdicts.json']
+        ['report.md', 'report.html', 'rows.csv', 'study.json', 'verdicts.json']
         + [f'tables/{name}.{form}' for name in TABLES for form in ('csv', 'md', 'tex')]
         + [f'figures/{name}.png' for name in FIGURES]
     )
