@@ -175,7 +175,7 @@ def bars(axes: Axes, band: Band, style: Mapping[str, Any], shift: float = 1.0) -
 def against_epoch(
     path: Path,
     rows: Mapping[Any, Mapping[str, Mapping[float, Band]]],
-    colours: str,
+    colours: Literal['viridis', 'plasma'],
     size: tuple[float, float],
     finish: Callable[[Axes, Any, str], object],
     legend: str,

@@ -94,7 +94,7 @@ def check_is_there(project: str) -> None:
 
 def _wandb_run(workdir: Path, project: str, config: Mapping[str, Any]) -> Any:
     """The same run for each session of a workdir, by a number that is kept in it."""
-    import wandb  # seconds that others need not pay
+    import wandb  # pyright: ignore[reportMissingImports] (an extra)
 
     path = workdir / 'wandb_id.txt'
     if not path.exists():
