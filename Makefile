@@ -9,7 +9,7 @@
 #   make bench    our training step and PGD-20 beside PyTorch's, and what the host adds; minutes
 #   make bench-accelerator   checks, speed, a short study and AutoAttack on a GPU; DATA=npz:FILE
 #   make docs     the pages of docs/ as a site, strict about links             -> build/site/index.html
-#   make test-matrix   a quarter of the tests under the oldest and the newest JAX
+#   make test-matrix   a third of the tests under the oldest and the newest JAX
 #   make clean    remove .venv and caches; runs/ is left alone
 #
 # Another interpreter: make PYTHON=python3.12 demo
