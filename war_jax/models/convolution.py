@@ -94,7 +94,7 @@ def _transpose_of_at_once(dx: Array, kernel: Array, count: int) -> Array:
     """Size 3, stride 1: `_plain`(dx, kernel, 1), so written that its transpose, which makes images
     of c channels, has the form of `_at_once`."""
     b, h, w, c = dx.shape
-    swapped = kernel.swapaxes(2, 3)
+    swapped = jnp.swapaxes(kernel, 2, 3)  # of a NumPy array, too, as JAX 0.9 gives
     taps = [
         jnp.pad(swapped, ((0, 0), (count - 1 - i, i), (0, 0), (0, 0))) for i in range(count)
     ]
@@ -154,7 +154,7 @@ def _in_image(dx: Array, kernel: Array, stride: int) -> Array:
     size, w, c = kernel.shape[0], dx.shape[2], kernel.shape[2]
     if size == 1:
         return _by_pixel(dx, kernel, stride)
-    swapped = kernel.swapaxes(2, 3)
+    swapped = jnp.swapaxes(kernel, 2, 3)  # of a NumPy array, too, as JAX 0.9 gives
     if size == 3 and stride == 1 and c <= IMAGE_CHANNELS and w % 2 == 0:
         return _over_pairs(dx, swapped, 'HWOI')
     count = neighbours_at_once(c)
