@@ -12,27 +12,19 @@ needs neural-tangents (war-jax[ntk]), the others do not. These names are loaded 
 used: importing ntk imports no JAX.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from war_jax.lazy import on_demand
 
 if TYPE_CHECKING:
     from ntk import infinite as infinite
     from ntk.empirical import empirical_ntk as empirical_ntk
     from ntk.gradients import input_gradient_norms as input_gradient_norms
 
-_HOMES = {'empirical_ntk': 'ntk.empirical', 'input_gradient_norms': 'ntk.gradients'}
+_HOMES = {
+    'empirical_ntk': 'ntk.empirical',
+    'infinite': 'ntk.infinite',
+    'input_gradient_norms': 'ntk.gradients',
+}
 __all__ = ['empirical_ntk', 'infinite', 'input_gradient_norms']
-
-
-def __getattr__(name: str) -> Any:
-    if name == 'infinite':
-        return import_module('ntk.infinite')
-    if name not in _HOMES:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = on_demand(__name__, globals(), _HOMES)

@@ -16,8 +16,9 @@ These names are loaded when they are first used: importing war_jax imports no JA
 Reading order: training/step -> attacks/pgd -> training/objective -> training/war.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from war_jax.lazy import on_demand
 
 if TYPE_CHECKING:
     from war_jax.attacks.pgd import Budget as Budget
@@ -45,14 +46,4 @@ __all__ = [
     'Budget', 'ThreatModel', 'attack', 'evaluate', 'load_torch', 'pgd', 'save_torch', 'train',
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = on_demand(__name__, globals(), _HOMES)

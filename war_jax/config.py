@@ -14,22 +14,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from war_jax.config_keys import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    OptimizerConfig,
+    ThreatConfig,
+)
+from war_jax.config_rules import ConfigError, build, refusal
+from war_jax.config_types import (
     DATA_NAME,
     DEPTH,
     NOT_EMPTY,
     AboveZero,
-    Config,
     Count,
-    DataConfig,
-    EvaluationConfig,
     Fraction,
     NonNegative,
-    OptimizerConfig,
     Positive,
-    ThreatConfig,
     Width,
 )
-from war_jax.config_rules import ConfigError, build, refusal
 
 __all__ = [
     'DATA_NAME',

@@ -2,11 +2,13 @@
 the rehearsal, on the CPU."""
 
 import json
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from benchmarks import accelerator_day
 from benchmarks.accelerator_day import Part, real_parts, rehearsed_parts, run
 
 
@@ -44,6 +46,29 @@ def test_a_part_that_takes_too_long_is_told_to_stop(tmp_path):
 def test_a_part_without_its_package_is_left_out(tmp_path):
     row = run(part('this', needs='no_such_package'), tmp_path, 60)
     assert row['outcome'] == 'left out: no_such_package is not installed'
+
+
+def test_a_second_call_keeps_the_parts_of_the_first(tmp_path, monkeypatch, capsys):
+    """And ends with 1 only for what it ran itself."""
+    parts = [part('this')._replace(name='one'), part('no_such_module')._replace(name='two')]
+    monkeypatch.setattr(accelerator_day, 'rehearsed_parts', lambda output: parts)
+    monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+
+    def call(name):
+        arguments = ['day', '--rehearse', f'--parts={name}', f'--output={tmp_path}']
+        monkeypatch.setattr(sys, 'argv', arguments)
+        with pytest.raises(SystemExit) as ended:
+            accelerator_day.main()
+        return ended.value.code
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert call('two') and not call('one')
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    day = json.loads((tmp_path / 'day.json').read_text())
+    assert day['one']['outcome'] == 'done' and day['two']['outcome'].startswith('failed')
+    assert call('three') == 2 and "must be of one, two" in capsys.readouterr().err
 
 
 def test_a_rehearsal_has_the_parts_of_the_day(tmp_path):

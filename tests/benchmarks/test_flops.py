@@ -62,9 +62,13 @@ def test_number_of_convolutions():
 def test_network_names():
     assert parse_network('34-10') == Network(34, 10)
     assert str(Network(34, 10)) == '34-10'
+    assert parse_network('10-0.25').widths == (4, 8, 16)
+    assert str(Network(10, 0.25)) == '10-0.25'
 
 
-@pytest.mark.parametrize('text', ['', '34', '34-', '12-1', '4-1', '-2-1', '16-0', '16-2-1'])
+@pytest.mark.parametrize(
+    'text', ['', '34', '34-', '12-1', '4-1', '-2-1', '16-0', '16-0.01', '16-2-1']
+)
 def test_impossible_networks_are_refused(text):
     with pytest.raises(ValueError, match=f"network '{text}'"):
         parse_network(text)

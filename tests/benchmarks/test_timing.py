@@ -63,6 +63,10 @@ def test_two_equal_functions_take_equal_time_on_a_machine_that_slows_down():
     assert timings['a'].median == timings['b'].median == 4.5
 
 
+def test_a_step_among_several_takes_its_share():
+    assert Timing((2.0, 8.0)).per(4) == Timing((0.5, 2.0))
+
+
 def test_median_and_quartiles_ignore_the_order_and_an_outlier():
     timing = Timing((3.0, 1.0, 4.0, 900.0, 2.0))
     assert timing.median == 3.0

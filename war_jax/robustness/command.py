@@ -21,8 +21,8 @@ from typing import Annotated, Any
 from absl import flags
 
 from war_jax import command_line
-from war_jax.config_keys import DATA_NAME, DATA_NAMES
 from war_jax.config_rules import ConfigError, convert, nearest, number
+from war_jax.config_types import DATA_NAME, DATA_NAMES
 from war_jax.program import Program
 
 NORMS = ('linf', 'l2')

@@ -98,6 +98,19 @@ def test_without_a_reference_no_rule_moves_lambda():
     assert (rule.gain, rule.step) == (0.0, 0.0)
 
 
+def test_a_run_says_what_it_is_and_where_it_stands():
+    """Without a step, and with some; at a constant lambda, and with WAR and what it is held to."""
+    splits = load(CONFIG.data)
+    parts = build(CONFIG, splits, make_mesh(jax.devices()[:1]))
+    war = replace(CONFIG.war, reference='runs/thin', target='constant')
+    adjusted = parts.rerun(replace(CONFIG, war=war), reference(5.0, 2.0))
+    assert 'trades with λ = 3, on 1 x cpu; digits: ' in parts.describe(splits)
+    assert 'λ from 3 on by WAR (constant, held to runs/thin)' in adjusted.describe(splits)
+    state = parts.create_state()
+    assert parts.position(state).startswith('6 steps (3 per epoch)')
+    assert parts.position(state.replace(step=jnp.int32(4))).startswith('after step 4 of 6 ')
+
+
 @pytest.mark.parametrize('outer', [False, True])
 @pytest.mark.parametrize('dtype', ['float32', 'float64'])
 def test_precision_leaves_jax_as_it_was(outer, dtype):

@@ -15,6 +15,7 @@ from tensorboardX.proto import event_pb2
 
 from configs import digits
 from war_jax.config import ConfigError, resolve
+from war_jax.records import logbook
 from war_jax.run import train
 from war_jax.training import loop
 from war_jax.training.checkpoint import Checkpoints
@@ -177,6 +178,25 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     assert f'is that of step {step};' in str(error.value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state['opt_state']))
     assert not (tmp_path / 'summary.json').exists()
+
+
+def test_what_ends_a_run_is_said_also_where_a_checkpoint_fails_behind_it(tmp_path, monkeypatch):
+    close = loop.Checkpoints.close
+
+    def fail(checkpoints):
+        close(checkpoints)
+        raise OSError('the disk is full')
+
+    monkeypatch.setattr(loop.Checkpoints, 'close', fail)
+    with pytest.raises(loop.TrainingError, match='must be finite'):
+        train(config(**{'objective.lam': 1e18, 'checkpoint.every_steps': 1}), tmp_path)
+
+
+def test_wandb_that_is_not_there_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(logbook, 'find_spec', lambda name: None)
+    with pytest.raises(ConfigError, match=r"log\.wandb = 'war': needs wandb"):
+        train(config(**{'log.wandb': 'war'}), tmp_path / 'new')
+    assert not (tmp_path / 'new').exists()
 
 
 def test_batch_must_divide_over_the_devices(tmp_path):

@@ -33,6 +33,8 @@ def test_what_has_to_be_there_is_counted(plain):
     assert sizes['state'] == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     assert sizes['gradient'] == sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     assert sizes['images'] == splits.train.images.nbytes
+    spread, _ = parts_of(**{'data.placement': 'host_sharded'})
+    assert memory.estimate(spread, splits)['images'] == splits.train.images.nbytes // 4
 
 
 def test_activations_are_of_the_rows_at_work():
