@@ -33,6 +33,7 @@ def test_importing_it_imports_no_jax():
 def test_every_public_name_is_there():
     assert set(ntk.__all__) == set(ntk._HOMES) <= set(dir(ntk))
     assert callable(ntk.empirical_ntk) and callable(ntk.input_gradient_norms)
+    assert 'empirical_ntk' in vars(ntk)  # loaded once, and then there like any other name
     assert ntk.infinite is import_module('ntk.infinite')
     with pytest.raises(AttributeError, match='no attribute'):
         ntk.no_such_name  # noqa: B018
