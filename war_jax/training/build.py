@@ -67,8 +67,7 @@ class Parts:
     def describe(self, splits: Splits) -> str:
         """What is about to run, and on what: a wrong device should be seen at once."""
         model, config = self.config.model, self.config
-        shapes = jax.eval_shape(self.fresh_state, jax.random.key(0), self._rule())
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.shapes.params))
         sizes = ', '.join(
             f'{len(getattr(splits, split).labels):,} {split}'
             for split in ('train', 'validation', 'test')
@@ -116,6 +115,11 @@ class Parts:
         if ours != config:
             raise ValueError('only seed, objective.lam and war may differ within one program')
         return replace(self, config=config, reference=reference)
+
+    @property
+    def shapes(self) -> TrainState:
+        """Those of a state; nothing is computed."""
+        return jax.eval_shape(self.fresh_state, jax.random.key(0), self._rule())
 
     def create_state(self) -> TrainState:
         """A fresh state, on every device."""
