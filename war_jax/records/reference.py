@@ -27,6 +27,9 @@ CONDITIONS = (
     'data.pad',
     'data.flip',
     'data.extra_fraction',
+    'model.name',
+    'model.activation',
+    'model.normalization',
     'batch_norm.statistics',
     'threat.norm',
     'threat.epsilon',
@@ -39,6 +42,10 @@ CONDITIONS = (
     'awp.gamma',
     'war.averaging_epochs',
 )
+# Of a file from before there were these keys.
+_BEFORE = {
+    'model.name': 'wide_resnet', 'model.activation': 'relu', 'model.normalization': 'none'
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +118,7 @@ def read_reference(path: str | Path) -> Reference:
 
 def check_reference(reference: Reference, config: Config, checksum: str) -> None:
     """Raises ConfigError, one line naming what differs, unless `config` may be held to it."""
-    ours, theirs = plain(_conditions(config)), reference.conditions
+    ours, theirs = plain(_conditions(config)), {**_BEFORE, **reference.conditions}
     changed = [
         f'{key} = {ours[key]!r} (there {theirs.get(key)!r})'
         for key in CONDITIONS
