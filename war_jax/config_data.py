@@ -37,18 +37,20 @@ class DataConfig:
     flip: bool = key(True, 'Random horizontal flip.')
     extra_path: str = key(
         '',
-        "An .npz of further training images and (pseudo-)labels, e.g. RST's 500K. Empty: none.",
+        'Further training images and (pseudo-)labels: an .npz with images, labels or image, label '
+        '(of Wang et al. 2023, Gowal et al. 2021 or made of RST\'s 500K), or a folder of such '
+        'shards. Empty: none.',
     )
     extra_fraction: Fraction = key(
         0.0,
         'Which fraction of every batch comes from there (RST: 0.5), rounded to whole images.',
     )
-
-    placement: Literal['replicated', 'host_sharded'] = key(
+    placement: Literal['replicated', 'host_sharded', 'host'] = key(
         'replicated',
-        'Of the images on the devices. replicated: every device holds all of them. host_sharded: '
-        'the devices of each host hold its share, and send each other the rows of a batch; the '
-        'same numbers, for sets that are too large for one device. The host still reads them all.',
+        'Of the images; the numbers are the same. replicated: every device holds all of them. '
+        'host_sharded: the devices of each host hold its share, and send each other the rows of a '
+        'batch. host: they stay in the memory of the host, extra ones that are not compressed on '
+        'its disk, and each host reads the rows of its devices some batches ahead.',
         absent='replicated',
     )
 
