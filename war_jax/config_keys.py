@@ -7,17 +7,17 @@ A key is one field: `name: type and rules = key(default, meaning)`. configs/defa
 the errors are made from it. The defaults are those of TRADES' own CIFAR-10 training of a WRN-34-10
 (Zhang et al. 2019); configs/digits.py and configs/wrn.py start from them and change what differs.
 On the command line any key can be set: `--config.attack.step_size=2/255` (numbers may be
-fractions). The keys of the network stand in war_jax/config_model.py; rules that tie several keys
-together: there and in war_jax/config.py.
+fractions). The keys of the data stand in war_jax/config_data.py, those of the network in
+war_jax/config_model.py; rules that tie several keys together: there and in war_jax/config.py.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
+from war_jax.config_data import AugmentConfig, DataConfig
 from war_jax.config_model import ModelConfig
 from war_jax.config_rules import above, at_least, at_most, increasing, key
 from war_jax.config_types import (
-    DATA_NAME,
     NOT_EMPTY,
     AboveZero,
     Count,
@@ -25,53 +25,6 @@ from war_jax.config_types import (
     NonNegative,
     Positive,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The images, and what is done to them in training."""
-
-    name: Annotated[str, DATA_NAME] = key(
-        'cifar10',
-        'digits (embedded), a TFDS set on disk, or an .npz with arrays train_images, train_labels, '
-        'test_images, test_labels.',
-    )
-    data_dir: str = key(
-        '',
-        'The TFDS data_dir that holds the set. Empty: environment variable TFDS_DATA_DIR, or else '
-        "TFDS's own default.",
-    )
-    num_validation: Count = key(
-        1000,
-        'Examples held out of train, spread over the classes, to select the best checkpoint on.',
-    )
-    max_train_examples: Count = key(
-        0,
-        'Train on this many of the examples left (a fixed subset, spread over classes). 0: all.',
-    )
-    pad: Count = key(4, 'Random crop after padding by this many zeros on each side. 0: no crop.')
-    flip: bool = key(True, 'Random horizontal flip.')
-    extra_path: str = key(
-        '',
-        "An .npz of further training images and (pseudo-)labels, e.g. RST's 500K. Empty: none.",
-    )
-    extra_fraction: Fraction = key(
-        0.0,
-        'Which fraction of every batch comes from there (RST: 0.5), rounded to whole images.',
-    )
-
-    placement: Literal['replicated', 'host_sharded'] = key(
-        'replicated',
-        'Of the images on the devices. replicated: every device holds all of them. host_sharded: '
-        'the devices of each host hold its share, and send each other the rows of a batch; the '
-        'same numbers, for sets that are too large for one device. The host still reads them all.',
-        absent='replicated',
-    )
-
-    @classmethod
-    def whole(cls, name: str, data_dir: str) -> Self:
-        """A data set as it is: no image held out or left out, none augmented, none added."""
-        return cls(name=name, data_dir=data_dir, num_validation=0, pad=0, flip=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,6 +283,7 @@ class Config:
         'evaluated (Gowal et al. 2020: 0.995). 0: off.',
     )
     data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     batch_norm: BatchNormConfig = BatchNormConfig()
     threat: ThreatConfig = ThreatConfig()

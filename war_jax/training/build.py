@@ -151,6 +151,7 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
     Raises ConfigError where images have another number of channels than model.normalization.
     """
     num_train, *image_shape = splits.train.images.shape
+    check_cutout(config.augment.cutout, min(image_shape[:2]))
     model = make_model(config, splits.num_classes)
     _check_channels(config, image_shape[-1])
     batch_size = config.optimizer.batch_size - extra_per_batch(config)
@@ -161,6 +162,7 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
     options = StepOptions(
         pad=config.data.pad,
         flip=config.data.flip,
+        augment=config.augment,
         bn_momentum=config.batch_norm.momentum,
         bn_updates=tuple(config.batch_norm.updates.split(',')),
         awp_gamma=config.awp.gamma,
@@ -198,6 +200,13 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
         # could not be compared with anybody's.
         measures=make_measures(model.clone(dtype=model.param_dtype), mesh, threat, test_budget),
     )
+
+
+def check_cutout(side: int, limit: int) -> None:
+    """Raises ConfigError unless something is left of images whose shorter side is `limit`."""
+    if side >= limit:
+        rule = f'must be below the shorter side of the images, {limit} pixels'
+        raise refusal('augment.cutout', side, rule, f'{limit // 2}')
 
 
 def make_rule(config: Config, reference: Reference | None, steps_per_epoch: int) -> WarRule:
