@@ -31,7 +31,8 @@ from war_jax.data.device import as_unit_interval
 from war_jax.lowering import Precision, for_mesh
 from war_jax.mesh import AXIS, to_each, total
 from war_jax.models import forward
-from war_jax.models.parts import by_parts
+from war_jax.training.adversary import AttackOptions, make_adversary, seen_by_norms
+from war_jax.training.averaging import Averaging
 from war_jax.training.objective import Mean, Objective, RiskTerms
 from war_jax.training.state import TrainState
 from war_jax.training.war import WarRule, war_update
@@ -42,10 +43,10 @@ class StepOptions:
     """What is constant in the compiled step, beyond network, objective and attack.
 
     pad, flip: augmentation. bn_momentum, bn_updates: how the passes 'natural' and 'adversarial'
-    enter the running statistics, in order. awp_gamma 0 and ema_decay 0 mean off; awp_start is the
-    first step that perturbs weights. accumulation: parts of each device's rows that are worked on
-    one after the other; BatchNorm's moments are then of parts, and their mean over the parts enters
-    the running statistics. matmul_precision: of products and convolutions, but for the stem's.
+    enter the running statistics, in order. awp_gamma 0 means off; awp_start is the first step that
+    perturbs weights. accumulation: parts of each device's rows that are worked on one after the
+    other; BatchNorm's moments are then of parts, and their mean over the parts enters the running
+    statistics. matmul_precision: of products and convolutions, but for the stem's.
     Raises ConfigError for a pass of another name.
     """
 
@@ -55,7 +56,8 @@ class StepOptions:
     bn_updates: tuple[str, ...] = ('natural', 'adversarial')
     awp_gamma: float = 0.0
     awp_start: int = 0
-    ema_decay: float = 0.0
+    averaging: Averaging = Averaging()
+    attack: AttackOptions = AttackOptions()
     accumulation: int = 1
     matmul_precision: Precision = 'default'
 
@@ -150,6 +152,7 @@ def make_attacked(
     options: StepOptions,
 ) -> Callable[[TrainState, Array, Batch], tuple[tuple[()], tuple[Array, Array]]]:
     """(state, key, batch) -> no sums, and x and x_adv as in `Pair`."""
+    find = make_adversary(model, objective, threat, budget, options.attack, options.accumulation)
 
     def attacked(
         state: TrainState, key: Array, batch: Batch
@@ -162,18 +165,7 @@ def make_attacked(
         )
         if not objective.uses_attack:
             return (), (x, x)
-
-        def find(x: Array, labels: Array, keys: Array) -> Array:
-            # The target does not depend on the perturbation: one pass, not one per step.
-            clean_logits = forward.evaluate(model, state.variables, x)
-
-            def attack_loss(z: Array) -> Array:
-                logits = forward.evaluate(model, state.variables, z)
-                return objective.attack_loss(logits, clean_logits, labels)
-
-            return pgd.pgd(keys, attack_loss, x, threat, budget)
-
-        return (), (x, by_parts(find, x, batch.labels, keys[:, 1]))
+        return (), (x, find(state, keys[:, 1], x, batch))
 
     return attacked
 
@@ -191,10 +183,7 @@ def make_gradient(
         x, x_adv, batch = pair
         # The loss is a sum over all devices; its gradient has been summed once it is back here.
         variables = {'params': to_each(params), 'batch_stats': state.batch_stats}
-        seen = batch.mask
-        if accumulation > 1:
-            # A part may be nothing but padding, whose variance of 0 would amplify it.
-            seen = jnp.where(total(seen.sum()) > 0, seen, True)
+        seen = seen_by_norms(batch.mask, accumulation)
         # Both passes at once: half as many operations and exchanges between devices, each larger.
         both = jnp.stack([x, x_adv] if objective.uses_attack else [x])
         logits, moments = forward.train(model, variables, both, seen)
@@ -266,7 +255,7 @@ def make_train_step(
         averaged = state.averaged
         if averaged is not None:
             current = {'params': params, 'batch_stats': batch_stats}
-            averaged = optax.incremental_update(current, averaged, 1 - options.ema_decay)
+            averaged = options.averaging.update(averaged, current, state.step + 1)
         new = TrainState(
             step=state.step + 1,
             params=params,
