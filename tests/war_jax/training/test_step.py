@@ -26,7 +26,7 @@ from war_jax.training.war import fixed_rule
 FLOAT64 = jnp.dtype('float64')
 THREAT = ThreatModel('linf', 0.1)
 BUDGET = Budget(2, 0.05, 'gaussian', 0.001)
-CLIP_NORM = 0.5
+CLIP_NORM = 0.3
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.sgd(0.1, momentum=0.9))
 AUGMENTED = StepOptions(pad=1, flip=True)
 PERTURBED = StepOptions(pad=1, flip=True, awp_gamma=0.05, awp_start=1)
