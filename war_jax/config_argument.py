@@ -17,7 +17,7 @@ from war_jax.config_rules import ConfigError, nearest, number
 
 SIZE = 'DEPTH-WIDTH'
 SMOKE = 'smoke'
-OBJECTIVES = ('natural', 'madry', 'madry_per_example', 'trades', 'mart')
+OBJECTIVES = ('natural', 'madry', 'madry_per_example', 'trades', 'trades_ce', 'mart')
 
 # A ConfigDict, whose keys are attributes that no type checker can know.
 Tree = Any
@@ -140,6 +140,10 @@ def _trades(config: Tree) -> None:
     config.objective.name = 'trades'
 
 
+def _trades_ce(config: Tree) -> None:
+    config.objective.name = 'trades_ce'
+
+
 def _mart(config: Tree) -> None:
     config.objective.name = 'mart'
 
@@ -152,5 +156,6 @@ COMMON: dict[str, Callable[..., Any]] = {
     'madry': _madry,
     'madry_per_example': _madry_per_example,
     'trades': _trades,
+    'trades_ce': _trades_ce,
     'mart': _mart,
 }

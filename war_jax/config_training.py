@@ -59,11 +59,12 @@ class AttackConfig:
 class ObjectiveConfig:
     """What is minimised: natural risk + lam * robust regularization."""
 
-    name: Literal['natural', 'madry', 'madry_per_example', 'trades', 'mart'] = key(
+    name: Literal['natural', 'madry', 'madry_per_example', 'trades', 'trades_ce', 'mart'] = key(
         'trades',
         'Which robust regularization, and how it is attacked; natural has neither. madry takes the '
         'positive part of the difference of the batch means (lambda 1 is then the training of '
-        "Madry et al.), madry_per_example of each example's difference, as the WAR authors do.",
+        "Madry et al.), madry_per_example of each example's difference, as the WAR authors do. "
+        'trades_ce is trades, attacked by the cross-entropy in the place of the divergence.',
     )
     lam: NonNegative = key(
         6.0, "lambda, the weight of the robust regularization (beta in TRADES' code)."

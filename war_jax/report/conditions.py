@@ -19,6 +19,7 @@ OBJECTIVES = {
     'madry': 'Madry',
     'madry_per_example': 'Madry (per example)',
     'trades': 'TRADES',
+    'trades_ce': 'TRADES (attacked by cross-entropy)',
     'mart': 'MART',
 }
 HEADLINE_LOSS = 'cross-entropy to the label'

@@ -80,7 +80,7 @@ def make_adversary(
                 losses = objective.attack_loss(logits, clean_logits, labels)
                 if together:  # padding has a loss, too, which real images would help to raise
                     losses = jnp.where(mask, losses, 0)
-                return losses, logits.argmax(-1) != labels
+                return losses, logits.argmax(-1) != likeliest(labels)
 
             if options.early_stop >= 0:
                 return friendly_pgd(keys, judged_loss, x, at, steps, options.early_stop)
@@ -90,6 +90,11 @@ def make_adversary(
         return find_rows(*rows) if together else by_parts(find_rows, *rows)
 
     return find
+
+
+def likeliest(labels: Array) -> Array:
+    """Integers (b,), or of distributions (b, classes) the class of the largest share -> (b,)."""
+    return labels if labels.ndim == 1 else labels.argmax(-1)
 
 
 def seen_by_norms(mask: Array, accumulation: int) -> Array:

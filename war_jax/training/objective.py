@@ -122,6 +122,19 @@ class Trades:
         return RiskTerms(natural, mean(kl_divergence(clean_logits, adv_logits)))
 
 
+@dataclass(frozen=True)
+class TradesCrossEntropy(Trades):
+    """TRADES' two terms, at images that maximise the cross-entropy to the label.
+
+    The attack is not the regularization's own: Gowal et al. 2020 train so, too (section 4.1, inner
+    maximization).
+    """
+
+    def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
+        del clean_logits
+        return cross_entropy(logits, labels)
+
+
 def over_labels(values: Callable[[Array], Array], labels: Array) -> Array:
     """`values` of integer labels, (b,) -> (b,), or its mean over distributions (b, classes)."""
     if labels.ndim == 1:
@@ -182,5 +195,6 @@ OBJECTIVES = {
     'madry': Madry,
     'madry_per_example': MadryPerExample,
     'trades': Trades,
+    'trades_ce': TradesCrossEntropy,
     'mart': Mart,
 }

@@ -148,6 +148,7 @@ NUMPY_TERMS = {
         WEIGHTS @ np.maximum(cross_entropy(a) - cross_entropy(c), 0.0),
     ),
     'trades': lambda c, a: (WEIGHTS @ cross_entropy(c), WEIGHTS @ kl(c, a)),
+    'trades_ce': lambda c, a: (WEIGHTS @ cross_entropy(c), WEIGHTS @ kl(c, a)),
     'mart': mart,
 }
 
