@@ -126,8 +126,9 @@ def _check_together(config: Config) -> None:
     if config.attack.init == 'none' and config.objective.name == 'trades':
         rule = "must not be that with objective.name = 'trades', whose KL has no gradient at x"
         raise refusal('attack.init', 'none', rule, "'gaussian'")
-    if config.war.reference and config.objective.name == 'natural':
-        rule = "must be empty with objective.name = 'natural', which has no regularization"
+    name = config.objective.name
+    if config.war.reference and name in ('natural', 'adversarial'):
+        rule = f'must be empty with objective.name = {name!r}, which has no regularization'
         raise refusal('war.reference', config.war.reference, rule, "''")
     if config.war.rule != 'integral' and not config.war.reference:
         rule = "needs war.reference, the folder of a tuned thin network's run"

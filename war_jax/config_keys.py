@@ -130,11 +130,15 @@ class BatchNormConfig:
         "device as under pmap or PyTorch's DataParallel.",
     )
     updates: Literal[
-        'natural,adversarial', 'adversarial,natural', 'natural,adversarial,natural'
+        'natural,adversarial',
+        'adversarial,natural',
+        'natural,adversarial,natural',
+        'adversarial',
     ] = key(
         'natural,adversarial',
         'Which training passes update the running statistics, in order. The WAR authors have the '
-        "first in their TRADES code and the second in their Madry code, TRADES' own the third.",
+        "first in their TRADES code and the second in their Madry code, TRADES' own the third, "
+        'single-step training the fourth.',
     )
 
 

@@ -59,9 +59,12 @@ class AttackConfig:
 class ObjectiveConfig:
     """What is minimised: natural risk + lam * robust regularization."""
 
-    name: Literal['natural', 'madry', 'madry_per_example', 'trades', 'trades_ce', 'mart'] = key(
+    name: Literal[
+        'natural', 'adversarial', 'madry', 'madry_per_example', 'trades', 'trades_ce', 'mart'
+    ] = key(
         'trades',
-        'Which robust regularization, and how it is attacked; natural has neither. madry takes the '
+        'Which robust regularization, and how it is attacked. natural and adversarial have none, '
+        'and are the cross-entropy of clean or of adversarial images. madry takes the '
         'positive part of the difference of the batch means (lambda 1 is then the training of '
         "Madry et al.), madry_per_example of each example's difference, as the WAR authors do. "
         'trades_ce is trades, attacked by the cross-entropy in the place of the divergence.',

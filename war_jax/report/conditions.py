@@ -16,6 +16,7 @@ from war_jax.report.run_files import RATES, Run
 
 OBJECTIVES = {
     'natural': 'Natural',
+    'adversarial': 'Adversarial',
     'madry': 'Madry',
     'madry_per_example': 'Madry (per example)',
     'trades': 'TRADES',
@@ -101,9 +102,10 @@ def training(config: Mapping[str, Any], lam: str) -> str:
     if config['objective']['name'] == 'natural':
         text = 'Natural: cross-entropy of the clean images, no attack'
     else:
-        attack = config['attack']
+        attack, name = config['attack'], config['objective']['name']
+        weighted = OBJECTIVES[name] if name == 'adversarial' else f'{OBJECTIVES[name]}, {lam}'
         text = (
-            f'{OBJECTIVES[config["objective"]["name"]]}, {lam}; {ball(config["threat"])}; '
+            f'{weighted}; {ball(config["threat"])}; '
             f'PGD-{attack["num_steps"]}, step size {_pixels(attack["step_size"])}, {_start(attack)}'
             f'{"".join(_attack_options(attack))}'
         )

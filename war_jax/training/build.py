@@ -128,7 +128,7 @@ class Parts:
 
     def _lambda(self) -> str:
         """' with λ = 6', or by what rule it moves; nothing without a regularization."""
-        if not self.objective.uses_attack:
+        if not self.objective.regularizes:
             return ''
         start = float(self._rule().lam_start)
         if self.reference is None:

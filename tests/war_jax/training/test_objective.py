@@ -139,6 +139,7 @@ def test_mart_risk(smoothing):
 
 NUMPY_TERMS = {
     'natural': lambda c, a: (WEIGHTS @ cross_entropy(c), 0.0),
+    'adversarial': lambda c, a: (WEIGHTS @ cross_entropy(a), 0.0),
     'madry': lambda c, a: (
         WEIGHTS @ cross_entropy(c),
         max(WEIGHTS @ cross_entropy(a) - WEIGHTS @ cross_entropy(c), 0.0),
