@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     (
         'lazy', 'config_rules', 'config_types', 'families', 'config_data', 'config_model',
-        'config_keys', 'config',
+        'config_training', 'config_keys', 'config',
         'config_argument', 'config_help', 'processes', 'lowering', 'mesh', 'models', 'attacks',
         'records',
     ),

@@ -20,7 +20,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from war_jax.attacks.pgd import Budget
-from war_jax.attacks.threat import ThreatModel
+from war_jax.attacks.threat import BoxOnly, ThreatModel
 from war_jax.config import Config
 from war_jax.config_keys import BatchNormConfig, WarConfig
 from war_jax.config_model import constants
@@ -33,6 +33,8 @@ from war_jax.models.normalisation import Normalisation
 from war_jax.models.residual import PreActResNet, ResidualNetwork
 from war_jax.models.wide_resnet import WideResNet
 from war_jax.records.reference import Reference
+from war_jax.training.adversary import AttackOptions
+from war_jax.training.averaging import Averaging
 from war_jax.training.objective import OBJECTIVES, Objective
 from war_jax.training.optimizer import make_optimizer, make_schedule
 from war_jax.training.state import TrainState, create_state
@@ -135,7 +137,7 @@ class Parts:
 
     def _lambda(self) -> str:
         """' with λ = 6', or by what rule it moves; nothing without a regularization."""
-        if not self.objective.uses_attack:
+        if not self.objective.regularizes:
             return ''
         start = float(self._rule().lam_start)
         if self.reference is None:
@@ -159,6 +161,13 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
     schedule = make_schedule(config.optimizer, steps_per_epoch)
     tx = make_optimizer(config.optimizer, schedule)
     threat = ThreatModel(config.threat.norm, config.threat.epsilon)
+    averaging = Averaging(
+        config.ema_decay,
+        round(config.ema_start * steps_per_epoch),
+        config.ema_ramp,
+        config.ema_batch_norm,
+    )
+    attack = config.attack
     options = StepOptions(
         pad=config.data.pad,
         flip=config.data.flip,
@@ -167,20 +176,25 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
         bn_updates=tuple(config.batch_norm.updates.split(',')),
         awp_gamma=config.awp.gamma,
         awp_start=config.awp.warmup_epochs * steps_per_epoch,
-        ema_decay=config.ema_decay,
+        averaging=averaging,
+        attack=AttackOptions(
+            round(attack.warmup_epochs * steps_per_epoch), attack.early_stop, attack.batch_norm
+        ),
         accumulation=config.optimizer.accumulation,
         matmul_precision=config.model.matmul_precision,
     )
-    attack = config.attack
-    train_budget = Budget(attack.num_steps, attack.step_size, attack.init, attack.init_scale)
+    train_threat = BoxOnly(threat.norm, threat.epsilon) if attack.projection == 'box' else threat
+    train_budget = Budget(
+        attack.num_steps, attack.step_size, attack.init, attack.init_scale, attack.project_start
+    )
     objective = OBJECTIVES[config.objective.name](config.objective.label_smoothing)
-    step = make_train_step(model, objective, threat, train_budget, tx, mesh, options)
+    step = make_train_step(model, objective, train_threat, train_budget, tx, mesh, options)
 
     is_cpu = mesh.devices.flat[0].platform == 'cpu'
 
     def fresh_state(key: Array, rule: WarRule) -> TrainState:
         shape = (image_shape[0], image_shape[1], image_shape[2])
-        return create_state(key, model, tx, shape, rule, config.ema_decay > 0)
+        return create_state(key, model, tx, shape, rule, bool(averaging))
 
     test = config.evaluation
     test_budget = Budget(test.num_steps, test.step_size, test.init, test.init_scale)
