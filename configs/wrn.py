@@ -39,7 +39,7 @@ def get_config(argument: str = '') -> Tree:
         **COMMON,
         'authors': _authors,
         **DATA,
-        'smoke': _smoke,
+        'smoke': smoke,
     }
     config = apply(argument, default.get_config(), tokens, DATA)
     given = argument.split(',')
@@ -76,7 +76,7 @@ def _svhn_cropped(config: Tree) -> None:
 DATA = {'cifar10': _cifar10, 'cifar100': _cifar100, 'svhn_cropped': _svhn_cropped}
 
 
-def _smoke(config: Tree) -> None:
+def smoke(config: Tree) -> None:
     """Every part of the path, as little as possible of each; the accuracies mean nothing."""
     config.smoke = True
     config.data.num_validation = 32
