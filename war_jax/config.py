@@ -5,17 +5,17 @@
     config.threat.epsilon                      # 0.031
     json.dumps(to_dict(config))                # resolve(to_dict(config)) == config
 
-The keys themselves stand in war_jax/config_keys.py, with type, rule, default and meaning; what
-others need of it is to be had from here. Only `resolve` sees a ConfigDict.
+The keys themselves stand in war_jax/config_keys.py and beside it, with type, rule, default and
+meaning; what others need of them is to be had from here. Only `resolve` sees a ConfigDict.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from war_jax.config_data import AugmentConfig, DataConfig
 from war_jax.config_keys import (
     Config,
-    DataConfig,
     EvaluationConfig,
     OptimizerConfig,
     ThreatConfig,
@@ -39,6 +39,7 @@ __all__ = [
     'DEPTH',
     'NOT_EMPTY',
     'AboveZero',
+    'AugmentConfig',
     'Config',
     'ConfigError',
     'Count',
@@ -90,6 +91,9 @@ def _check_together(config: Config) -> None:
         raise refusal('data.extra_path', data.extra_path, rule, 'data.extra_fraction = 0.5')
     if data.extra_fraction > 0:
         _check_extra(data.extra_fraction, optimizer.batch_size)
+    if config.augment.cutmix and optimizer.batch_size == 1:
+        rule = 'needs another image in the batch: optimizer.batch_size must be at least 2'
+        raise refusal('augment.cutmix', config.augment.cutmix, rule, '0.0')
     if config.threat.norm == 'linf' and config.threat.epsilon > 1:
         epsilon = config.threat.epsilon
         rule = "must be at most 1 with threat.norm = 'linf', as pixels are in [0, 1]"
@@ -99,10 +103,18 @@ def _check_together(config: Config) -> None:
         rule = "must hold one epoch, the first halved one, for optimizer.schedule = 'halving'"
         first = optimizer.boundaries[:1] or (optimizer.epochs,)
         raise refusal('optimizer.boundaries', optimizer.boundaries, rule, str(first))
-    if optimizer.warmup_epochs > optimizer.epochs:
-        rule = f'must be at most optimizer.epochs = {optimizer.epochs}'
-        value = optimizer.warmup_epochs
-        raise refusal('optimizer.warmup_epochs', value, rule, f'{optimizer.epochs}')
+    for name, value in (
+        ('optimizer.warmup_epochs', optimizer.warmup_epochs),
+        ('attack.warmup_epochs', config.attack.warmup_epochs),
+        ('ema_start', config.ema_start),
+    ):
+        if value > optimizer.epochs:
+            rule = f'must be at most optimizer.epochs = {optimizer.epochs}'
+            raise refusal(name, value, rule, f'{optimizer.epochs}')
+    if (config.ema_start or config.ema_ramp) and not config.ema_decay:
+        rule = 'is not used while ema_decay is 0; set that, or leave this as it is'
+        name = 'ema_start' if config.ema_start else 'ema_ramp'
+        raise refusal(name, getattr(config, name), rule, 'ema_decay = 0.995')
     if optimizer.batch_size % optimizer.accumulation:
         rule = f'must divide optimizer.batch_size = {optimizer.batch_size}'
         divisors = [n for n in range(1, optimizer.batch_size + 1) if optimizer.batch_size % n == 0]
@@ -120,14 +132,16 @@ def _check_together(config: Config) -> None:
     if config.attack.init == 'none' and config.objective.name == 'trades':
         rule = "must not be that with objective.name = 'trades', whose KL has no gradient at x"
         raise refusal('attack.init', 'none', rule, "'gaussian'")
-    if config.war.reference and config.objective.name == 'natural':
-        rule = "must be empty with objective.name = 'natural', which has no regularization"
+    name = config.objective.name
+    if config.war.reference and name in ('natural', 'adversarial'):
+        rule = f'must be empty with objective.name = {name!r}, which has no regularization'
         raise refusal('war.reference', config.war.reference, rule, "''")
     if config.war.rule != 'integral' and not config.war.reference:
         rule = "needs war.reference, the folder of a tuned thin network's run"
         raise refusal('war.rule', config.war.rule, rule, "'integral'")
     for group, attack in (('attack', config.attack), ('evaluation', evaluation)):
-        if attack.init == 'uniform' and attack.init_scale > 1:
+        is_kept_to_ball = group == 'evaluation' or config.attack.projection == 'ball'
+        if attack.init == 'uniform' and attack.init_scale > 1 and is_kept_to_ball:
             rule = f"is a fraction of the ball with {group}.init = 'uniform': must be at most 1"
             raise refusal(f'{group}.init_scale', attack.init_scale, rule, '1')
 

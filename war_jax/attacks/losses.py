@@ -25,8 +25,13 @@ def finite_where_masked(logits: Array) -> Array:
 
 
 def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> Array:
-    """(b, classes), (b,) -> (b,): against (1 - smoothing) * one-hot + smoothing / classes."""
-    targets = optax.smooth_labels(_one_hot(labels, logits), smoothing)
+    """(b, classes), (b,) -> (b,): against (1 - smoothing) * one-hot + smoothing / classes.
+
+    The labels may be distributions (b, classes), as of mixed images, in the place of the one-hot.
+    """
+    is_mixed = labels.ndim == logits.ndim
+    distributions = labels if is_mixed else _one_hot(labels, logits)
+    targets = optax.smooth_labels(distributions, smoothing)
     return optax.softmax_cross_entropy(finite_where_masked(logits), targets)
 
 

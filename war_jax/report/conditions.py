@@ -6,7 +6,7 @@
 `run` is what `war_jax.report.run_files.read_run` returns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from war_jax.families import network_name
@@ -17,9 +17,11 @@ from war_jax.report.run_files import RATES, Run
 
 OBJECTIVES = {
     'natural': 'Natural',
+    'adversarial': 'Adversarial',
     'madry': 'Madry',
     'madry_per_example': 'Madry (per example)',
     'trades': 'TRADES',
+    'trades_ce': 'TRADES (attacked by cross-entropy)',
     'mart': 'MART',
 }
 HEADLINE_LOSS = 'cross-entropy to the label'
@@ -98,17 +100,32 @@ def training(config: Mapping[str, Any], lam: str) -> str:
     if config['objective']['name'] == 'natural':
         text = 'Natural: cross-entropy of the clean images, no attack'
     else:
-        attack = config['attack']
+        attack, name = config['attack'], config['objective']['name']
+        weighted = OBJECTIVES[name] if name == 'adversarial' else f'{OBJECTIVES[name]}, {lam}'
         text = (
-            f'{OBJECTIVES[config["objective"]["name"]]}, {lam}; {ball(config["threat"])}; '
+            f'{weighted}; {ball(config["threat"])}; '
             f'PGD-{attack["num_steps"]}, step size {_pixels(attack["step_size"])}, {_start(attack)}'
+            f'{"".join(_attack_options(attack))}'
         )
     options = {
         'label smoothing': config['objective']['label_smoothing'],
         'AWP γ': config['awp']['gamma'],
+        'gradient clipped to length': config['optimizer'].get('clip_norm'),
         'measured weights: moving average with decay': config['ema_decay'],
     }
     return text + ''.join(f'; {name} {value:g}' for name, value in options.items() if value)
+
+
+def _attack_options(attack: Mapping[str, Any]) -> Iterator[str]:
+    """How the attack in training is not the usual one; an older config.json has no such keys."""
+    if attack.get('projection') == 'box':
+        yield ', not kept to the ball'
+    if attack.get('early_stop', -1) >= 0:
+        yield f', stopped {attack["early_stop"]} steps after the first error'
+    if attack.get('batch_norm') == 'train':
+        yield ', BatchNorm by the attacked batch'
+    if epochs := attack.get('warmup_epochs'):
+        yield f', ε and step size growing over {epochs:g} epochs'
 
 
 def optimizer(config: Mapping[str, Any]) -> str:

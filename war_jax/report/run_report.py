@@ -67,6 +67,7 @@ def page(run: Run) -> str:
         f'# {tables.markdown_text(title)}',
         *conditions.smoke_warning(config),
         *_warnings(run.summary),
+        *(f'> **Warning.** {tables.markdown_text(row["text"])}.' for row in run.warnings),
         *conditions.session_warnings(run.sessions),
         *_headline(run),
         '## Attacks',

@@ -20,7 +20,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from war_jax.attacks.pgd import Budget
-from war_jax.attacks.threat import ThreatModel
+from war_jax.attacks.threat import BoxOnly, ThreatModel
 from war_jax.config import Config
 from war_jax.config_keys import BatchNormConfig, WarConfig
 from war_jax.config_model import constants
@@ -33,6 +33,8 @@ from war_jax.models.normalisation import Normalisation
 from war_jax.models.residual import PreActResNet, ResidualNetwork
 from war_jax.models.wide_resnet import WideResNet
 from war_jax.records.reference import Reference
+from war_jax.training.adversary import AttackOptions
+from war_jax.training.averaging import Averaging
 from war_jax.training.objective import OBJECTIVES, Objective
 from war_jax.training.optimizer import make_optimizer, make_schedule
 from war_jax.training.state import TrainState, create_state
@@ -72,8 +74,7 @@ class Parts:
     def describe(self, splits: Splits) -> str:
         """What is about to run, and on what: a wrong device should be seen at once."""
         config = self.config
-        shapes = jax.eval_shape(self.fresh_state, jax.random.key(0), self._rule())
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.shapes.params))
         sizes = ', '.join(
             f'{len(getattr(splits, split).labels):,} {split}'
             for split in ('train', 'validation', 'test')
@@ -122,6 +123,11 @@ class Parts:
             raise ValueError('only seed, objective.lam and war may differ within one program')
         return replace(self, config=config, reference=reference)
 
+    @property
+    def shapes(self) -> TrainState:
+        """Those of a state; nothing is computed."""
+        return jax.eval_shape(self.fresh_state, jax.random.key(0), self._rule())
+
     def create_state(self) -> TrainState:
         """A fresh state, on every device."""
         return self.fresh_state(self.key, self.rule)
@@ -131,7 +137,7 @@ class Parts:
 
     def _lambda(self) -> str:
         """' with λ = 6', or by what rule it moves; nothing without a regularization."""
-        if not self.objective.uses_attack:
+        if not self.objective.regularizes:
             return ''
         start = float(self._rule().lam_start)
         if self.reference is None:
@@ -147,6 +153,7 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
     Raises ConfigError where images have another number of channels than model.normalization.
     """
     num_train, *image_shape = splits.train.images.shape
+    check_cutout(config.augment.cutout, min(image_shape[:2]))
     model = make_model(config, splits.num_classes)
     _check_channels(config, image_shape[-1])
     batch_size = config.optimizer.batch_size - extra_per_batch(config)
@@ -154,27 +161,40 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
     schedule = make_schedule(config.optimizer, steps_per_epoch)
     tx = make_optimizer(config.optimizer, schedule)
     threat = ThreatModel(config.threat.norm, config.threat.epsilon)
+    averaging = Averaging(
+        config.ema_decay,
+        round(config.ema_start * steps_per_epoch),
+        config.ema_ramp,
+        config.ema_batch_norm,
+    )
+    attack = config.attack
     options = StepOptions(
         pad=config.data.pad,
         flip=config.data.flip,
+        augment=config.augment,
         bn_momentum=config.batch_norm.momentum,
         bn_updates=tuple(config.batch_norm.updates.split(',')),
         awp_gamma=config.awp.gamma,
         awp_start=config.awp.warmup_epochs * steps_per_epoch,
-        ema_decay=config.ema_decay,
+        averaging=averaging,
+        attack=AttackOptions(
+            round(attack.warmup_epochs * steps_per_epoch), attack.early_stop, attack.batch_norm
+        ),
         accumulation=config.optimizer.accumulation,
         matmul_precision=config.model.matmul_precision,
     )
-    attack = config.attack
-    train_budget = Budget(attack.num_steps, attack.step_size, attack.init, attack.init_scale)
+    train_threat = BoxOnly(threat.norm, threat.epsilon) if attack.projection == 'box' else threat
+    train_budget = Budget(
+        attack.num_steps, attack.step_size, attack.init, attack.init_scale, attack.project_start
+    )
     objective = OBJECTIVES[config.objective.name](config.objective.label_smoothing)
-    step = make_train_step(model, objective, threat, train_budget, tx, mesh, options)
+    step = make_train_step(model, objective, train_threat, train_budget, tx, mesh, options)
 
     is_cpu = mesh.devices.flat[0].platform == 'cpu'
 
     def fresh_state(key: Array, rule: WarRule) -> TrainState:
         shape = (image_shape[0], image_shape[1], image_shape[2])
-        return create_state(key, model, tx, shape, rule, config.ema_decay > 0)
+        return create_state(key, model, tx, shape, rule, bool(averaging))
 
     test = config.evaluation
     test_budget = Budget(test.num_steps, test.step_size, test.init, test.init_scale)
@@ -194,6 +214,13 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
         # could not be compared with anybody's.
         measures=make_measures(model.clone(dtype=model.param_dtype), mesh, threat, test_budget),
     )
+
+
+def check_cutout(side: int, limit: int) -> None:
+    """Raises ConfigError unless something is left of images whose shorter side is `limit`."""
+    if side >= limit:
+        rule = f'must be below the shorter side of the images, {limit} pixels'
+        raise refusal('augment.cutout', side, rule, f'{limit // 2}')
 
 
 def make_rule(config: Config, reference: Reference | None, steps_per_epoch: int) -> WarRule:

@@ -60,6 +60,12 @@ def test_seeds_lambdas_and_rules_share_one_program():
         first.rerun(replace(CONFIG, threat=replace(CONFIG.threat, epsilon=0.1)), None)
 
 
+def test_a_hole_as_large_as_the_image_is_refused():
+    config = replace(CONFIG, augment=replace(CONFIG.augment, cutout=8))
+    with pytest.raises(ConfigError, match=r'augment.cutout = 8: must be below .*, 8 pi.*rest: 4$'):
+        build(config, load(config.data), make_mesh(jax.devices()[:1]))
+
+
 @pytest.mark.parametrize(
     ('epochs', 'expected'),
     [

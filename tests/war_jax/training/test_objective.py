@@ -17,6 +17,7 @@ from war_jax.training.objective import (
 )
 
 LABELS = np.array([0, 3, 4, 1, 1, 2])
+MIXED = np.random.default_rng(7).dirichlet(np.full(5, 0.5), 6)  # shares of labels, (6, 5)
 ROWS = np.arange(len(LABELS))
 CLEAN = np.random.default_rng(3).normal(scale=2, size=(6, 5))
 ADVERSARIAL = CLEAN + np.random.default_rng(103).normal(scale=2, size=(6, 5))
@@ -138,6 +139,7 @@ def test_mart_risk(smoothing):
 
 NUMPY_TERMS = {
     'natural': lambda c, a: (WEIGHTS @ cross_entropy(c), 0.0),
+    'adversarial': lambda c, a: (WEIGHTS @ cross_entropy(a), 0.0),
     'madry': lambda c, a: (
         WEIGHTS @ cross_entropy(c),
         max(WEIGHTS @ cross_entropy(a) - WEIGHTS @ cross_entropy(c), 0.0),
@@ -147,6 +149,7 @@ NUMPY_TERMS = {
         WEIGHTS @ np.maximum(cross_entropy(a) - cross_entropy(c), 0.0),
     ),
     'trades': lambda c, a: (WEIGHTS @ cross_entropy(c), WEIGHTS @ kl(c, a)),
+    'trades_ce': lambda c, a: (WEIGHTS @ cross_entropy(c), WEIGHTS @ kl(c, a)),
     'mart': mart,
 }
 
@@ -185,6 +188,61 @@ def test_attack_loss(name, smoothing):
     )
     desired = kl(CLEAN, ADVERSARIAL) if name == 'trades' else cross_entropy(ADVERSARIAL)
     np.testing.assert_allclose(actual, desired, rtol=1e-12)
+
+
+def mixed_cross_entropy(logits: np.ndarray, smoothing: float = 0.0) -> np.ndarray:
+    targets = (1 - smoothing) * MIXED + smoothing / 5
+    return -(targets * log_softmax(logits, axis=-1)).sum(-1)
+
+
+def mixed_mart(clean, adversarial, smoothing: float) -> tuple[float, float]:
+    """Example by example, label by label: each label's term by its share."""
+    p, p_adv = softmax(clean, axis=-1), softmax(adversarial, axis=-1)
+    boosted = mixed_cross_entropy(adversarial, smoothing)
+    uncertain = np.zeros(6)
+    for i, label in np.ndindex(6, 5):
+        boosted[i] -= MIXED[i, label] * np.log(1.0001 - np.delete(p_adv[i], label).max())
+        uncertain[i] += MIXED[i, label] * (1 - p[i, label])
+    return WEIGHTS @ boosted, WEIGHTS @ (kl(clean, adversarial) * uncertain)
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
+def test_risks_and_attack_losses_of_mixed_labels(smoothing):
+    clean, adversarial = CLEAN.copy(), ADVERSARIAL.copy()
+    clean[2], adversarial[2] = ADVERSARIAL[2], CLEAN[2]
+    natural = mixed_cross_entropy(clean, smoothing)
+    gap = mixed_cross_entropy(adversarial, smoothing) - natural
+    assert gap[2] < -0.5 and WEIGHTS @ gap > 0
+    divergence = kl(clean, adversarial)
+    desired = {
+        'natural': (WEIGHTS @ natural, 0),
+        'madry': (WEIGHTS @ natural, WEIGHTS @ gap),
+        'madry_per_example': (WEIGHTS @ natural, WEIGHTS @ np.maximum(gap, 0)),
+        'trades': (WEIGHTS @ natural, WEIGHTS @ divergence),
+        'mart': mixed_mart(clean, adversarial, smoothing),
+    }
+    arrays = tuple(map(jnp.asarray, (clean, adversarial, MIXED)))
+    for name, terms in desired.items():
+        objective = OBJECTIVES[name](smoothing)
+        np.testing.assert_allclose(objective.risk(*arrays, mean), terms, rtol=1e-12, err_msg=name)
+        climbed = objective.attack_loss(arrays[1], arrays[0], arrays[2])
+        expected = divergence if name == 'trades' else mixed_cross_entropy(adversarial)
+        np.testing.assert_allclose(climbed, expected, rtol=1e-12, err_msg=name)
+
+
+def test_a_mixture_of_one_label_is_that_label():
+    one_hot = jnp.asarray(np.eye(5)[LABELS])
+    for kind in OBJECTIVES.values():
+        of_mixture = kind().risk(jnp.asarray(CLEAN), jnp.asarray(ADVERSARIAL), one_hot, mean)
+        np.testing.assert_allclose(of_mixture, risk(kind()), rtol=1e-14)
+
+
+def test_of_two_classes_the_boost_of_mart_is_the_cross_entropy_to_the_mixture():
+    clean, adversarial = jnp.asarray(CLEAN[:, :2] / 4), jnp.asarray(ADVERSARIAL[:, :2] / 4)
+    mixed = jnp.asarray(MIXED[:, :2] / MIXED[:, :2].sum(-1, keepdims=True))
+    of_mart = Mart().risk(clean, adversarial, mixed, mean).natural
+    of_trades = Trades().risk(adversarial, adversarial, mixed, mean).natural
+    np.testing.assert_allclose(of_mart, 2 * of_trades, rtol=1e-3)
 
 
 def test_only_the_natural_objective_does_without_attack():

@@ -11,22 +11,29 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import PartitionSpec as P
+from scipy.special import log_softmax
 
 from tests.one_block import OneBlock
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
+from war_jax.config_data import AugmentConfig
 from war_jax.data.batches import Batch
 from war_jax.mesh import AXIS, make_mesh, replicate, shard
+from war_jax.models import forward
+from war_jax.training.averaging import Averaging
 from war_jax.training.objective import Natural, Trades
 from war_jax.training.state import TrainState, create_state
-from war_jax.training.step import Metrics, StepOptions, make_train_step
+from war_jax.training.step import Metrics, StepOptions, make_augmented, make_train_step
 from war_jax.training.war import fixed_rule
 
 FLOAT64 = jnp.dtype('float64')
 THREAT = ThreatModel('linf', 0.1)
 BUDGET = Budget(2, 0.05, 'gaussian', 0.001)
-OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+CLIP_NORM = 0.3
+OPTIMIZER = optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.sgd(0.1, momentum=0.9))
 AUGMENTED = StepOptions(pad=1, flip=True)
+MIXED = StepOptions(pad=1, flip=True, augment=AugmentConfig(randaugment=1, cutout=2, cutmix=0.8))
 PERTURBED = StepOptions(pad=1, flip=True, awp_gamma=0.05, awp_start=1)
 
 
@@ -86,7 +93,7 @@ def run(
     """State after the batches, and the metrics of each."""
     mesh, step = machinery(num_devices, statistics, objective or Trades(), options, remat)
     rule = fixed_rule(lam, decay=0.99, total_steps=10)
-    state = fresh_state(lam, options.ema_decay > 0).replace(step=np.int32(first_step))
+    state = fresh_state(lam, bool(options.averaging)).replace(step=np.int32(first_step))
     state = replicate(mesh, state)
     traced_before = step._cache_size()
     key = replicate(mesh, jax.random.key(seed))
@@ -103,12 +110,24 @@ def largest_difference(a, b) -> float:
     return max(float(np.abs(np.asarray(x) - np.asarray(y)).max()) for x, y in pairs)
 
 
-def test_four_devices_agree_with_one():
+@pytest.mark.parametrize('options', [AUGMENTED, MIXED])
+def test_four_devices_agree_with_one(options):
     batches = [images(seed=s) for s in range(3)]
-    one, metrics_of_one = run(batches, 1)
-    four, metrics_of_four = run(batches, 4)
+    one, metrics_of_one = run(batches, 1, options=options)
+    four, metrics_of_four = run(batches, 4, options=options)
     assert largest_difference(one, four) < 1e-12
     np.testing.assert_allclose(metrics_of_one, metrics_of_four, rtol=1e-9)
+
+
+def test_the_gradient_of_all_devices_is_clipped_and_logged_as_it_was():
+    """The first update is by the learning rate times what is left of the gradient."""
+    before = fresh_state(3.0).params
+    for num_devices in (1, 4):
+        after, [metrics] = run([images()], num_devices)
+        moved = jax.tree.map(lambda new, old: np.sum(np.square(new - old)), after.params, before)
+        length = np.sqrt(sum(jax.tree.leaves(moved)))
+        np.testing.assert_allclose(length, 0.1 * CLIP_NORM, rtol=1e-9)
+        assert metrics.gradient_norm > 2 * CLIP_NORM
 
 
 def test_per_device_statistics_count_real_examples():
@@ -122,14 +141,15 @@ def test_per_device_statistics_count_real_examples():
     assert not np.allclose(first_norms[0]['var'], first_norms[1]['var'], rtol=1e-5, atol=0)
 
 
-def test_padding_changes_nothing():
+@pytest.mark.parametrize('options', [AUGMENTED, MIXED])
+def test_padding_changes_nothing(options):
     whole = images(6)
     padded = Batch(*(np.concatenate([a, b[:2]]) for a, b in zip(whole, images(8, 5), strict=True)))
     padded = padded._replace(mask=np.array([True] * 6 + [False] * 2))
     spread = Batch(*(leaf[[6, 0, 1, 2, 3, 7, 4, 5]] for leaf in padded))
-    state, metrics = run([whole])
+    state, metrics = run([whole], options=options)
     for other in (padded, spread):
-        other_state, other_metrics = run([other])
+        other_state, other_metrics = run([other], options=options)
         assert largest_difference(state, other_state) < 1e-12
         np.testing.assert_allclose(metrics, other_metrics, rtol=1e-9)
 
@@ -153,6 +173,33 @@ def test_randomness_is_a_function_of_key_step_and_example():
     _, [two] = run([batch], options=plain, first_step=1)
     assert one.natural_risk == two.natural_risk
     assert one.robust_regularization != two.robust_regularization
+
+
+def test_mixed_labels_reach_the_loss_and_their_larger_shares_the_accuracies():
+    """Oracle: the loss in NumPy, on the images and labels that the step makes for itself."""
+    batch, lam = images(), 3.0
+    mesh, _ = machinery(1, 'global', Trades(), MIXED)
+    model, state = network('global', False), fresh_state(lam)
+    augment = make_augmented(model, MIXED)
+    forward_of = jax.shard_map(
+        lambda state, key, batch: training_logits(model, state, *augment(state, key, batch)),
+        mesh=mesh,
+        in_specs=(P(), P(), P(AXIS)),
+        out_specs=P(AXIS),
+    )
+    labels, logits = jax.device_get(jax.jit(forward_of)(state, jax.random.key(1), batch))
+    assert labels.shape == (8, 3) and 0.2 < (labels.max(-1) < 1).mean()
+    _, [metrics] = run([batch], options=MIXED, lam=lam)
+    risk = -(labels * log_softmax(logits, axis=-1)).sum(-1).mean()
+    np.testing.assert_allclose(metrics.natural_risk, risk, rtol=1e-9)
+    right = (logits.argmax(-1) == labels.argmax(-1)).mean()
+    np.testing.assert_allclose(metrics.natural_accuracy, right)
+
+
+def training_logits(model, state: TrainState, batch: Batch, keys) -> tuple[jax.Array, jax.Array]:
+    del keys
+    logits, _ = forward.train(model, state.variables, batch.images[None], batch.mask)
+    return batch.labels, logits[0]
 
 
 def test_natural_objective_ignores_lambda_and_the_adversary():
@@ -179,7 +226,7 @@ def test_weight_average():
     start, _ = run([])
     after_one, _ = run(batches[:1])
     after_two, _ = run(batches)
-    averaged, _ = run(batches, options=StepOptions(pad=1, flip=True, ema_decay=0.7))
+    averaged, _ = run(batches, options=StepOptions(pad=1, flip=True, averaging=Averaging(0.7)))
     expected = jax.tree.map(
         lambda a, b, c: 0.7 * (0.7 * a + 0.3 * b) + 0.3 * c,
         start.variables,
@@ -204,7 +251,7 @@ def test_weight_perturbation_is_undone_before_the_update():
     batches = [images(), images(seed=1)]
     before, _ = run(batches[:1], options=PERTURBED)
     after, _ = run(batches, options=PERTURBED)
-    expected = jax.tree.map(lambda p, t: p - 0.1 * t, before.params, after.opt_state[0].trace)
+    expected = jax.tree.map(lambda p, t: p - 0.1 * t, before.params, after.opt_state[1][0].trace)
     assert largest_difference(after.params, expected) < 1e-12
 
 
