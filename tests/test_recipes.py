@@ -1,4 +1,4 @@
-"""The recipes in configs/recipes. Oracles: hyperparameters as public code has them; that each trains."""
+"""The recipes in configs/recipes. Oracles: public code's hyperparameters, and a run of each."""
 
 import json
 from importlib import import_module
