@@ -10,8 +10,9 @@ Argument, comma-separated:
     lambda=NUMBER                      weight of the robust regularization (default 6; madry 1;
                                        madry with authors 2)
     seed=NUMBER
-    trades | madry | madry_per_example | mart | natural
+    trades | trades_ce | madry | madry_per_example | mart | natural | adversarial
                                        objective (default trades)
+    fgsm | fgsm_rs | n_fgsm            adversarial, with an attack of one step
     authors                            the WAR authors' plan instead of TRADES': batch 64, 100
                                        epochs, learning rate halved every epoch from 75 on,
                                        evaluated with the step of training (0.007); with madry
@@ -84,7 +85,7 @@ def _smoke(config: Tree) -> None:
     config.model.depth = 10
     config.model.widen_factor = 0.25
     config.model.stem_channels = 4
-    config.attack.num_steps = 2
+    config.attack.num_steps = min(2, config.attack.num_steps)
     config.optimizer.batch_size = 32
     config.optimizer.epochs = 1
     config.optimizer.schedule = 'piecewise'

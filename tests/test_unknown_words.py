@@ -19,6 +19,8 @@ from war_jax.config import resolve
 from war_jax.config_rules import ConfigError
 from war_jax.models.wide_resnet import WideResNet
 from war_jax.records.reference import Reference
+from war_jax.training.adversary import AttackOptions
+from war_jax.training.averaging import Averaging
 from war_jax.training.build import make_model, make_rule, targets
 from war_jax.training.optimizer import make_schedule
 from war_jax.training.step import StepOptions
@@ -56,6 +58,8 @@ CHOICES: list[tuple[str, str, Callable[[Any], Any]]] = [
         with_word('war', 'rule', word), REFERENCE, 1)),
     ('batch_norm.statistics', 'per_device', lambda word: make_model(
         with_word('batch_norm', 'statistics', word), 3)),
+    ('attack.batch_norm', 'train', lambda word: AttackOptions(batch_norm=word)),
+    ('ema_batch_norm', 'copied', lambda word: Averaging(batch_norm=word)),
     ('bn_updates[1]', 'natural', lambda word: StepOptions(bn_updates=('natural', word))),
     ('kind', 'wrn', lambda word: Architecture(word)),
     ('activation', 'erf', lambda word: Architecture('fcn', activation=word)),

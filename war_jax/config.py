@@ -20,6 +20,7 @@ from war_jax.config_keys import (
     OptimizerConfig,
     ThreatConfig,
 )
+from war_jax.config_model import check_model
 from war_jax.config_rules import ConfigError, build, refusal
 from war_jax.config_types import (
     DATA_NAME,
@@ -80,6 +81,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def _check_together(config: Config) -> None:
     """Rules that tie several keys together."""
+    check_model(config.model)
     data, optimizer, evaluation = config.data, config.optimizer, config.evaluation
     if data.extra_fraction > 0 and not data.extra_path:
         rule = 'needs data.extra_path, an .npz of images and labels'
@@ -101,10 +103,18 @@ def _check_together(config: Config) -> None:
         rule = "must hold one epoch, the first halved one, for optimizer.schedule = 'halving'"
         first = optimizer.boundaries[:1] or (optimizer.epochs,)
         raise refusal('optimizer.boundaries', optimizer.boundaries, rule, str(first))
-    if optimizer.warmup_epochs > optimizer.epochs:
-        rule = f'must be at most optimizer.epochs = {optimizer.epochs}'
-        value = optimizer.warmup_epochs
-        raise refusal('optimizer.warmup_epochs', value, rule, f'{optimizer.epochs}')
+    for name, value in (
+        ('optimizer.warmup_epochs', optimizer.warmup_epochs),
+        ('attack.warmup_epochs', config.attack.warmup_epochs),
+        ('ema_start', config.ema_start),
+    ):
+        if value > optimizer.epochs:
+            rule = f'must be at most optimizer.epochs = {optimizer.epochs}'
+            raise refusal(name, value, rule, f'{optimizer.epochs}')
+    if (config.ema_start or config.ema_ramp) and not config.ema_decay:
+        rule = 'is not used while ema_decay is 0; set that, or leave this as it is'
+        name = 'ema_start' if config.ema_start else 'ema_ramp'
+        raise refusal(name, getattr(config, name), rule, 'ema_decay = 0.995')
     if optimizer.batch_size % optimizer.accumulation:
         rule = f'must divide optimizer.batch_size = {optimizer.batch_size}'
         divisors = [n for n in range(1, optimizer.batch_size + 1) if optimizer.batch_size % n == 0]
@@ -122,14 +132,16 @@ def _check_together(config: Config) -> None:
     if config.attack.init == 'none' and config.objective.name == 'trades':
         rule = "must not be that with objective.name = 'trades', whose KL has no gradient at x"
         raise refusal('attack.init', 'none', rule, "'gaussian'")
-    if config.war.reference and config.objective.name == 'natural':
-        rule = "must be empty with objective.name = 'natural', which has no regularization"
+    name = config.objective.name
+    if config.war.reference and name in ('natural', 'adversarial'):
+        rule = f'must be empty with objective.name = {name!r}, which has no regularization'
         raise refusal('war.reference', config.war.reference, rule, "''")
     if config.war.rule != 'integral' and not config.war.reference:
         rule = "needs war.reference, the folder of a tuned thin network's run"
         raise refusal('war.rule', config.war.rule, rule, "'integral'")
     for group, attack in (('attack', config.attack), ('evaluation', evaluation)):
-        if attack.init == 'uniform' and attack.init_scale > 1:
+        is_kept_to_ball = group == 'evaluation' or config.attack.projection == 'ball'
+        if attack.init == 'uniform' and attack.init_scale > 1 and is_kept_to_ball:
             rule = f"is a fraction of the ball with {group}.init = 'uniform': must be at most 1"
             raise refusal(f'{group}.init_scale', attack.init_scale, rule, '1')
 

@@ -17,7 +17,11 @@ from war_jax.config_rules import ConfigError, nearest, number
 
 SIZE = 'DEPTH-WIDTH'
 SMOKE = 'smoke'
-OBJECTIVES = ('natural', 'madry', 'madry_per_example', 'trades', 'mart')
+SINGLE_STEP = ('fgsm', 'fgsm_rs', 'n_fgsm')
+OBJECTIVES = (
+    'natural', 'adversarial', 'madry', 'madry_per_example', 'trades', 'trades_ce', 'mart',
+    *SINGLE_STEP,
+)  # fmt: skip
 
 # A ConfigDict, whose keys are attributes that no type checker can know.
 Tree = Any
@@ -126,6 +130,11 @@ def _natural(config: Tree) -> None:
     config.objective.lam = 0.0
 
 
+def _adversarial(config: Tree) -> None:
+    config.objective.name = 'adversarial'
+    config.objective.lam = 0.0
+
+
 def _madry(config: Tree) -> None:
     config.objective.name = 'madry'
     config.objective.lam = 1.0  # natural + 1 * (adversarial - natural) is Madry's own objective
@@ -140,8 +149,39 @@ def _trades(config: Tree) -> None:
     config.objective.name = 'trades'
 
 
+def _trades_ce(config: Tree) -> None:
+    config.objective.name = 'trades_ce'
+
+
 def _mart(config: Tree) -> None:
     config.objective.name = 'mart'
+
+
+def _fgsm(config: Tree) -> None:
+    """One step from the image (Goodfellow et al. 2015); BatchNorm as in all such training."""
+    _adversarial(config)
+    config.batch_norm.updates = 'adversarial'
+    config.attack.num_steps = 1
+    config.attack.step_size = config.threat.epsilon
+    config.attack.init = 'none'
+    config.attack.batch_norm = 'train'
+
+
+def _fgsm_rs(config: Tree) -> None:
+    """Wong et al. 2020."""
+    _fgsm(config)
+    config.attack.step_size = 1.25 * config.threat.epsilon
+    config.attack.init = 'uniform'
+    config.attack.init_scale = 1.0
+    config.attack.project_start = True
+
+
+def _n_fgsm(config: Tree) -> None:
+    """De Jorge et al. 2022."""
+    _fgsm_rs(config)
+    config.attack.step_size = config.threat.epsilon
+    config.attack.init_scale = 2.0
+    config.attack.projection = 'box'
 
 
 COMMON: dict[str, Callable[..., Any]] = {
@@ -149,8 +189,13 @@ COMMON: dict[str, Callable[..., Any]] = {
     'lambda=': _lambda,
     'seed=': _seed,
     'natural': _natural,
+    'adversarial': _adversarial,
     'madry': _madry,
     'madry_per_example': _madry_per_example,
     'trades': _trades,
+    'trades_ce': _trades_ce,
     'mart': _mart,
+    'fgsm': _fgsm,
+    'fgsm_rs': _fgsm_rs,
+    'n_fgsm': _n_fgsm,
 }

@@ -7,60 +7,31 @@ A key is one field: `name: type and rules = key(default, meaning)`. configs/defa
 the errors are made from it. The defaults are those of TRADES' own CIFAR-10 training of a WRN-34-10
 (Zhang et al. 2019); configs/digits.py and configs/wrn.py start from them and change what differs.
 On the command line any key can be set: `--config.attack.step_size=2/255` (numbers may be
-fractions). Rules that tie several keys together: war_jax/config.py.
+fractions). The keys of the data stand in war_jax/config_data.py, those of the network in
+war_jax/config_model.py; rules that tie several keys together: there and in war_jax/config.py.
 """
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from war_jax.config_data import AugmentConfig, DataConfig
+from war_jax.config_model import ModelConfig
 from war_jax.config_rules import above, at_least, at_most, increasing, key
+from war_jax.config_training import (
+    AttackConfig,
+    AwpConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    WarConfig,
+)
 from war_jax.config_types import (
-    DEPTH,
     NOT_EMPTY,
     AboveZero,
     Count,
     Fraction,
     NonNegative,
     Positive,
-    Width,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """WideResNet-depth-widen_factor."""
-
-    depth: Annotated[int, DEPTH] = key(
-        34, 'Three stages of (depth - 4) / 6 blocks of two convolutions.'
-    )
-    widen_factor: Width = key(
-        10.0, 'The stages are (16, 32, 64) * widen_factor channels wide; may be below 1.'
-    )
-    stem_channels: Positive = key(16, 'Channels of the first convolution.')
-    strides: tuple[Positive, Positive, Positive] = key(
-        (1, 2, 2),
-        'Of the three stages. XLA is slow on CPU where the last feature map is 2x2: 8x8 images '
-        'want (1, 2, 1).',
-    )
-    param_dtype: Literal['float32', 'float64'] = key(
-        'float32', 'Of the weights; float64 to compare with other implementations.'
-    )
-    compute_dtype: Literal['float32', 'bfloat16', 'float64'] = key(
-        'float32', 'Of the convolutions.'
-    )
-    matmul_precision: Literal['default', 'high', 'highest'] = key(
-        'default',
-        'Of products and convolutions in the training step, but for the first convolution, whose '
-        'is the highest. default: on TPUs the factors of float32 are rounded to bfloat16, on GPUs '
-        'they may be to TF32; highest: float32 everywhere, and slower there. CPUs know no '
-        'difference, and measuring is always of the highest.',
-    )
-    remat: bool = key(
-        False,
-        'Training keeps the inputs of blocks alone for its gradient, and computes the rest anew. '
-        'The same numbers for less memory and up to a third more work in the update.',
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +47,15 @@ class BatchNormConfig:
         "device as under pmap or PyTorch's DataParallel.",
     )
     updates: Literal[
-        'natural,adversarial', 'adversarial,natural', 'natural,adversarial,natural'
+        'natural,adversarial',
+        'adversarial,natural',
+        'natural,adversarial,natural',
+        'adversarial',
     ] = key(
         'natural,adversarial',
         'Which training passes update the running statistics, in order. The WAR authors have the '
-        "first in their TRADES code and the second in their Madry code, TRADES' own the third.",
+        "first in their TRADES code and the second in their Madry code, TRADES' own the third, "
+        'single-step training the fourth.',
     )
 
 
@@ -94,137 +69,6 @@ class ThreatConfig:
         "Its radius, for pixels in [0, 1]. The papers' code has 0.031, RobustBench 8/255 = "
         '0.03137.',
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackConfig:
-    """The attack inside the training step: projected gradient ascent."""
-
-    num_steps: Positive = key(10, 'Gradient evaluations per example and step.')
-    step_size: AboveZero = key(0.007, 'Length of each, in the norm of the threat.')
-    init: Literal['gaussian', 'uniform', 'none'] = key(
-        'gaussian', 'Start: x + init_scale * N(0, 1), uniform in init_scale * the ball, or x.'
-    )
-    init_scale: AboveZero = key(0.001, 'Standard deviation, or fraction of the ball.')
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
-    """What is minimised: natural risk + lam * robust regularization."""
-
-    name: Literal['natural', 'madry', 'madry_per_example', 'trades', 'mart'] = key(
-        'trades',
-        'Which robust regularization, and how it is attacked; natural has neither. madry takes the '
-        'positive part of the difference of the batch means (lambda 1 is then the training of '
-        "Madry et al.), madry_per_example of each example's difference, as the WAR authors do.",
-    )
-    lam: NonNegative = key(
-        6.0, "lambda, the weight of the robust regularization (beta in TRADES' code)."
-    )
-    label_smoothing: Fraction = key(
-        0.0,
-        'Mass moved from the label to all classes alike, in every cross-entropy of the loss: that '
-        'of the clean images (natural, trades), of both (madry, madry_per_example), of the '
-        'adversarial ones (mart). Not in the attack.',
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarConfig:
-    """Width adjusted regularization: lambda moves during training until the risk ratio (natural
-    risk / robust regularization) is that of a tuned thin network."""
-
-    reference: str = key(
-        '',
-        "The folder of the thin network's finished run, or its war.json. lambda then moves by the "
-        'rule, and objective.lam is not used. Empty: lambda stays objective.lam.',
-    )
-    rule: Literal['integral', 'fixed_step'] = key(
-        'integral',
-        "integral: ours, an integral controller; lambda starts at the thin network's and never "
-        'falls below it. fixed_step: our understanding of Algorithm 1 of the paper, whose text we '
-        'could not read; lambda moves by a fixed step after every mini-batch, up where its ratio '
-        "is below the thin network's at its end, else down. What is said to be of one rule is not "
-        'used by the other.',
-        absent='integral',  # in a config.json from before there was a choice
-    )
-    step: AboveZero = key(
-        0.1, 'Of the fixed_step rule: what lambda changes by after a mini-batch.', absent=0.1
-    )
-    start: NonNegative = key(
-        0.0, 'Of the fixed_step rule: lambda at the start of the training.', absent=0.0
-    )
-    target: Literal['trajectory', 'constant'] = key(
-        'trajectory',
-        "Of the integral rule: what the ratio is held to, the thin network's at the same share of "
-        'training, or its end value throughout.',
-    )
-    gain: NonNegative = key(
-        6.0,
-        'Of the integral rule: over a whole training, log lambda grows by gain * the mean of (log '
-        'target - log ratio). On digits the ratio follows its target at 6 and swings around it at '
-        '30 (docs/results.md). 0: lambda is constant.',
-    )
-    averaging_epochs: AboveZero = key(
-        1.0,
-        'The ratio that is logged, and that the integral rule holds, is that of moving averages '
-        'over this many epochs. What a reference was recorded with, a run that uses it must have '
-        'too.',
-    )
-    max_factor: Annotated[float, at_least(1)] = key(
-        10.0, "Of the integral rule: lambda is at most this many times the thin network's."
-    )
-
-    @property
-    def variant(self) -> str:
-        """The rule in one word: that of the fixed step, or else the integral one by its target."""
-        return self.target if self.rule == 'integral' else self.rule
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """Stochastic gradient descent."""
-
-    epochs: Positive = key(76, 'Passes over the training examples.')
-    batch_size: Positive = key(128, 'Examples per step, over all devices together.')
-    accumulation: Positive = key(
-        1,
-        'Parts of a batch that each device works on one after the other, to save memory. The '
-        'gradient is that of the whole batch, but BatchNorm sees one part at a time, as it sees '
-        "one device's with batch_norm.statistics = 'per_device'.",
-    )
-    learning_rate: AboveZero = key(0.1, 'At its peak; see the schedule.')
-    momentum: Fraction = key(0.9, 'Of the gradients.')
-    nesterov: bool = key(False, "Nesterov's momentum instead of Polyak's.")
-    weight_decay: NonNegative = key(
-        2e-4, "Added to the gradient, times the weights (coupled, as in PyTorch's SGD)."
-    )
-    decay_norm_and_bias: bool = key(
-        True, "Decay BatchNorm's scales and all biases too, as the papers' code does."
-    )
-    schedule: Literal['piecewise', 'halving', 'cosine'] = key(
-        'piecewise',
-        'piecewise: times factor from each epoch of boundaries on (epochs count from 1). halving: '
-        'from the one epoch in boundaries on, halved every epoch. cosine: to 0.',
-    )
-    boundaries: Annotated[tuple[Positive, ...], increasing()] = key(
-        (75, 90, 100), 'Epochs of the schedule; may lie behind the last one.'
-    )
-    factor: Annotated[float, above(0), at_most(1)] = key(0.1, 'Of the piecewise schedule.')
-    warmup_epochs: NonNegative = key(
-        0.0, 'Linear warm-up over this many epochs, which need not be whole. 0: none.'
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AwpConfig:
-    """Adversarial weight perturbation (Wu et al. 2020)."""
-
-    gamma: NonNegative = key(
-        0.0,
-        'Size of the perturbation, relative to the weights (theirs for TRADES: 0.005). 0: off.',
-    )
-    warmup_epochs: Count = key(10, 'Epochs trained without it first.')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,6 +161,24 @@ class Config:
         0.0,
         'Decay per step of an exponential moving average of the weights, which is then what is '
         'evaluated (Gowal et al. 2020: 0.995). 0: off.',
+    )
+    ema_start: NonNegative = key(
+        0.0,
+        'Epochs, which need not be whole, before which that average is a copy of the weights '
+        '(Rebuffi et al. 2021: a fortieth of the training).',
+        absent=0.0,
+    )
+    ema_ramp: bool = key(
+        False,
+        'The decay is at most (1 + t) / (10 + t), t steps behind the start: the average forgets '
+        'its first weights soon (Gowal et al. 2020).',
+        absent=False,
+    )
+    ema_batch_norm: Literal['averaged', 'copied'] = key(
+        'averaged',
+        "BatchNorm's running statistics beside the averaged weights: averaged like these, or those "
+        'of the weights in training, as in code for Rebuffi et al. 2021 and Wang et al. 2023.',
+        absent='averaged',
     )
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()

@@ -30,13 +30,14 @@ class Budget:
 
     init 'gaussian': x + init_scale * N(0, 1), TRADES' start (0.001); 'uniform': x + init_scale *
     a uniform draw from the ball; 'none': x. The start itself is not projected (as in the papers'
-    code); every step is. Raises ConfigError for any other init.
+    code) unless `project_start` says so; every step is. Raises ConfigError for any other init.
     """
 
     num_steps: int
     step_size: float | Array
     init: Init
     init_scale: float
+    project_start: bool = False
 
     def __post_init__(self) -> None:
         convert('init', self.init, Init)
@@ -94,4 +95,5 @@ def random_start(keys: Array, x: Array, threat: Threat, budget: Budget) -> Array
         noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(keys)
     else:
         noise = jax.vmap(lambda key: threat.sample(key, x.shape[1:], x.dtype))(keys)
-    return x + budget.init_scale * noise
+    start = x + budget.init_scale * noise
+    return threat.project(start, x) if budget.project_start else start

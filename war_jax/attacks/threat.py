@@ -92,6 +92,19 @@ class ThreatModel:
         return self.epsilon * radius * direction / jnp.maximum(length, _TINY)
 
 
+@dataclass(frozen=True)
+class BoxOnly(ThreatModel):
+    """A ball from which starts are drawn, but that steps may leave: only the pixels' box is kept.
+
+    So the training of N-FGSM (de Jorge et al. 2022), whose perturbations are longer than epsilon.
+    """
+
+    def project(self, x_adv: Array, x: Array) -> Array:
+        """(b, ...), (b, ...) -> (b, ...): onto [0, 1]."""
+        del x
+        return jnp.clip(x_adv, 0.0, 1.0)
+
+
 def _norm_name(norm: Any) -> Norm:
     """Raises ConfigError for what is neither of the two."""
     name = str(norm).lower()

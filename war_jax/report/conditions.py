@@ -6,9 +6,10 @@
 `run` is what `war_jax.report.run_files.read_run` returns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from war_jax.families import network_name
 from war_jax.lab import tables
 from war_jax.records.console import smoke_sentence
 from war_jax.report import figures
@@ -16,9 +17,11 @@ from war_jax.report.run_files import RATES, Run
 
 OBJECTIVES = {
     'natural': 'Natural',
+    'adversarial': 'Adversarial',
     'madry': 'Madry',
     'madry_per_example': 'Madry (per example)',
     'trades': 'TRADES',
+    'trades_ce': 'TRADES (attacked by cross-entropy)',
     'mart': 'MART',
 }
 HEADLINE_LOSS = 'cross-entropy to the label'
@@ -29,11 +32,6 @@ CIRCUMSTANCES = {
     'device': 'device',
     'num_devices': 'number of devices',
 }
-
-
-def network(config: Mapping[str, Any]) -> str:
-    """'WRN-34-10'."""
-    return f'WRN-{config["model"]["depth"]}-{config["model"]["widen_factor"]:g}'
 
 
 def table(run: Run) -> str:
@@ -49,7 +47,7 @@ def table(run: Run) -> str:
             f'step {summary["best_step"]}, epoch {summary["best_epoch"]:g}: best '
             f'{RATES[summary["selected_by"]]} on {summary["selected_on"]} images',
         ),
-        ('Network', f'{network(config)}, {config["model"]["compute_dtype"]}'),
+        ('Network', f'{network_name(config["model"])}, {config["model"]["compute_dtype"]}'),
         ('Training', training(config, _lambda(run))),
         ('Optimizer', optimizer(config)),
         ('Seed', config['seed']),
@@ -71,9 +69,11 @@ def _lambda(run: Run) -> str:
         if follows_trajectory
         else f'the final risk ratio ζ = {tables.number(thin["zeta"])}'
     )
+    sizes = {'depth': thin['depth'], 'widen_factor': thin['widen_factor']}
+    thin_name = network_name({**run.config['model'], 'stage_depths': (), **sizes})
     return (
         f'width adjusted λ, from {summary["lambda_start"]:g} to {summary["lambda"]:.3g} (held to '
-        f'{held_to} of WRN-{thin["depth"]}-{thin["widen_factor"]:g}, seed {thin["seed"]}; '
+        f'{held_to} of {thin_name}, seed {thin["seed"]}; '
         f'{controller(war)})'
     )
 
@@ -100,17 +100,32 @@ def training(config: Mapping[str, Any], lam: str) -> str:
     if config['objective']['name'] == 'natural':
         text = 'Natural: cross-entropy of the clean images, no attack'
     else:
-        attack = config['attack']
+        attack, name = config['attack'], config['objective']['name']
+        weighted = OBJECTIVES[name] if name == 'adversarial' else f'{OBJECTIVES[name]}, {lam}'
         text = (
-            f'{OBJECTIVES[config["objective"]["name"]]}, {lam}; {ball(config["threat"])}; '
+            f'{weighted}; {ball(config["threat"])}; '
             f'PGD-{attack["num_steps"]}, step size {_pixels(attack["step_size"])}, {_start(attack)}'
+            f'{"".join(_attack_options(attack))}'
         )
     options = {
         'label smoothing': config['objective']['label_smoothing'],
         'AWP γ': config['awp']['gamma'],
+        'gradient clipped to length': config['optimizer'].get('clip_norm'),
         'measured weights: moving average with decay': config['ema_decay'],
     }
     return text + ''.join(f'; {name} {value:g}' for name, value in options.items() if value)
+
+
+def _attack_options(attack: Mapping[str, Any]) -> Iterator[str]:
+    """How the attack in training is not the usual one; an older config.json has no such keys."""
+    if attack.get('projection') == 'box':
+        yield ', not kept to the ball'
+    if attack.get('early_stop', -1) >= 0:
+        yield f', stopped {attack["early_stop"]} steps after the first error'
+    if attack.get('batch_norm') == 'train':
+        yield ', BatchNorm by the attacked batch'
+    if epochs := attack.get('warmup_epochs'):
+        yield f', ε and step size growing over {epochs:g} epochs'
 
 
 def optimizer(config: Mapping[str, Any]) -> str:

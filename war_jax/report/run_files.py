@@ -41,6 +41,7 @@ class Run:
     provenance: dict[str, Any]
     train: list[dict[str, Any]]
     validation: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]  # what was said of it while it ran, each with a 'text'
     sessions: list[dict[str, Any]]  # those that added to the run; empty in a run without rows
     summary: dict[str, Any]
     examples: dict[str, np.ndarray]
@@ -68,8 +69,9 @@ def read_run(workdir: Path) -> Run:
         require(workdir / f'summary.json: attacks: {name}', found, ATTACK_KEYS)
     require(workdir / 'summary.json: curve', summary['curve'], CURVE_KEYS)
     require(workdir / 'examples.npz', arrays, ARRAYS)
-    train, validation, starts = (
-        [row for row in rows if row['kind'] == kind] for kind in ('train', 'validation', 'session')
+    train, validation, warnings, starts = (
+        [row for row in rows if row['kind'] == kind]
+        for kind in ('train', 'validation', 'warning', 'session')
     )
     # A session that was stopped before its first checkpoint began where the next one did.
     sessions = list({row['step']: row for row in starts}.values())
@@ -79,6 +81,7 @@ def read_run(workdir: Path) -> Run:
         reference=about['reference'],
         train=train,
         validation=validation,
+        warnings=warnings,
         sessions=sessions,
         summary=summary,
         examples=arrays,

@@ -48,6 +48,9 @@ class Progress:
     best_step: int = 0
     best_score: float = -1.0  # accuracy on the selection split; below any real one at first
     validated_step: int = 0  # of the latest validation that was finished
+    trained_score: float = 0.0  # accuracy of the latest training steps on their adversarial images
+    best_trained_score: float = 1.0  # that of before the best step; above any, where none is known
+    overfitted: bool = False  # the latest validation found catastrophic overfitting
     sums: dict[str, float] = dataclasses.field(default_factory=dict)  # of the meter's open row
     seconds: float = 0.0  # wall time so far
 

@@ -38,6 +38,7 @@ from war_jax.records.provenance import session
 from war_jax.training import memory
 from war_jax.training.build import Parts, extra_per_batch
 from war_jax.training.checkpoint import Checkpoints, Progress, UnreadableError
+from war_jax.training.overfitting import Accuracies, is_catastrophic, warning
 from war_jax.training.state import TrainState
 from war_jax.training.step import Metrics
 from war_jax.training.war import WarState, recent_risks
@@ -151,6 +152,8 @@ class Run:
                     settle(0)
                     row = self.training_row(step, meter, state.war)
                     log.write(row)
+                    trained = row['adversarial_accuracy'] or 0.0
+                    progress = dataclasses.replace(progress, trained_score=trained)
                     bar.set_postfix_str(describe(row))
                     rate = (row['images_per_second'] or 0) / config.optimizer.batch_size
                     in_flight = steps_ahead(rate)
@@ -285,9 +288,27 @@ class Run:
         progress = dataclasses.replace(progress, validated_step=step)
         score = measured[self.parts.selected_by]
         if score <= progress.best_score:
-            return progress
+            return self.watch(step, score, progress, log)
         self.checkpoints.save_best(step, state.evaluated)
-        return dataclasses.replace(progress, best_step=step, best_score=score)
+        return dataclasses.replace(
+            progress,
+            best_step=step,
+            best_score=score,
+            best_trained_score=progress.trained_score,
+            overfitted=False,
+        )
+
+    def watch(self, step: int, score: float, progress: Progress, log: Logbook) -> Progress:
+        """Warn, once each time, of a network that is robust against training's attack alone."""
+        best = Accuracies(progress.best_score, progress.best_trained_score)
+        now = Accuracies(score, progress.trained_score)
+        overfitted = self.parts.objective.uses_attack and is_catastrophic(best, now)
+        if overfitted and not progress.overfitted:
+            text = warning(step, progress.best_step, best, now)
+            self.display.say(text)
+            epoch = step / self.parts.steps_per_epoch
+            log.write({'kind': 'warning', 'step': step, 'epoch': epoch, 'text': text})
+        return dataclasses.replace(progress, overfitted=overfitted)
 
     def measure(self, state: TrainState, progress: Progress) -> dict[str, Any]:
         """The best network on the test set, as summary.json; also writes examples.npz.

@@ -36,6 +36,11 @@ class Objective(Protocol):
     @property
     def uses_attack(self) -> bool: ...
 
+    @property
+    def regularizes(self) -> bool:
+        """Whether there is a second term at all, for lambda to weigh."""
+        ...
+
     def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
         """(b, classes), (b, classes), labels -> (b,): what the adversary maximises."""
         ...
@@ -51,6 +56,7 @@ class Natural:
 
     label_smoothing: float = 0.0
     uses_attack = False
+    regularizes = False
 
     def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
         del clean_logits
@@ -65,6 +71,22 @@ class Natural:
 
 
 @dataclass(frozen=True)
+class Adversarial(Natural):
+    """Cross-entropy of the adversarial images alone (Madry et al. 2018), without a regularization.
+
+    It is reported in the place of the natural risk. Single-step training needs this form: Madry's
+    with a positive part does not follow an attack that lowers the loss, as one step may do.
+    """
+
+    uses_attack = True
+
+    def risk(
+        self, clean_logits: Array, adv_logits: Array, labels: Array, mean: Mean
+    ) -> RiskTerms:
+        return super().risk(adv_logits, clean_logits, labels, mean)
+
+
+@dataclass(frozen=True)
 class Madry:
     """Natural cross-entropy + lambda * (adversarial - natural)^+; lambda = 1 is Madry et al. 2018.
 
@@ -74,6 +96,7 @@ class Madry:
 
     label_smoothing: float = 0.0
     uses_attack = True
+    regularizes = True
 
     def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
         del clean_logits
@@ -110,6 +133,7 @@ class Trades:
 
     label_smoothing: float = 0.0
     uses_attack = True
+    regularizes = True
 
     def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
         del labels
@@ -120,6 +144,19 @@ class Trades:
     ) -> RiskTerms:
         natural = mean(cross_entropy(clean_logits, labels, self.label_smoothing))
         return RiskTerms(natural, mean(kl_divergence(clean_logits, adv_logits)))
+
+
+@dataclass(frozen=True)
+class TradesCrossEntropy(Trades):
+    """TRADES' two terms, at images that maximise the cross-entropy to the label.
+
+    The attack is not the regularization's own: Gowal et al. 2020 train so, too (section 4.1, inner
+    maximization).
+    """
+
+    def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
+        del clean_logits
+        return cross_entropy(logits, labels)
 
 
 def over_labels(values: Callable[[Array], Array], labels: Array) -> Array:
@@ -150,6 +187,7 @@ class Mart:
 
     label_smoothing: float = 0.0
     uses_attack = True
+    regularizes = True
 
     def attack_loss(self, logits: Array, clean_logits: Array, labels: Array) -> Array:
         del clean_logits
@@ -179,8 +217,10 @@ class Mart:
 
 OBJECTIVES = {
     'natural': Natural,
+    'adversarial': Adversarial,
     'madry': Madry,
     'madry_per_example': MadryPerExample,
     'trades': Trades,
+    'trades_ce': TradesCrossEntropy,
     'mart': Mart,
 }

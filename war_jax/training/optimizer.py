@@ -1,4 +1,4 @@
-"""Learning-rate schedule and decay mask as one optax chain.
+"""Learning-rate schedule, clipping and decay mask as one optax chain.
 
     schedule = make_schedule(config.optimizer, steps_per_epoch=352)
     tx = make_optimizer(config.optimizer, schedule)
@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 from jax.typing import ArrayLike
 
 from war_jax.config import OptimizerConfig
@@ -24,6 +25,8 @@ def make_schedule(optimizer: OptimizerConfig, steps_per_epoch: int) -> optax.Sch
     'piecewise': times `factor` from each epoch in `boundaries` on (TRADES: 75, 90, 100).
     'halving': halved at boundaries[0] and at every epoch after it (the WAR authors' early stop).
     'cosine': to 0 at the end of the last epoch.
+    'one_cycle': PyTorch's OneCycleLR with pct_start = `rise`, as in code for Rebuffi et al. 2021.
+    'cyclic': PyTorch's CyclicLR from 0 over `rise` of the steps, once (Wong et al. 2020).
     A warm-up over the first `warmup_epochs` multiplies any of them: step / its steps, from 1 on.
     Raises ConfigError for any other schedule.
     """
@@ -37,6 +40,11 @@ def make_schedule(optimizer: OptimizerConfig, steps_per_epoch: int) -> optax.Sch
         epoch = step // steps_per_epoch + 1
         if optimizer.schedule == 'cosine':
             scale = (1 + jnp.cos(jnp.pi * step / total_steps)) / 2
+        elif optimizer.schedule == 'one_cycle':
+            scale = one_cycle(step, total_steps, optimizer.rise)
+        elif optimizer.schedule == 'cyclic':
+            top = optimizer.rise * total_steps
+            scale = jnp.minimum(step / top, (total_steps - step) / (total_steps - top))
         elif optimizer.schedule == 'halving':
             scale = 0.5 ** jnp.maximum(epoch - optimizer.boundaries[0] + 1, 0)
         else:
@@ -49,15 +57,32 @@ def make_schedule(optimizer: OptimizerConfig, steps_per_epoch: int) -> optax.Sch
     return schedule
 
 
+def one_cycle(step: Array, total_steps: int, rise: float) -> Array:
+    """From 1/25 up to 1, then down to 1/250,000 at the last step; half waves of a cosine.
+
+    optax's schedule of this name has its peak at a whole step, and its end behind the last one.
+    """
+    last = total_steps - 1
+    top = rise * total_steps - 1
+    rising = step <= top
+    # With so few steps that the first one is behind the peak, there is no rise to divide by.
+    share = jnp.where(rising, step / max(top, 1e-9), (last - step) / max(last - top, 1e-9))
+    lowest = jnp.where(rising, 1 / 25, 1 / 250_000)
+    return lowest + (1 - lowest) * (1 - jnp.cos(jnp.pi * share)) / 2
+
+
 def make_optimizer(
     optimizer: OptimizerConfig, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Decay, momentum, learning rate; the state is arrays only."""
+    """Clipping, decay, momentum, learning rate; the state is arrays only."""
 
     def is_decayed(params: optax.Params) -> Any:
         return jax.tree.map(lambda w: optimizer.decay_norm_and_bias or w.ndim > 1, params)
 
+    # Where nothing is clipped it is not in the chain, whose state is that of older checkpoints.
+    clip = [optax.clip_by_global_norm(optimizer.clip_norm)] if optimizer.clip_norm else []
     return optax.chain(
+        *clip,
         optax.add_decayed_weights(optimizer.weight_decay, mask=is_decayed),
         optax.trace(optimizer.momentum, nesterov=optimizer.nesterov),
         optax.scale_by_learning_rate(schedule),

@@ -31,7 +31,8 @@ from war_jax.data.batches import Batch
 from war_jax.lowering import Precision, for_mesh
 from war_jax.mesh import AXIS, to_each, total
 from war_jax.models import forward
-from war_jax.models.parts import by_parts
+from war_jax.training.adversary import AttackOptions, likeliest, make_adversary, seen_by_norms
+from war_jax.training.averaging import Averaging
 from war_jax.training.objective import Mean, Objective, RiskTerms
 from war_jax.training.state import TrainState
 from war_jax.training.war import WarRule, war_update
@@ -42,11 +43,11 @@ class StepOptions:
     """What is constant in the compiled step, beyond network, objective and attack.
 
     pad, flip, augment: what is done to images. bn_momentum, bn_updates: how the passes 'natural'
-    and 'adversarial' enter the running statistics, in order. awp_gamma 0 and ema_decay 0 mean off;
-    awp_start is the first step that perturbs weights. accumulation: parts of each device's rows
-    that are worked on one after the other; BatchNorm's moments are then of parts, and their mean
-    over the parts enters the running statistics. matmul_precision: of products and convolutions,
-    but for the stem's.
+    and 'adversarial' enter the running statistics, in order. awp_gamma 0 means off; awp_start is
+    the first step that perturbs weights. accumulation: parts of each device's rows that are worked
+    on one after the other; BatchNorm's moments are then of parts, and their mean over the parts
+    enters the running statistics. matmul_precision: of products and convolutions, but for the
+    stem's.
     Raises ConfigError for a pass of another name.
     """
 
@@ -57,7 +58,8 @@ class StepOptions:
     bn_updates: tuple[str, ...] = ('natural', 'adversarial')
     awp_gamma: float = 0.0
     awp_start: int = 0
-    ema_decay: float = 0.0
+    averaging: Averaging = Averaging()
+    attack: AttackOptions = AttackOptions()
     accumulation: int = 1
     matmul_precision: Precision = 'default'
 
@@ -167,26 +169,20 @@ def make_augmented(
 
 
 def make_attacked(
-    model: nn.Module, objective: Objective, threat: ThreatModel, budget: pgd.Budget
+    model: nn.Module,
+    objective: Objective,
+    threat: ThreatModel,
+    budget: pgd.Budget,
+    options: StepOptions,
 ) -> Callable[[TrainState, tuple[Batch, Array]], tuple[tuple[()], Array]]:
     """(state, (augmented batch, keys)) -> no sums, and x_adv as in `Pair`."""
+    find = make_adversary(model, objective, threat, budget, options.attack, options.accumulation)
 
     def attacked(state: TrainState, seen: tuple[Batch, Array]) -> tuple[tuple[()], Array]:
         batch, keys = seen
         if not objective.uses_attack:
             return (), batch.images
-
-        def find(x: Array, labels: Array, keys: Array) -> Array:
-            # The target does not depend on the perturbation: one pass, not one per step.
-            clean_logits = forward.evaluate(model, state.variables, x)
-
-            def attack_loss(z: Array) -> Array:
-                logits = forward.evaluate(model, state.variables, z)
-                return objective.attack_loss(logits, clean_logits, labels)
-
-            return pgd.pgd(keys, attack_loss, x, threat, budget)
-
-        return (), by_parts(find, batch.images, batch.labels, keys)
+        return (), find(state, keys, batch.images, batch)
 
     return attacked
 
@@ -204,10 +200,7 @@ def make_gradient(
         batch, x_adv = pair
         # The loss is a sum over all devices; its gradient has been summed once it is back here.
         variables = {'params': to_each(params), 'batch_stats': state.batch_stats}
-        seen = batch.mask
-        if accumulation > 1:
-            # A part may be nothing but padding, whose variance of 0 would amplify it.
-            seen = jnp.where(total(seen.sum()) > 0, seen, True)
+        seen = seen_by_norms(batch.mask, accumulation)
         # Both passes at once: half as many operations and exchanges between devices, each larger.
         both = jnp.stack([batch.images, x_adv] if objective.uses_attack else [batch.images])
         logits, moments = forward.train(model, variables, both, seen)
@@ -252,7 +245,9 @@ def make_train_step(
 ) -> TrainStep:
     """The jitted step over `mesh`; its batch's rows are split over the devices."""
     augment = make_augmented(model, options)  # of all rows at once, as CutMix needs them
-    attacked = in_parts(make_attacked(model, objective, threat, budget), options.accumulation)
+    attacked = in_parts(
+        make_attacked(model, objective, threat, budget, options), options.accumulation
+    )
     gradient = in_parts(
         make_gradient(model, objective, options.accumulation), options.accumulation
     )
@@ -279,7 +274,7 @@ def make_train_step(
         averaged = state.averaged
         if averaged is not None:
             current = {'params': params, 'batch_stats': batch_stats}
-            averaged = optax.incremental_update(current, averaged, 1 - options.ema_decay)
+            averaged = options.averaging.update(averaged, current, state.step + 1)
         new = TrainState(
             step=state.step + 1,
             params=params,
@@ -289,7 +284,7 @@ def make_train_step(
             war=war_update(state.war, terms, rule, state.step + 1),
         )
         mean = batch_mean(batch.mask, count)
-        labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(-1)
+        labels = likeliest(batch.labels)
         metrics = Metrics(
             loss=terms.natural + state.war.lam * terms.robust,
             natural_risk=terms.natural,

@@ -240,12 +240,22 @@ def test_options_that_are_on_are_named(tmp_path: Path) -> None:
     def turn_on(found: Any) -> None:
         found['config']['ema_decay'] = 0.995
         found['config']['awp']['gamma'] = 0.005
+        found['config']['optimizer']['clip_norm'] = 0.5
+        found['config']['attack'].update(
+            projection='box', early_stop=1, batch_norm='train', warmup_epochs=2.5
+        )
         found['config']['evaluation'].update(restarts=5, init_scale=0.5)
 
     change(workdir, 'config.json', turn_on)
     found = cells(page_of(workdir))
     assert 'AWP γ 0.005' in found['Training'][0]
     assert 'moving average with decay 0.995' in found['Training'][0]
+    assert 'gradient clipped to length 0.5' in found['Training'][0]
+    for words in (
+        'not kept to the ball, stopped 1 steps after the first error, BatchNorm by the attacked',
+        'ε and step size growing over 2.5 epochs',
+    ):
+        assert words in found['Training'][0]
     assert 'uniform start (0.5 of the ball), run 5 times' in found['Attack of the headline'][0]
 
 

@@ -139,6 +139,7 @@ def test_mart_risk(smoothing):
 
 NUMPY_TERMS = {
     'natural': lambda c, a: (WEIGHTS @ cross_entropy(c), 0.0),
+    'adversarial': lambda c, a: (WEIGHTS @ cross_entropy(a), 0.0),
     'madry': lambda c, a: (
         WEIGHTS @ cross_entropy(c),
         max(WEIGHTS @ cross_entropy(a) - WEIGHTS @ cross_entropy(c), 0.0),
@@ -148,6 +149,7 @@ NUMPY_TERMS = {
         WEIGHTS @ np.maximum(cross_entropy(a) - cross_entropy(c), 0.0),
     ),
     'trades': lambda c, a: (WEIGHTS @ cross_entropy(c), WEIGHTS @ kl(c, a)),
+    'trades_ce': lambda c, a: (WEIGHTS @ cross_entropy(c), WEIGHTS @ kl(c, a)),
     'mart': mart,
 }
 

@@ -66,6 +66,41 @@ def test_cosine_from_the_peak_to_zero():
     np.testing.assert_allclose(rates(schedule, [0, 40, 80]), [0.1, 0.05, 0], atol=1e-8)
 
 
+# Rates of 24 steps with torch 2.13: OneCycleLR(max_lr=0.2, total_steps=24, pct_start=0.25), and
+# CyclicLR(base_lr=0, max_lr=0.2, step_size_up=9.6, step_size_down=14.4).
+ONE_CYCLE = [
+    0.008, 0.0263343685, 0.0743343685, 0.133665631, 0.181665631, 0.2, 0.198480781, 0.193969286,
+    0.186602594, 0.176604538, 0.164278904, 0.1500002, 0.134202278, 0.117365148, 0.1000004,
+    0.0826356517, 0.0657985225, 0.0500006, 0.0357218961, 0.0233962621, 0.013398206, 0.0060315138,
+    0.00152001862, 8e-07,
+]  # fmt: skip
+CYCLIC = [
+    0.0, 0.0208333333, 0.0416666667, 0.0625, 0.0833333333, 0.104166667, 0.125, 0.145833333,
+    0.166666667, 0.1875, 0.194444444, 0.180555556, 0.166666667, 0.152777778, 0.138888889, 0.125,
+    0.111111111, 0.0972222222, 0.0833333333, 0.0694444444, 0.0555555556, 0.0416666667,
+    0.0277777778, 0.0138888889,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'rise', 'recorded'), [('one_cycle', 0.25, ONE_CYCLE), ('cyclic', 0.4, CYCLIC)]
+)
+def test_up_and_down_as_pytorch_does(schedule, rise, recorded):
+    settings = change(schedule=schedule, rise=rise, epochs=4, learning_rate=0.2)
+    found = rates(make_schedule(settings, 6), np.arange(24))
+    np.testing.assert_allclose(found, recorded, rtol=2e-6, atol=2e-8)
+
+
+def test_one_cycle_of_a_peak_between_two_steps():
+    """The same with total_steps=10: PyTorch's peak is at step 1.5."""
+    found = rates(make_schedule(change(schedule='one_cycle', epochs=10), 1), np.arange(10))
+    recorded = [
+        0.008, 0.152, 0.197814769, 0.180901776, 0.1500002, 0.110453205, 0.0690988242, 0.033087607,
+        0.00864621965, 8e-07,
+    ]  # fmt: skip
+    np.testing.assert_allclose(2 * found, recorded, rtol=2e-6, atol=2e-8)
+
+
 def test_warm_up_rises_linearly_and_ends():
     """1.5 epochs of 10 steps: a fifteenth more at each step, then the schedule itself."""
     schedule = make_schedule(change(boundaries=(3,), warmup_epochs=1.5), 10)
@@ -134,6 +169,29 @@ def test_chain_is_pytorchs_sgd(nesterov, decay_norm_and_bias):
         of_leaf = [gradient[layer][name] for gradient in gradients]
         desired = numpy_sgd(start[layer][name], of_leaf, five_rates, 0.8, nesterov, decay)
         np.testing.assert_allclose(params[layer][name], desired, rtol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize('clip_norm', [0.0, 0.5, 100.0])
+def test_clipping_is_of_all_weights_together_and_before_the_decay(clip_norm):
+    settings = change(clip_norm=clip_norm, weight_decay=0.3, boundaries=())
+    start, gradients = random_tree(0), [random_tree(1), random_tree(2)]
+    clipped = []
+    for gradient in gradients:
+        length = np.sqrt(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
+        assert 0.5 < length < 100
+        factor = 0.5 / length if clip_norm == 0.5 else 1.0
+        clipped.append(jax.tree.map(lambda g, factor=factor: factor * g, gradient))
+    with jax.enable_x64(True):
+        tx = make_optimizer(settings, make_schedule(settings, 3))
+        params: Any = start
+        state = tx.init(params)
+        for gradient in gradients:
+            updates, state = tx.update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+    for layer, name in (('conv', 'kernel'), ('norm', 'bias')):
+        of_leaf = [gradient[layer][name] for gradient in clipped]
+        desired = numpy_sgd(start[layer][name], of_leaf, [0.1, 0.1], 0.9, False, 0.3)
+        np.testing.assert_allclose(params[layer][name], desired, rtol=1e-6, err_msg=name)
 
 
 def test_state_holds_nothing_but_arrays():

@@ -21,6 +21,7 @@ from war_jax.config_data import AugmentConfig
 from war_jax.data.batches import Batch
 from war_jax.mesh import AXIS, make_mesh, replicate, shard
 from war_jax.models import forward
+from war_jax.training.averaging import Averaging
 from war_jax.training.objective import Natural, Trades
 from war_jax.training.state import TrainState, create_state
 from war_jax.training.step import Metrics, StepOptions, make_augmented, make_train_step
@@ -29,7 +30,8 @@ from war_jax.training.war import fixed_rule
 FLOAT64 = jnp.dtype('float64')
 THREAT = ThreatModel('linf', 0.1)
 BUDGET = Budget(2, 0.05, 'gaussian', 0.001)
-OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+CLIP_NORM = 0.3
+OPTIMIZER = optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.sgd(0.1, momentum=0.9))
 AUGMENTED = StepOptions(pad=1, flip=True)
 MIXED = StepOptions(pad=1, flip=True, augment=AugmentConfig(randaugment=1, cutout=2, cutmix=0.8))
 PERTURBED = StepOptions(pad=1, flip=True, awp_gamma=0.05, awp_start=1)
@@ -91,7 +93,7 @@ def run(
     """State after the batches, and the metrics of each."""
     mesh, step = machinery(num_devices, statistics, objective or Trades(), options, remat)
     rule = fixed_rule(lam, decay=0.99, total_steps=10)
-    state = fresh_state(lam, options.ema_decay > 0).replace(step=np.int32(first_step))
+    state = fresh_state(lam, bool(options.averaging)).replace(step=np.int32(first_step))
     state = replicate(mesh, state)
     traced_before = step._cache_size()
     key = replicate(mesh, jax.random.key(seed))
@@ -115,6 +117,17 @@ def test_four_devices_agree_with_one(options):
     four, metrics_of_four = run(batches, 4, options=options)
     assert largest_difference(one, four) < 1e-12
     np.testing.assert_allclose(metrics_of_one, metrics_of_four, rtol=1e-9)
+
+
+def test_the_gradient_of_all_devices_is_clipped_and_logged_as_it_was():
+    """The first update is by the learning rate times what is left of the gradient."""
+    before = fresh_state(3.0).params
+    for num_devices in (1, 4):
+        after, [metrics] = run([images()], num_devices)
+        moved = jax.tree.map(lambda new, old: np.sum(np.square(new - old)), after.params, before)
+        length = np.sqrt(sum(jax.tree.leaves(moved)))
+        np.testing.assert_allclose(length, 0.1 * CLIP_NORM, rtol=1e-9)
+        assert metrics.gradient_norm > 2 * CLIP_NORM
 
 
 def test_per_device_statistics_count_real_examples():
@@ -213,7 +226,7 @@ def test_weight_average():
     start, _ = run([])
     after_one, _ = run(batches[:1])
     after_two, _ = run(batches)
-    averaged, _ = run(batches, options=StepOptions(pad=1, flip=True, ema_decay=0.7))
+    averaged, _ = run(batches, options=StepOptions(pad=1, flip=True, averaging=Averaging(0.7)))
     expected = jax.tree.map(
         lambda a, b, c: 0.7 * (0.7 * a + 0.3 * b) + 0.3 * c,
         start.variables,
@@ -238,7 +251,7 @@ def test_weight_perturbation_is_undone_before_the_update():
     batches = [images(), images(seed=1)]
     before, _ = run(batches[:1], options=PERTURBED)
     after, _ = run(batches, options=PERTURBED)
-    expected = jax.tree.map(lambda p, t: p - 0.1 * t, before.params, after.opt_state[0].trace)
+    expected = jax.tree.map(lambda p, t: p - 0.1 * t, before.params, after.opt_state[1][0].trace)
     assert largest_difference(after.params, expected) < 1e-12
 
 

@@ -44,8 +44,8 @@ class Settings:
 
     def check(self) -> None:
         """Raises ConfigError for a base that is no base of a study, and variants that cannot be."""
-        if self.base.objective.name == 'natural':
-            rule = "must not be that in a study: 'natural' has no lambda"
+        if (name := self.base.objective.name) in ('natural', 'adversarial'):
+            rule = f'must not be that in a study: {name!r} has no lambda'
             raise refusal('objective.name', 'natural', rule, "'trades'")
         if self.base.war.reference:
             rule = 'must be empty in a study, which makes its own references'
