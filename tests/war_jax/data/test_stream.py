@@ -5,6 +5,7 @@ import dataclasses
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def generated(tmp_path_factory) -> tuple[Path, Dataset]:
     np.save(folder / '1_labels.npy', labels[second])
     np.savez(folder / '2.npz', images=images[third], labels=labels[third].astype(np.uint8))
     np.savez_compressed(folder / '3.npz', image=images[fourth], label=labels[fourth])
-    own = {
+    own: dict[str, Any] = {
         f'{split}_{name}': array[:300]
         for split in ('train', 'test')
         for name, array in (('images', images), ('labels', labels))
@@ -192,7 +193,7 @@ def test_items_are_made_ahead_and_in_order():
             time.sleep(0.001)
         assert [made_number for made_number, _ in made] == list(range(number + 4))
     assert all(name != threading.main_thread().name for _, name in made)
-    found.close()
+    found.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert len(made) <= 14
     assert list(ahead(iter(range(5)), 3)) == list(range(5)) and list(ahead(iter(()), 3)) == []
 
