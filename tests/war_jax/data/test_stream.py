@@ -193,7 +193,7 @@ def test_items_are_made_ahead_and_in_order():
             time.sleep(0.001)
         assert [made_number for made_number, _ in made] == list(range(number + 4))
     assert all(name != threading.main_thread().name for _, name in made)
-    found.close()  # pyright: ignore[reportAttributeAccessIssue]
+    found.close()
     assert len(made) <= 14
     assert list(ahead(iter(range(5)), 3)) == list(range(5)) and list(ahead(iter(()), 3)) == []
 
