@@ -88,11 +88,21 @@ def smoke(config: Tree) -> None:
     config.attack.num_steps = min(2, config.attack.num_steps)
     config.optimizer.batch_size = 32
     config.optimizer.epochs = 1
-    config.optimizer.schedule = 'piecewise'
-    config.optimizer.boundaries = ()
     config.evaluation.batch_size = 32
     config.evaluation.num_steps = 3
     config.evaluation.curve_scales = (0.0, 1.0)
     config.evaluation.curve_examples = 32
     config.evaluation.test_examples = 48
     config.log.every_steps = 1
+
+
+def _smoke_of_recipe(config: Tree) -> None:
+    """Likewise, without the images that the user has to bring."""
+    smoke(config)
+    config.data.extra_fraction = 0.0
+    config.ema_start = min(config.ema_start, 0.5)
+    config.awp.warmup_epochs = 0
+
+
+# What may stand behind the colon of the files in configs/recipes.
+RECIPE = {**COMMON, 'smoke': _smoke_of_recipe}
