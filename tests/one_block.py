@@ -1,7 +1,7 @@
 """A WideResNet of one block: all of its parts, compiled in half the time of the smallest real one.
 
     model = OneBlock(dtype=jnp.dtype('float64'))
-    logits = model.apply(variables, images, train=False)        # (b, h, w, c) -> (b, 3)
+    logits = model.apply(variables, images, train=False)        # (b, h, w, c) -> (b, num_classes)
 """
 
 import flax.linen as nn
@@ -17,6 +17,7 @@ class OneBlock(nn.Module):
     axis_name: str | None = None
     remat: bool = False
     dtype: jnp.dtype = jnp.dtype('float32')
+    num_classes: int = 3
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool, mask: jax.Array | None = None):
@@ -27,7 +28,7 @@ class OneBlock(nn.Module):
         x = Convolution(4, 3, 1, self.dtype, self.dtype, name='stem')(x)
         x = Stage(1, 6, 2, *kind, self.remat, name='stage1')(x, **how)
         x = BatchNorm(1e-5, *kind[2:], name='norm')(x, **how)
-        logits = nn.Dense(3, dtype=self.dtype, param_dtype=self.dtype, name='head')(
+        logits = nn.Dense(self.num_classes, dtype=self.dtype, param_dtype=self.dtype, name='head')(
             nn.relu(x).mean((1, 2))
         )
-        return logits.reshape(*images.shape[:-3], 3)
+        return logits.reshape(*images.shape[:-3], self.num_classes)

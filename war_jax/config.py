@@ -5,17 +5,17 @@
     config.threat.epsilon                      # 0.031
     json.dumps(to_dict(config))                # resolve(to_dict(config)) == config
 
-The keys themselves stand in war_jax/config_keys.py, with type, rule, default and meaning; what
-others need of it is to be had from here. Only `resolve` sees a ConfigDict.
+The keys themselves stand in war_jax/config_keys.py and beside it, with type, rule, default and
+meaning; what others need of them is to be had from here. Only `resolve` sees a ConfigDict.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from war_jax.config_data import AugmentConfig, DataConfig
 from war_jax.config_keys import (
     Config,
-    DataConfig,
     EvaluationConfig,
     OptimizerConfig,
     ThreatConfig,
@@ -38,6 +38,7 @@ __all__ = [
     'DEPTH',
     'NOT_EMPTY',
     'AboveZero',
+    'AugmentConfig',
     'Config',
     'ConfigError',
     'Count',
@@ -88,6 +89,9 @@ def _check_together(config: Config) -> None:
         raise refusal('data.extra_path', data.extra_path, rule, 'data.extra_fraction = 0.5')
     if data.extra_fraction > 0:
         _check_extra(data.extra_fraction, optimizer.batch_size)
+    if config.augment.cutmix and optimizer.batch_size == 1:
+        rule = 'needs another image in the batch: optimizer.batch_size must be at least 2'
+        raise refusal('augment.cutmix', config.augment.cutmix, rule, '0.0')
     if config.threat.norm == 'linf' and config.threat.epsilon > 1:
         epsilon = config.threat.epsilon
         rule = "must be at most 1 with threat.norm = 'linf', as pixels are in [0, 1]"

@@ -11,8 +11,9 @@ fractions). Rules that tie several keys together: war_jax/config.py.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
+from war_jax.config_data import AugmentConfig, DataConfig
 from war_jax.config_rules import above, at_least, at_most, increasing, key
 from war_jax.config_training import (
     AttackConfig,
@@ -22,7 +23,6 @@ from war_jax.config_training import (
     WarConfig,
 )
 from war_jax.config_types import (
-    DATA_NAME,
     DEPTH,
     NOT_EMPTY,
     AboveZero,
@@ -32,53 +32,6 @@ from war_jax.config_types import (
     Positive,
     Width,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The images, and what is done to them in training."""
-
-    name: Annotated[str, DATA_NAME] = key(
-        'cifar10',
-        'digits (embedded), a TFDS set on disk, or an .npz with arrays train_images, train_labels, '
-        'test_images, test_labels.',
-    )
-    data_dir: str = key(
-        '',
-        'The TFDS data_dir that holds the set. Empty: environment variable TFDS_DATA_DIR, or else '
-        "TFDS's own default.",
-    )
-    num_validation: Count = key(
-        1000,
-        'Examples held out of train, spread over the classes, to select the best checkpoint on.',
-    )
-    max_train_examples: Count = key(
-        0,
-        'Train on this many of the examples left (a fixed subset, spread over classes). 0: all.',
-    )
-    pad: Count = key(4, 'Random crop after padding by this many zeros on each side. 0: no crop.')
-    flip: bool = key(True, 'Random horizontal flip.')
-    extra_path: str = key(
-        '',
-        "An .npz of further training images and (pseudo-)labels, e.g. RST's 500K. Empty: none.",
-    )
-    extra_fraction: Fraction = key(
-        0.0,
-        'Which fraction of every batch comes from there (RST: 0.5), rounded to whole images.',
-    )
-
-    placement: Literal['replicated', 'host_sharded'] = key(
-        'replicated',
-        'Of the images on the devices. replicated: every device holds all of them. host_sharded: '
-        'the devices of each host hold its share, and send each other the rows of a batch; the '
-        'same numbers, for sets that are too large for one device. The host still reads them all.',
-        absent='replicated',
-    )
-
-    @classmethod
-    def whole(cls, name: str, data_dir: str) -> Self:
-        """A data set as it is: no image held out or left out, none augmented, none added."""
-        return cls(name=name, data_dir=data_dir, num_validation=0, pad=0, flip=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +217,7 @@ class Config:
         absent='averaged',
     )
     data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     batch_norm: BatchNormConfig = BatchNormConfig()
     threat: ThreatConfig = ThreatConfig()

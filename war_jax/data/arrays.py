@@ -15,6 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 MIN_SIZE = 8  # the networks halve the image twice and need something left
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class DataError(ValueError):
@@ -35,8 +39,13 @@ class Dataset(NamedTuple):
         return Dataset(self.images[indices], self.labels[indices])
 
 
-def read_npz(where: str, path: str, *alternatives: tuple[str, ...]) -> dict[str, np.ndarray]:
+def read_npz(
+    where: str, path: str, *alternatives: tuple[str, ...], in_place: bool = False
+) -> dict[str, np.ndarray]:
     """Returns the arrays under the first of `alternatives` whose keys are all in the file.
+
+    in_place: those that are not compressed are left on the disk (see shards.py), where nothing
+    holds them against the checksums of the file.
 
     Raises:
       DataError: if the file is absent or no .npz, or if no alternative is complete in it.
@@ -49,7 +58,8 @@ def read_npz(where: str, path: str, *alternatives: tuple[str, ...]) -> dict[str,
         with np.load(path, allow_pickle=False) as archive:
             for keys in alternatives:
                 if set(keys) <= set(archive.files):
-                    return {key: archive[key] for key in keys}
+                    arrays = {key: _stored(path, key) if in_place else None for key in keys}
+                    return {k: archive[k] if a is None else a for k, a in arrays.items()}
             found = ', '.join(archive.files) or 'none'
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         reason = ' '.join(str(error).split())
@@ -58,6 +68,24 @@ def read_npz(where: str, path: str, *alternatives: tuple[str, ...]) -> dict[str,
         ) from error
     wanted = ' or '.join(', '.join(keys) for keys in alternatives)
     raise DataError(f'{where}: {path!r} has the keys {found}; must have {wanted}')
+
+
+def _stored(path: str, key: str) -> np.ndarray | None:
+    """An array of an .npz, mapped into memory; None where it is compressed."""
+    with zipfile.ZipFile(path) as archive, open(path, 'rb') as file:
+        entry = archive.getinfo(f'{key}.npy')
+        if entry.compress_type != zipfile.ZIP_STORED:
+            return None
+        # The archive's list of contents does not tell how long the entry's own header is.
+        file.seek(entry.header_offset + 26)
+        file.seek(sum(np.frombuffer(file.read(4), '<u2').tolist()), 1)
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            return None
+        shape, is_fortran, dtype = _HEADERS[version](file)
+        if is_fortran or dtype.hasobject:
+            return None
+        return np.memmap(path, dtype, 'r', file.tell(), shape)
 
 
 def check(

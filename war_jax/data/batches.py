@@ -11,7 +11,9 @@ No example is dropped or counted twice: a batch that cannot be filled is padded 
 mask False, and whatever reads it weighs each example by its mask.
 """
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -34,6 +36,20 @@ class Plan(NamedTuple):
 
     indices: np.ndarray  # (steps, batch) int32; 0 in padding slots
     mask: np.ndarray  # (steps, batch) bool
+
+
+class BatchSource(Protocol):
+    """A data set that batches are had from, wherever it is: `DeviceData`, `HostData`."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray, mask: np.ndarray) -> Batch:
+        """indices, mask (b,) -> the batch, its rows split over the devices."""
+        ...
+
+    def batches(self, plan: Plan, done: int = 0) -> Iterator[Batch]:
+        """The batches of `plan` but the first `done`, as `batch` would give them."""
+        ...
 
 
 def permutation(n: int, *entropy: int) -> np.ndarray:
@@ -129,8 +145,16 @@ def _spread(count: int, total: int) -> np.ndarray:
 
 
 def _extra_stream(seed: int, start: int, count: int, num_extra: int) -> np.ndarray:
-    """Entries start .. start + count - 1 of the endless stream of permutations, (count,) int64."""
+    """Entries start .. start + count - 1 of the endless stream of permutations, (count,) int32."""
     first, last = start // num_extra, (start + count - 1) // num_extra
-    passes = [permutation(num_extra, seed, n, _EXTRA_STREAM) for n in range(first, last + 1)]
+    passes = [_extra_pass(seed, n, num_extra) for n in range(first, last + 1)]
     offset = start - first * num_extra
     return np.concatenate(passes)[offset : offset + count]
+
+
+@functools.lru_cache(maxsize=2)  # of a large set, a pass takes many epochs, and seconds to shuffle
+def _extra_pass(seed: int, number: int, num_extra: int) -> np.ndarray:
+    """The order of one pass over the extra set, (num_extra,) int32, not to be written to."""
+    order = permutation(num_extra, seed, number, _EXTRA_STREAM).astype(np.int32)
+    order.flags.writeable = False
+    return order

@@ -23,6 +23,7 @@ from etils import epath
 from war_jax.config import DataConfig
 from war_jax.data.arrays import DataError, Dataset, check, count_classes, read_npz
 from war_jax.data.batches import permutation
+from war_jax.data.shards import Joined, shards
 
 # Extra data is found under our keys, or under those of the generated images published with Rebuffi
 # et al. 2021 ("Fixing data augmentation") and Wang et al. 2023 ("Better diffusion models").
@@ -79,7 +80,9 @@ def load(data: DataConfig) -> Splits:
     stop = data.num_validation + (data.max_train_examples or left)
     validation = train.take(order[: data.num_validation])
     train = train.take(order[data.num_validation : stop])
-    extra = _load_extra(data.extra_path, train, num_classes) if data.extra_path else None
+    extra = None
+    if data.extra_path:
+        extra = _load_extra(data.extra_path, train, num_classes, data.placement == 'host')
 
     provenance = (
         f'{origin}; {len(train.labels)} of {available} training images used for training and '
@@ -100,14 +103,17 @@ def data_folder(data_dir: str) -> str:
 def checksum(splits: Splits) -> str:
     """Returns the SHA-256, in hexadecimal, of all images and labels and of how they are split.
 
-    Takes 0.1 s for CIFAR-10. Equal sums mean equal arrays, wherever they were read from.
+    Takes 0.1 s for CIFAR-10. Equal sums mean equal arrays, wherever they were read from and
+    whatever files they were in; what is on disk is read a chunk at a time.
     """
-    digest = hashlib.sha256()
+    digest, chunk = hashlib.sha256(), 10_000
     for name in ('train', 'validation', 'test', 'extra'):
         dataset = getattr(splits, name)
         for array in () if dataset is None else dataset:
             digest.update(f'{name} {array.shape} {array.dtype.str};'.encode())
-            digest.update(np.ascontiguousarray(array).data)
+            for start in range(0, len(array), chunk):
+                rows = array[np.arange(start, min(start + chunk, len(array)))]
+                digest.update(np.ascontiguousarray(rows).data)
     return digest.hexdigest()
 
 
@@ -238,13 +244,20 @@ def _load_npz(path: str) -> tuple[Dataset, Dataset, int, str]:
     return train, test, num_classes, f'arrays from {path}'
 
 
-def _load_extra(path: str, train: Dataset, num_classes: int) -> Dataset:
-    """Extra training images, under one pair of `EXTRA_KEYS`.
+def _load_extra(path: str, train: Dataset, num_classes: int, in_place: bool) -> Dataset:
+    """Extra training images, under one pair of `EXTRA_KEYS` in a file or in each of a folder's.
 
     RST's 500K is published as a pickle, which is not read: its owner converts it once, by
     `np.savez(path, images=d['data'], labels=d['extrapolated_targets'])`.
+
+    in_place: images that are not compressed stay on the disk.
     """
-    where = f'data.extra_path = {path!r}'
-    arrays = read_npz(where, path, *EXTRA_KEYS)
-    images_key, labels_key = arrays
-    return check(where, arrays, images_key, labels_key, num_classes, like=train)
+    parts = []
+    name = f'data.extra_path = {path!r}'
+    for where, arrays in shards(name, path, *EXTRA_KEYS, in_place=in_place):
+        images_key, labels_key = arrays
+        parts.append(check(where, arrays, images_key, labels_key, num_classes, like=train))
+    if len(parts) == 1:
+        return parts[0]
+    images: Any = Joined([part.images for part in parts])  # is asked for nothing but rows
+    return Dataset(images, np.concatenate([part.labels for part in parts]))

@@ -24,8 +24,8 @@ from jax.sharding import PartitionSpec as P
 from war_jax.attacks.losses import cross_entropy, kl_divergence, margin_loss
 from war_jax.attacks.pgd import Budget, attack_trace
 from war_jax.attacks.threat import ThreatModel
-from war_jax.data.batches import Batch, Plan
-from war_jax.data.device import DeviceData, as_unit_interval
+from war_jax.data.batches import Batch, BatchSource, Plan
+from war_jax.data.device import as_unit_interval
 from war_jax.lowering import for_mesh
 from war_jax.mesh import AXIS, fetched
 from war_jax.models import forward
@@ -128,7 +128,7 @@ def run_attack(
     attack: Attack,
     variables: forward.Variables,
     key: Array,
-    data: DeviceData,
+    data: BatchSource,
     plan: Plan,
     restarts: int = 1,
     scale: float = 1.0,

@@ -26,8 +26,8 @@ from jax.sharding import PartitionSpec as P
 
 from war_jax.attacks.pgd import Budget, attack_trace
 from war_jax.attacks.threat import ThreatModel
-from war_jax.data.batches import Batch, Plan
-from war_jax.data.device import DeviceData, as_unit_interval
+from war_jax.data.batches import Batch, BatchSource, Plan
+from war_jax.data.device import as_unit_interval
 from war_jax.lowering import for_mesh
 from war_jax.measures.accuracy import example_keys, param_dtype
 from war_jax.measures.regularization.margins import margins
@@ -95,7 +95,7 @@ def run_lipschitz(
     ratio: Ratio,
     variables: forward.Variables,
     key: Array,
-    data: DeviceData,
+    data: BatchSource,
     plan: Plan,
     on_batch: Callable[[], object] = lambda: None,
 ) -> Local:

@@ -18,8 +18,8 @@ from jax.sharding import Mesh
 
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
-from war_jax.data.batches import Plan
-from war_jax.data.device import DeviceData, as_unit_interval
+from war_jax.data.batches import BatchSource, Plan
+from war_jax.data.device import as_unit_interval
 from war_jax.measures.accuracy import (
     LOSSES,
     Attack,
@@ -97,7 +97,7 @@ def validate(
     measures: Measures,
     variables: forward.Variables,
     key: Array,
-    data: DeviceData,
+    data: BatchSource,
     plan: Plan,
     on_batch: OnBatch = lambda: None,
 ) -> dict[str, float | int]:
@@ -127,7 +127,7 @@ def test(
     measures: Measures,
     variables: forward.Variables,
     key: Array,
-    data: DeviceData,
+    data: BatchSource,
     plan: TestPlan,
     on_batch: OnBatch = lambda: None,
 ) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def headline(
     measures: Measures,
     variables: forward.Variables,
     key: Array,
-    data: DeviceData,
+    data: BatchSource,
     plan: Plan,
     restarts: int,
     on_batch: OnBatch = lambda: None,
@@ -211,7 +211,7 @@ def _without_natural(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def adversarial_examples(
-    measures: Measures, variables: forward.Variables, key: Array, data: DeviceData, plan: Plan
+    measures: Measures, variables: forward.Variables, key: Array, data: BatchSource, plan: Plan
 ) -> dict[str, np.ndarray]:
     """Images to look at: the examples of the plan's first batch, clean and attacked."""
     batch, mask = data.batch(plan.indices[0], plan.mask[0]), plan.mask[0]

@@ -29,9 +29,12 @@ from war_jax.config_rules import absent_values, check_is_local
 from war_jax.processes import check_same, on_first
 from war_jax.records.files import plain, write_json
 
-# Keys that change no result: a run may go on with others. A reference counts by what it holds;
-# `smoke`, which a study may have in `base`, is absent from an old config.json.
-_FREE = ('smoke', 'base.smoke', 'data.data_dir', 'log.', 'checkpoint.', 'ntk.', 'war.reference')
+# Keys that change no result: a run may go on with others. References and data count by what they
+# hold; `smoke`, which a study may have in `base`, is absent from an old config.json.
+_FREE = (
+    'smoke', 'base.smoke', 'data.data_dir', 'data.extra_path', 'data.placement', 'log.',
+    'checkpoint.', 'ntk.', 'war.reference',
+)  # fmt: skip
 # What a config.json from before there were certain keys did without saying so; a study has its
 # runs' in `base`.
 _OLDER = absent_values(Config) | absent_values(Config, 'base.')

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from war_jax.config import Config, to_dict
-from war_jax.config_rules import ConfigError, refusal
+from war_jax.config_rules import ConfigError, absent_values, refusal
 from war_jax.records.files import plain, write_json
 
 FILE = 'war.json'
@@ -27,6 +27,11 @@ CONDITIONS = (
     'data.pad',
     'data.flip',
     'data.extra_fraction',
+    'augment.randaugment',
+    'augment.magnitude',
+    'augment.cutout',
+    'augment.cutmix',
+    'augment.cutmix_alpha',
     'batch_norm.statistics',
     'threat.norm',
     'threat.epsilon',
@@ -111,7 +116,8 @@ def read_reference(path: str | Path) -> Reference:
 
 def check_reference(reference: Reference, config: Config, checksum: str) -> None:
     """Raises ConfigError, one line naming what differs, unless `config` may be held to it."""
-    ours, theirs = plain(_conditions(config)), reference.conditions
+    # A reference from before there was a key has what the key says of its absence.
+    ours, theirs = plain(_conditions(config)), {**absent_values(Config), **reference.conditions}
     changed = [
         f'{key} = {ours[key]!r} (there {theirs.get(key)!r})'
         for key in CONDITIONS

@@ -23,7 +23,7 @@ from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import BoxOnly, ThreatModel
 from war_jax.config import Config
 from war_jax.config_keys import BatchNormConfig, WarConfig
-from war_jax.config_rules import convert
+from war_jax.config_rules import convert, refusal
 from war_jax.data.sources import Splits
 from war_jax.measures.network import Measures, make_measures
 from war_jax.mesh import AXIS, replicate
@@ -143,6 +143,7 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
     reference: what config.war.reference names, read and checked.
     """
     num_train, *image_shape = splits.train.images.shape
+    check_cutout(config.augment.cutout, min(image_shape[:2]))
     model = make_model(config, splits.num_classes)
     batch_size = config.optimizer.batch_size - extra_per_batch(config)
     steps_per_epoch = -(-num_train // batch_size)
@@ -159,6 +160,7 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
     options = StepOptions(
         pad=config.data.pad,
         flip=config.data.flip,
+        augment=config.augment,
         bn_momentum=config.batch_norm.momentum,
         bn_updates=tuple(config.batch_norm.updates.split(',')),
         awp_gamma=config.awp.gamma,
@@ -201,6 +203,13 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
         # could not be compared with anybody's.
         measures=make_measures(model.clone(dtype=model.param_dtype), mesh, threat, test_budget),
     )
+
+
+def check_cutout(side: int, limit: int) -> None:
+    """Raises ConfigError unless something is left of images whose shorter side is `limit`."""
+    if side >= limit:
+        rule = f'must be below the shorter side of the images, {limit} pixels'
+        raise refusal('augment.cutout', side, rule, f'{limit // 2}')
 
 
 def make_rule(config: Config, reference: Reference | None, steps_per_epoch: int) -> WarRule:

@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from war_jax.config import to_dict
-from war_jax.data.batches import Batch, Plan, eval_plan, train_plan
-from war_jax.data.device import DeviceData
+from war_jax.data.batches import Batch, BatchSource, Plan, eval_plan, train_plan
 from war_jax.data.sources import Splits, balanced_subset
+from war_jax.data.stream import AHEAD, ahead, placed
 from war_jax.measures import network
 from war_jax.processes import agree, is_first
 from war_jax.records.console import Display, describe
@@ -78,7 +78,7 @@ class Run:
         seed_key = jax.random.key(self.config.seed)
         self.evaluation_key = jax.random.fold_in(seed_key, _EVALUATION_STREAM)
         self.started = time.perf_counter()
-        self.on_devices: dict[str, DeviceData] = {}
+        self.placed: dict[str, BatchSource] = {}
 
     def __call__(self) -> dict[str, Any]:
         state, progress = self.parts.create_state(), Progress()
@@ -120,13 +120,13 @@ class Run:
         parts, config = self.parts, self.config
         extra = () if self.splits.extra is None else (self.splits.extra,)
         placement = config.data.placement
-        data = DeviceData(parts.mesh, self.splits.train, *extra, placement=placement)
+        data = placed(parts.mesh, self.splits.train, *extra, placement=placement)
         key, rule, step = parts.key, parts.rule, int(state.step)
-        meter, ahead = Meter(progress.sums), _STEPS_AHEAD
+        meter, in_flight = Meter(progress.sums), _STEPS_AHEAD
         pending: deque[tuple[int, jax.Array]] = deque()
 
-        def settle(in_flight: int) -> None:
-            while len(pending) > in_flight:
+        def settle(at_most: int) -> None:
+            while len(pending) > at_most:
                 done, metrics = pending.popleft()
                 fetched = Metrics(*jax.device_get(metrics))
                 meter.add(self.checked(done, fetched)._asdict())
@@ -145,7 +145,7 @@ class Run:
                 state, metrics = parts.step(state, key, rule, batch)
                 step += 1
                 pending.append((step, metrics))
-                settle(ahead)
+                settle(in_flight)
                 bar.update()
                 end_of_epoch = step % parts.steps_per_epoch == 0
                 if step % config.log.every_steps == 0 or end_of_epoch:
@@ -156,7 +156,7 @@ class Run:
                     progress = dataclasses.replace(progress, trained_score=trained)
                     bar.set_postfix_str(describe(row))
                     rate = (row['images_per_second'] or 0) / config.optimizer.batch_size
-                    ahead = steps_ahead(rate)
+                    in_flight = steps_ahead(rate)
                 if self.is_probe(step):
                     settle(0)
                     self.probe(state, step)
@@ -165,7 +165,7 @@ class Run:
                     settle(0)
                     progress = self.validate(state, step, progress, log)
                     meter.pause()
-                if self.is_checkpoint(step) or self.stop.poll(ahead):
+                if self.is_checkpoint(step) or self.stop.poll(in_flight):
                     settle(0)  # no state is written before its loss is known to be finite
                     progress = dataclasses.replace(
                         progress, sums=meter.sums, seconds=self.seconds()
@@ -174,7 +174,7 @@ class Run:
                     self.leave_if_told(step)
         return state, progress
 
-    def compile_step(self, state: TrainState, data: DeviceData) -> None:
+    def compile_step(self, state: TrainState, data: BatchSource) -> None:
         """Says what memory it takes, before: an estimate, should it not fit; and after."""
         parts, batch_size = self.parts, self.config.optimizer.batch_size
         self.display.say(memory.describe_estimate(parts, self.splits))
@@ -183,8 +183,13 @@ class Run:
         compiled = parts.step.lower(state, parts.key, parts.rule, batch).compile()
         self.display.say(memory.describe_plan(compiled))
 
-    def batches(self, step: int, data: DeviceData) -> Iterator[Batch]:
+    def batches(self, step: int, data: BatchSource) -> Iterator[Batch]:
         """That of every step after the first `step` ones, until the last epoch's end."""
+        batches = self.planned(step, data)
+        return ahead(batches, AHEAD) if self.config.data.placement == 'host' else batches
+
+    def planned(self, step: int, data: BatchSource) -> Iterator[Batch]:
+        """The same, each made when it is asked for."""
         steps_per_epoch = self.parts.steps_per_epoch
         num_extra = 0 if self.splits.extra is None else len(self.splits.extra.labels)
         for epoch in range(step // steps_per_epoch, self.config.optimizer.epochs):
@@ -367,15 +372,15 @@ class Run:
             'seconds': self.seconds(),
         }
 
-    def data(self, split: str) -> DeviceData:
-        """'train' (without the extra images), 'validation' or 'test' on the devices."""
-        if split not in self.on_devices:
-            self.on_devices[split] = DeviceData(
+    def data(self, split: str) -> BatchSource:
+        """'train' (without the extra images), 'validation' or 'test', where data.placement says."""
+        if split not in self.placed:
+            self.placed[split] = placed(
                 self.parts.mesh,
                 getattr(self.splits, split),
                 placement=self.config.data.placement,
             )
-        return self.on_devices[split]
+        return self.placed[split]
 
     def plan(self, split: str, at_most: int) -> Plan:
         """Batches of `at_most` examples (0: all) of one split, balanced by class."""

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from war_jax.data.sources import Splits
+from war_jax.data.stream import AHEAD
 from war_jax.models import forward
 from war_jax.training.build import Parts
 
@@ -54,11 +55,14 @@ def estimate(parts: Parts, splits: Splits) -> dict[str, int]:
     if parts.objective.uses_attack:
         kept.append(kept_for_images(model, rows, image_shape))
     sets = (splits.train, *(() if splits.extra is None else (splits.extra,)))
-    holders = parts.mesh.size if config.data.placement == 'host_sharded' else 1
+    images = sum(dataset.images.nbytes for dataset in sets)
+    if config.data.placement == 'host':
+        images = AHEAD * config.optimizer.batch_size * splits.train.images[0].nbytes
+    holders = 1 if config.data.placement == 'replicated' else parts.mesh.size
     return {
         'state': num_bytes(state),
         'gradient': num_bytes(state.params),
-        'images': sum(dataset.images.nbytes for dataset in sets) // holders,
+        'images': images // holders,
         'activations': max(kept),
     }
 

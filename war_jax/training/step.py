@@ -24,16 +24,16 @@ from jax.sharding import PartitionSpec as P
 
 from war_jax.attacks import awp, pgd
 from war_jax.attacks.threat import ThreatModel
+from war_jax.config_data import AugmentConfig
 from war_jax.config_rules import convert
-from war_jax.data.augment import crop_flip
+from war_jax.data.augment import augmented
 from war_jax.data.batches import Batch
-from war_jax.data.device import as_unit_interval
 from war_jax.lowering import Precision, for_mesh
 from war_jax.mesh import AXIS, to_each, total
 from war_jax.models import forward
 from war_jax.training.adversary import AttackOptions, make_adversary, seen_by_norms
 from war_jax.training.averaging import Averaging
-from war_jax.training.objective import Mean, Objective, RiskTerms
+from war_jax.training.objective import Mean, Objective, RiskTerms, likeliest
 from war_jax.training.state import TrainState
 from war_jax.training.war import WarRule, war_update
 
@@ -42,16 +42,18 @@ from war_jax.training.war import WarRule, war_update
 class StepOptions:
     """What is constant in the compiled step, beyond network, objective and attack.
 
-    pad, flip: augmentation. bn_momentum, bn_updates: how the passes 'natural' and 'adversarial'
-    enter the running statistics, in order. awp_gamma 0 means off; awp_start is the first step that
-    perturbs weights. accumulation: parts of each device's rows that are worked on one after the
-    other; BatchNorm's moments are then of parts, and their mean over the parts enters the running
-    statistics. matmul_precision: of products and convolutions, but for the stem's.
+    pad, flip, augment: what is done to images. bn_momentum, bn_updates: how the passes 'natural'
+    and 'adversarial' enter the running statistics, in order. awp_gamma 0 means off; awp_start is
+    the first step that perturbs weights. accumulation: parts of each device's rows that are worked
+    on one after the other; BatchNorm's moments are then of parts, and their mean over the parts
+    enters the running statistics. matmul_precision: of products and convolutions, but for the
+    stem's.
     Raises ConfigError for a pass of another name.
     """
 
     pad: int = 0
     flip: bool = False
+    augment: AugmentConfig = AugmentConfig()
     bn_momentum: float = 0.1
     bn_updates: tuple[str, ...] = ('natural', 'adversarial')
     awp_gamma: float = 0.0
@@ -71,7 +73,8 @@ class Metrics(NamedTuple):
     A step returns them as one array (7,), which is fetched at once: `Metrics(*array)` names them.
     Risks and accuracies are of the training-mode passes, so the adversarial images, found against
     the running statistics, meet the batch's own: adversarial_accuracy is no robust accuracy. With
-    adversarial weight perturbation they are those at the perturbed weights.
+    adversarial weight perturbation they are those at the perturbed weights; of a mixed image the
+    label with the larger share counts.
     """
 
     loss: Array
@@ -89,9 +92,8 @@ TrainStep = Callable[[TrainState, Array, WarRule, Batch], tuple[TrainState, Arra
 class Pair(NamedTuple):
     """Rows of a batch as both passes see them; x_adv is x where nothing attacks."""
 
-    x: Array  # (b, h, w, c) in [0, 1], augmented
+    batch: Batch  # augmented: images (b, h, w, c) in [0, 1], labels perhaps mixed
     x_adv: Array  # (b, h, w, c)
-    batch: Batch
 
 
 class Shares(NamedTuple):
@@ -144,28 +146,43 @@ def batch_mean(mask: Array, count: Array) -> Mean:
     return mean
 
 
+def make_augmented(
+    model: nn.Module, options: StepOptions
+) -> Callable[[TrainState, Array, Batch], tuple[Batch, Array]]:
+    """(state, key, batch) -> the batch with augmented images, keys (b,) of its attack."""
+
+    def augment(state: TrainState, key: Array, batch: Batch) -> tuple[Batch, Array]:
+        step_key = jax.random.fold_in(key, state.step)
+        keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(batch.ids)
+        batch = augmented(
+            keys[:, 0],
+            batch,
+            pad=options.pad,
+            flip=options.flip,
+            augment=options.augment,
+            num_classes=model.num_classes,  # type: ignore[attr-defined]
+            dtype=jax.tree.leaves(state.params)[0].dtype,
+        )
+        return batch, keys[:, 1]
+
+    return augment
+
+
 def make_attacked(
     model: nn.Module,
     objective: Objective,
     threat: ThreatModel,
     budget: pgd.Budget,
     options: StepOptions,
-) -> Callable[[TrainState, Array, Batch], tuple[tuple[()], tuple[Array, Array]]]:
-    """(state, key, batch) -> no sums, and x and x_adv as in `Pair`."""
+) -> Callable[[TrainState, tuple[Batch, Array]], tuple[tuple[()], Array]]:
+    """(state, (augmented batch, keys)) -> no sums, and x_adv as in `Pair`."""
     find = make_adversary(model, objective, threat, budget, options.attack, options.accumulation)
 
-    def attacked(
-        state: TrainState, key: Array, batch: Batch
-    ) -> tuple[tuple[()], tuple[Array, Array]]:
-        step_key = jax.random.fold_in(key, state.step)
-        keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(batch.ids)
-        x = as_unit_interval(
-            crop_flip(keys[:, 0], batch.images, pad=options.pad, flip=options.flip),
-            jax.tree.leaves(state.params)[0].dtype,
-        )
+    def attacked(state: TrainState, seen: tuple[Batch, Array]) -> tuple[tuple[()], Array]:
+        batch, keys = seen
         if not objective.uses_attack:
-            return (), (x, x)
-        return (), (x, find(state, keys[:, 1], x, batch))
+            return (), batch.images
+        return (), find(state, keys, batch)
 
     return attacked
 
@@ -180,12 +197,12 @@ def make_gradient(
     """
 
     def training_loss(params: Any, state: TrainState, count: Array, pair: Pair):
-        x, x_adv, batch = pair
+        batch, x_adv = pair
         # The loss is a sum over all devices; its gradient has been summed once it is back here.
         variables = {'params': to_each(params), 'batch_stats': state.batch_stats}
         seen = seen_by_norms(batch.mask, accumulation)
         # Both passes at once: half as many operations and exchanges between devices, each larger.
-        both = jnp.stack([x, x_adv] if objective.uses_attack else [x])
+        both = jnp.stack([batch.images, x_adv] if objective.uses_attack else [batch.images])
         logits, moments = forward.train(model, variables, both, seen)
         moments = over_devices(moments, batch.mask, count)
         names = ('natural', 'adversarial')[: len(both)]
@@ -227,6 +244,7 @@ def make_train_step(
     options: StepOptions,
 ) -> TrainStep:
     """The jitted step over `mesh`; its batch's rows are split over the devices."""
+    augment = make_augmented(model, options)  # of all rows at once, as CutMix needs them
     attacked = in_parts(
         make_attacked(model, objective, threat, budget, options), options.accumulation
     )
@@ -237,8 +255,9 @@ def make_train_step(
     def step(
         state: TrainState, key: Array, rule: WarRule, batch: Batch
     ) -> tuple[TrainState, Array]:
-        _, (x, x_adv) = attacked(state, key, batch)
-        pair, count = Pair(x, x_adv, batch), total(batch.mask.sum())
+        batch, keys = augment(state, key, batch)
+        _, x_adv = attacked(state, (batch, keys))
+        pair, count = Pair(batch, x_adv), total(batch.mask.sum())
         at = state.params
         if options.awp_gamma:
             gamma = jnp.where(state.step >= options.awp_start, options.awp_gamma, 0.0)
@@ -265,13 +284,14 @@ def make_train_step(
             war=war_update(state.war, terms, rule, state.step + 1),
         )
         mean = batch_mean(batch.mask, count)
+        labels = likeliest(batch.labels)
         metrics = Metrics(
             loss=terms.natural + state.war.lam * terms.robust,
             natural_risk=terms.natural,
             robust_regularization=terms.robust,
             lam=state.war.lam,
-            natural_accuracy=mean(clean_logits.argmax(-1) == batch.labels),
-            adversarial_accuracy=mean(adv_logits.argmax(-1) == batch.labels),
+            natural_accuracy=mean(clean_logits.argmax(-1) == labels),
+            adversarial_accuracy=mean(adv_logits.argmax(-1) == labels),
             gradient_norm=optax.tree.norm(grads),
         )
         return new, jnp.stack(metrics)

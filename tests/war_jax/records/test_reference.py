@@ -78,6 +78,7 @@ def test_a_wider_network_may_be_held_to_it(changes) -> None:
         ('attack.num_steps', 5, 'attack.num_steps = 5 (there 2)'),
         ('awp.gamma', 0.005, 'awp.gamma = 0.005 (there 0.0)'),
         ('data.flip', True, 'data.flip = True (there False)'),
+        ('augment.cutmix', 0.5, 'augment.cutmix = 0.5 (there 0.0)'),
         ('war.averaging_epochs', 2.0, 'war.averaging_epochs = 2.0 (there 1.0)'),
     ],
 )
@@ -86,6 +87,15 @@ def test_a_run_under_other_conditions_is_refused(key: str, value: Any, shown: st
     with pytest.raises(ConfigError, match=r"war\.reference = 'runs/thin': must be of") as error:
         check_reference(reference(), changed, 'digest')
     assert shown in str(error.value) and '\n' not in str(error.value)
+
+
+def test_one_from_before_there_was_a_key_has_what_its_absence_means() -> None:
+    made = reference()
+    conditions = {k: v for k, v in made.conditions.items() if not k.startswith('augment.')}
+    older = dataclasses.replace(made, conditions=conditions)
+    check_reference(older, config(), 'digest')
+    with pytest.raises(ConfigError, match=r'augment\.cutout = 2 \(there 0\)'):
+        check_reference(older, config(**{'augment.cutout': 2}), 'digest')
 
 
 def test_other_images_are_refused() -> None:

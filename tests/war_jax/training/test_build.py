@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import digits
-from war_jax.config import resolve
+from war_jax.config import ConfigError, resolve
 from war_jax.data.batches import train_plan
 from war_jax.data.device import DeviceData
 from war_jax.data.sources import load
@@ -58,6 +58,12 @@ def test_seeds_lambdas_and_rules_share_one_program():
     assert first.step._cache_size() == 1  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match='only seed'):
         first.rerun(replace(CONFIG, threat=replace(CONFIG.threat, epsilon=0.1)), None)
+
+
+def test_a_hole_as_large_as_the_image_is_refused():
+    config = replace(CONFIG, augment=replace(CONFIG.augment, cutout=8))
+    with pytest.raises(ConfigError, match=r'augment.cutout = 8: must be below .*, 8 pi.*rest: 4$'):
+        build(config, load(config.data), make_mesh(jax.devices()[:1]))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ def test_what_has_to_be_there_is_counted(plain):
     assert sizes['images'] == splits.train.images.nbytes
     spread, _ = parts_of(**{'data.placement': 'host_sharded'})
     assert memory.estimate(spread, splits)['images'] == splits.train.images.nbytes // 4
+    streamed, _ = parts_of(**{'data.placement': 'host'})
+    assert memory.estimate(streamed, splits)['images'] == 8 * 64 * 8 * 8 // 4  # batches ahead
 
 
 def test_activations_are_of_the_rows_at_work():

@@ -11,16 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import PartitionSpec as P
+from scipy.special import log_softmax
 
 from tests.one_block import OneBlock
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import ThreatModel
+from war_jax.config_data import AugmentConfig
 from war_jax.data.batches import Batch
 from war_jax.mesh import AXIS, make_mesh, replicate, shard
+from war_jax.models import forward
 from war_jax.training.averaging import Averaging
 from war_jax.training.objective import Natural, Trades
 from war_jax.training.state import TrainState, create_state
-from war_jax.training.step import Metrics, StepOptions, make_train_step
+from war_jax.training.step import Metrics, StepOptions, make_augmented, make_train_step
 from war_jax.training.war import fixed_rule
 
 FLOAT64 = jnp.dtype('float64')
@@ -29,6 +33,7 @@ BUDGET = Budget(2, 0.05, 'gaussian', 0.001)
 CLIP_NORM = 0.3
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.sgd(0.1, momentum=0.9))
 AUGMENTED = StepOptions(pad=1, flip=True)
+MIXED = StepOptions(pad=1, flip=True, augment=AugmentConfig(randaugment=1, cutout=2, cutmix=0.8))
 PERTURBED = StepOptions(pad=1, flip=True, awp_gamma=0.05, awp_start=1)
 
 
@@ -105,10 +110,11 @@ def largest_difference(a, b) -> float:
     return max(float(np.abs(np.asarray(x) - np.asarray(y)).max()) for x, y in pairs)
 
 
-def test_four_devices_agree_with_one():
+@pytest.mark.parametrize('options', [AUGMENTED, MIXED])
+def test_four_devices_agree_with_one(options):
     batches = [images(seed=s) for s in range(3)]
-    one, metrics_of_one = run(batches, 1)
-    four, metrics_of_four = run(batches, 4)
+    one, metrics_of_one = run(batches, 1, options=options)
+    four, metrics_of_four = run(batches, 4, options=options)
     assert largest_difference(one, four) < 1e-12
     np.testing.assert_allclose(metrics_of_one, metrics_of_four, rtol=1e-9)
 
@@ -135,14 +141,15 @@ def test_per_device_statistics_count_real_examples():
     assert not np.allclose(first_norms[0]['var'], first_norms[1]['var'], rtol=1e-5, atol=0)
 
 
-def test_padding_changes_nothing():
+@pytest.mark.parametrize('options', [AUGMENTED, MIXED])
+def test_padding_changes_nothing(options):
     whole = images(6)
     padded = Batch(*(np.concatenate([a, b[:2]]) for a, b in zip(whole, images(8, 5), strict=True)))
     padded = padded._replace(mask=np.array([True] * 6 + [False] * 2))
     spread = Batch(*(leaf[[6, 0, 1, 2, 3, 7, 4, 5]] for leaf in padded))
-    state, metrics = run([whole])
+    state, metrics = run([whole], options=options)
     for other in (padded, spread):
-        other_state, other_metrics = run([other])
+        other_state, other_metrics = run([other], options=options)
         assert largest_difference(state, other_state) < 1e-12
         np.testing.assert_allclose(metrics, other_metrics, rtol=1e-9)
 
@@ -166,6 +173,33 @@ def test_randomness_is_a_function_of_key_step_and_example():
     _, [two] = run([batch], options=plain, first_step=1)
     assert one.natural_risk == two.natural_risk
     assert one.robust_regularization != two.robust_regularization
+
+
+def test_mixed_labels_reach_the_loss_and_their_larger_shares_the_accuracies():
+    """Oracle: the loss in NumPy, on the images and labels that the step makes for itself."""
+    batch, lam = images(), 3.0
+    mesh, _ = machinery(1, 'global', Trades(), MIXED)
+    model, state = network('global', False), fresh_state(lam)
+    augment = make_augmented(model, MIXED)
+    forward_of = jax.shard_map(
+        lambda state, key, batch: training_logits(model, state, *augment(state, key, batch)),
+        mesh=mesh,
+        in_specs=(P(), P(), P(AXIS)),
+        out_specs=P(AXIS),
+    )
+    labels, logits = jax.device_get(jax.jit(forward_of)(state, jax.random.key(1), batch))
+    assert labels.shape == (8, 3) and 0.2 < (labels.max(-1) < 1).mean()
+    _, [metrics] = run([batch], options=MIXED, lam=lam)
+    risk = -(labels * log_softmax(logits, axis=-1)).sum(-1).mean()
+    np.testing.assert_allclose(metrics.natural_risk, risk, rtol=1e-9)
+    right = (logits.argmax(-1) == labels.argmax(-1)).mean()
+    np.testing.assert_allclose(metrics.natural_accuracy, right)
+
+
+def training_logits(model, state: TrainState, batch: Batch, keys) -> tuple[jax.Array, jax.Array]:
+    del keys
+    logits, _ = forward.train(model, state.variables, batch.images[None], batch.mask)
+    return batch.labels, logits[0]
 
 
 def test_natural_objective_ignores_lambda_and_the_adversary():
