@@ -72,6 +72,13 @@ class ObjectiveConfig:
     lam: NonNegative = key(
         6.0, "lambda, the weight of the robust regularization (beta in TRADES' code)."
     )
+    grad_align: NonNegative = key(
+        0.0,
+        "Weight of GradAlign's penalty, which lambda does not weigh: 1 - the cosine of the input "
+        'gradients at x and at a random point of the ball (Andriushchenko & Flammarion 2020: 0.2 '
+        'for CIFAR-10 at 8/255). 0: none.',
+        absent=0.0,
+    )
     label_smoothing: Fraction = key(
         0.0,
         'Mass moved from the label to all classes alike, in every cross-entropy of the loss: that '

@@ -110,6 +110,7 @@ def training(config: Mapping[str, Any], lam: str) -> str:
             f'{"".join(_attack_options(attack))}'
         )
     options = {
+        'GradAlign': config['objective'].get('grad_align'),
         'label smoothing': config['objective']['label_smoothing'],
         'AWP γ': config['awp']['gamma'],
         'gradient clipped to length': config['optimizer'].get('clip_norm'),

@@ -169,6 +169,7 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
         attack=AttackOptions(
             round(attack.warmup_epochs * steps_per_epoch), attack.early_stop, attack.batch_norm
         ),
+        grad_align=config.objective.grad_align,
         accumulation=config.optimizer.accumulation,
         matmul_precision=config.model.matmul_precision,
     )

@@ -22,6 +22,7 @@ from war_jax.data.batches import Batch
 from war_jax.mesh import AXIS, make_mesh, replicate, shard
 from war_jax.models import forward
 from war_jax.training.averaging import Averaging
+from war_jax.training.grad_align import near
 from war_jax.training.objective import Natural, Trades
 from war_jax.training.state import TrainState, create_state
 from war_jax.training.step import Metrics, StepOptions, make_augmented, make_train_step
@@ -253,6 +254,37 @@ def test_weight_perturbation_is_undone_before_the_update():
     after, _ = run(batches, options=PERTURBED)
     expected = jax.tree.map(lambda p, t: p - 0.1 * t, before.params, after.opt_state[1][0].trace)
     assert largest_difference(after.params, expected) < 1e-12
+
+
+def test_grad_align_over_devices_and_padding():
+    """Oracle: the loss without it, and the penalty of all images at once outside of the step."""
+    options = StepOptions(grad_align=0.7)
+    padded = images(8)._replace(mask=np.array([True] * 6 + [False] * 2))
+    _, [without] = run([padded], options=StepOptions())
+    states, losses = [], []
+    for num_devices in (1, 4):
+        state, [metrics] = run([padded], num_devices, options=options)
+        states.append(state)
+        losses.append(metrics.loss)
+    assert largest_difference(*states) < 1e-12
+    np.testing.assert_allclose(*losses, rtol=1e-9)
+
+    model, variables = network('per_device', False), fresh_state(3.0).variables
+    x = jnp.asarray(padded.images[:6] / 255)
+    keys = jax.vmap(
+        lambda i: jax.random.split(jax.random.fold_in(jax.random.fold_in(jax.random.key(1), 0), i))
+    )(padded.ids[:6])[:, 1]
+
+    def direction(z):
+        def loss(z):
+            logits, _ = forward.train(model, variables, z, jnp.ones(6, bool))
+            return -jax.nn.log_softmax(logits)[jnp.arange(6), padded.labels[:6]].sum()
+
+        flat = np.asarray(jax.jit(jax.grad(loss))(z)).reshape(6, -1)
+        return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+    cosines = (direction(x) * direction(near(keys, x, THREAT))).sum(1)
+    np.testing.assert_allclose(losses[0] - without.loss, 0.7 * (1 - cosines).mean(), rtol=1e-6)
 
 
 def test_third_natural_update_of_the_statistics():
