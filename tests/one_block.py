@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from war_jax.models.wide_resnet import BatchNorm, Convolution, Stage
+from war_jax.models.layers import BatchNorm, Convolution
+from war_jax.models.residual import Stage
 
 
 class OneBlock(nn.Module):

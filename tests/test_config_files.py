@@ -19,6 +19,7 @@ from configs import (
     ntk_theorem,
     ntk_width,
     regularization,
+    scaling,
     width_study,
     wrn,
 )
@@ -31,6 +32,7 @@ from ntk.studies.width.settings import Settings as WidthSettings
 from war_jax.config import ConfigError, resolve
 from war_jax.lab.settings import read
 from war_jax.studies.regularization.settings import resolve_regularization
+from war_jax.studies.scaling.settings import resolve_scaling
 from war_jax.studies.width.settings import resolve_study
 
 FILES = {
@@ -42,6 +44,7 @@ FILES = {
     ntk_theorem: partial(read, TheoremSettings),
     ntk_width: partial(read, WidthSettings),
     regularization: resolve_regularization,
+    scaling: resolve_scaling,
     width_study: resolve_study,
     wrn: resolve,
 }
@@ -123,6 +126,7 @@ def test_every_file_has_a_smoke_run_and_is_locked(file: ModuleType):
         (wrn, 'smoke,authors', 'optimizer.epochs', {'evaluation.step_size': 0.007}),
         (width_study, 'cifar10,smoke', 'study.widths', {'data.name': 'cifar10', 'smoke': True}),
         (width_study, 'smoke,paper', 'study.lams', {'data.name': 'cifar10', 'model.depth': 10}),
+        (scaling, 'depth,smoke', 'optimizer.epochs', {'grid.epochs': (), 'smoke': True}),
         (adv_ntk, 'cifar10,smoke', 'data.num_train', {'data.name': 'cifar10'}),
         (ntk_width, 'wrn,smoke', 'grid.widths', {'network.kind': 'wrn'}),
         (ntk_width, 'relu,smoke', 'grid.widths', {'network.activation': 'relu'}),

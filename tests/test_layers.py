@@ -20,9 +20,10 @@ ROOT = Path(__file__).parents[1]
 # or for a package with all that is in it.
 FLOORS = (
     (
-        'lazy', 'config_rules', 'config_types', 'config_data', 'config_training', 'config_keys',
-        'config', 'config_argument', 'config_help', 'processes', 'lowering', 'mesh', 'models',
-        'attacks', 'records',
+        'lazy', 'config_rules', 'config_types', 'families', 'config_data', 'config_model',
+        'config_training', 'config_keys', 'config',
+        'config_argument', 'config_help', 'processes', 'lowering', 'mesh', 'models', 'attacks',
+        'records',
     ),
     ('data', 'measures', 'lab', 'report'),
     ('training',),

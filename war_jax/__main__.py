@@ -17,6 +17,7 @@ COMMANDS = {
     'train': ('war_jax.main', 'train and evaluate one network'),
     'evaluate': ('war_jax.robustness.command', 'robust accuracy under strong attacks'),
     'study': (f'{_STUDIES}.width.__main__', 'does wider help? Widths and λ, and WAR beside them'),
+    'scaling': (f'{_STUDIES}.scaling.__main__', 'which size or switch helps, and by which law?'),
     'regularization': (f'{_STUDIES}.regularization.__main__', 'is robustness a regularization?'),
     'export': ('war_jax.export.__main__', 'weights for PyTorch, with a model card'),
     'rehearse': ('war_jax.rehearse', 'compile a run for chips that are not there: does it fit?'),

@@ -20,6 +20,7 @@ from war_jax.config_keys import (
     OptimizerConfig,
     ThreatConfig,
 )
+from war_jax.config_model import check_model
 from war_jax.config_rules import ConfigError, build, refusal
 from war_jax.config_types import (
     DATA_NAME,
@@ -80,6 +81,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def _check_together(config: Config) -> None:
     """Rules that tie several keys together."""
+    check_model(config.model)
     data, optimizer, evaluation = config.data, config.optimizer, config.evaluation
     if data.extra_fraction > 0 and not data.extra_path:
         rule = 'needs data.extra_path, an .npz of images and labels'

@@ -48,7 +48,7 @@ def permitted(hint: Any) -> str:
 def _typed(value: Any) -> str:
     """As on the command line of a shell."""
     if isinstance(value, tuple):
-        return ','.join(map(str, value))
+        return ','.join(map(str, value)) or "'()'"
     return str(value) or "''"
 
 

@@ -7,13 +7,15 @@ A key is one field: `name: type and rules = key(default, meaning)`. configs/defa
 the errors are made from it. The defaults are those of TRADES' own CIFAR-10 training of a WRN-34-10
 (Zhang et al. 2019); configs/digits.py and configs/wrn.py start from them and change what differs.
 On the command line any key can be set: `--config.attack.step_size=2/255` (numbers may be
-fractions). Rules that tie several keys together: war_jax/config.py.
+fractions). The keys of the data stand in war_jax/config_data.py, those of the network in
+war_jax/config_model.py; rules that tie several keys together: there and in war_jax/config.py.
 """
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from war_jax.config_data import AugmentConfig, DataConfig
+from war_jax.config_model import ModelConfig
 from war_jax.config_rules import above, at_least, at_most, increasing, key
 from war_jax.config_training import (
     AttackConfig,
@@ -23,51 +25,13 @@ from war_jax.config_training import (
     WarConfig,
 )
 from war_jax.config_types import (
-    DEPTH,
     NOT_EMPTY,
     AboveZero,
     Count,
     Fraction,
     NonNegative,
     Positive,
-    Width,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """WideResNet-depth-widen_factor."""
-
-    depth: Annotated[int, DEPTH] = key(
-        34, 'Three stages of (depth - 4) / 6 blocks of two convolutions.'
-    )
-    widen_factor: Width = key(
-        10.0, 'The stages are (16, 32, 64) * widen_factor channels wide; may be below 1.'
-    )
-    stem_channels: Positive = key(16, 'Channels of the first convolution.')
-    strides: tuple[Positive, Positive, Positive] = key(
-        (1, 2, 2),
-        'Of the three stages. XLA is slow on CPU where the last feature map is 2x2: 8x8 images '
-        'want (1, 2, 1).',
-    )
-    param_dtype: Literal['float32', 'float64'] = key(
-        'float32', 'Of the weights; float64 to compare with other implementations.'
-    )
-    compute_dtype: Literal['float32', 'bfloat16', 'float64'] = key(
-        'float32', 'Of the convolutions.'
-    )
-    matmul_precision: Literal['default', 'high', 'highest'] = key(
-        'default',
-        'Of products and convolutions in the training step, but for the first convolution, whose '
-        'is the highest. default: on TPUs the factors of float32 are rounded to bfloat16, on GPUs '
-        'they may be to TF32; highest: float32 everywhere, and slower there. CPUs know no '
-        'difference, and measuring is always of the highest.',
-    )
-    remat: bool = key(
-        False,
-        'Training keeps the inputs of blocks alone for its gradient, and computes the rest anew. '
-        'The same numbers for less memory and up to a third more work in the update.',
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from jax import Array
 from jax.nn import initializers
 
 from war_jax.config_rules import convert
-from war_jax.models.wide_resnet import stage_widths
+from war_jax.families import FAMILIES
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     'relu': jax.nn.relu,
@@ -74,7 +74,7 @@ class NormFreeWideResNet(nn.Module):
     def __call__(self, images: Array) -> Array:
         """(n, h, w, c) -> (n, num_outputs)."""
         phi = ACTIVATIONS[self.activation]
-        widths = stage_widths(self.widen_factor)
+        widths = FAMILIES['wide_resnet'].channels(self.widen_factor)
         x = conv(widths[0], 3, 1, 'stem')(images)
         for stage, features in enumerate(widths, start=1):
             for block in range((self.depth - 4) // 6):

@@ -17,7 +17,7 @@ from war_jax.measures.operators import (
     dense_norm,
     wide_resnet_layers,
 )
-from war_jax.models.wide_resnet import WideResNet
+from war_jax.models.residual import ResidualNetwork
 
 # Largest slopes; that of GELU is at sqrt(2). The square of ReLU (relu2) has none.
 SLOPES = {
@@ -38,7 +38,7 @@ def lipschitz_bound(
     it multiplies with (`Scales.effective`). image_shape: of one image, (h, w, c).
     Raises ValueError for other models, and for activations of unbounded slope.
     """
-    if isinstance(model, WideResNet):
+    if isinstance(model, ResidualNetwork):
         layers = wide_resnet_layers(model, variables)
     elif isinstance(model, NormFreeWideResNet):
         layers = norm_free_layers(model, variables)

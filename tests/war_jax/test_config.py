@@ -110,7 +110,7 @@ def test_numbers_are_converted():
         ('augment__magnitude', 31, 'augment.magnitude = 31.0: must be at most 30; nearest: 30'),
         ('augment__cutmx', 1, 'augment.cutmx = 1: no such key; nearest: augment.cutmix'),
         ('model__widen_factor', 3410, 'model.widen_factor = 3410.0: must be at most 1000; neares'),
-        ('model__strides', (1, 2), 'model.strides = (1, 2): must have 3 elements; nearest: (1, 2,'),
+        ('model__strides', (1, 2), 'model.strides = (1, 2): must have 3 elements with model.name'),
         ('model__strides', (1, 0, 1), 'model.strides[1] = 0: must be at least 1; nearest: 1'),
         ('model__strides', 2, 'model.strides = 2: must be a tuple; nearest: (2,)'),
         ('optimizer__boundaries', (9, 8), 'must be strictly increasing; nearest: (8, 9)'),

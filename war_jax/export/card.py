@@ -1,6 +1,6 @@
 """The model card: what a stranger has to know before using the weights, in one page of Markdown.
 
-    text = card(network, model, layout, 'demo.safetensors', origin, run, evaluation, ...)
+    text = card(network, model, target, 'demo.safetensors', origin, run, evaluation, ...)
 
 What the network is, how it is loaded and what it is to be given, what was measured on it and by
 which attacks, on which data and at which commit it was trained, and its whole configuration.
@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from war_jax.export.layouts import Layout
+from war_jax.export.layouts import Target
 from war_jax.export.result import all_attacks
+from war_jax.families import network_name
 from war_jax.lab import tables
-from war_jax.models.wide_resnet import WideResNet
+from war_jax.models.residual import ResidualNetwork
 from war_jax.report import conditions
 from war_jax.report.run_files import Run
 from war_jax.robustness.network import Network
@@ -22,8 +23,8 @@ from war_jax.robustness.network import Network
 
 def card(
     network: Network,
-    model: WideResNet,
-    layout: Layout,
+    model: ResidualNetwork,
+    target: Target,
     file_name: str,
     origin: Mapping[str, Any],
     run: Run | None,
@@ -35,20 +36,20 @@ def card(
 ) -> str:
     """The page. origin: the contents of config.json; run: None if it has not ended; evaluation: the
     contents of evaluation.json; notes: further sentences on what was measured; differences: from
-    the layout's class; result: the file of RobustBench's form beside it."""
+    the target's class; result: the file of RobustBench's form beside it."""
     config = origin['config']
     objective = conditions.OBJECTIVES[config['objective']['name']]
-    title = f'{conditions.network(config)}, {objective} training on {config["data"]["name"]}'
+    title = f'{network_name(config["model"])}, {objective} training on {config["data"]["name"]}'
     blocks = [
         f'# {tables.markdown_text(title)}',
         *conditions.smoke_warning(config),
         # Of the description only the step, since the rest is a path on some machine.
         f'`{file_name}`: the network at step {network.description.rpartition(" at step ")[2]}, in '
-        f'the names of `{layout.module}.WideResNet` of {layout.repository}.',
+        f'the names of `{target.module}.{target.name}` of {target.repository}.',
         '## How it is called',
         _call(network, model),
         '## How to load it',
-        _load(model, layout, file_name, differences),
+        _load(model, target, file_name, differences),
         '## What was measured',
         *_measured(run, evaluation, notes),
         '## How it was trained',
@@ -68,24 +69,34 @@ def card(
     return '\n\n'.join(block.rstrip('\n') for block in blocks) + '\n'
 
 
-def _call(network: Network, model: WideResNet) -> str:
+def _call(network: Network, model: ResidualNetwork) -> str:
     rows = [
-        ('Input', 'images in [0, 1], not normalised: no mean is to be subtracted'),
+        ('Input', _input(model)),
         ('Channels of the images', network.channels),
         ('Output', f'logits of {network.num_classes} classes'),
         ('Depth, widen factor', f'{model.depth}, {model.widen_factor:g}'),
+        ('Blocks of the stages', ', '.join(map(str, model.blocks))),
+        ('Channels of the stages', ', '.join(map(str, model.channels))),
         ('Activation', model.activation),
-        ('Strides of the three stages', ', '.join(map(str, model.strides))),
+        ('Strides of the stages', ', '.join(map(str, model.strides))),
         ('BatchNorm', 'with its running statistics: inference mode'),
     ]  # fmt: skip
     return tables.markdown(('What', 'How'), rows, 'll')
 
 
-def _load(model: WideResNet, layout: Layout, file_name: str, differences: Sequence[str]) -> str:
-    """Code for war_jax and, if it computes the same, for the class of the layout."""
+def _input(model: ResidualNetwork) -> str:
+    if model.normalise.is_identity:
+        return 'images in [0, 1], not normalised: no mean is to be subtracted'
+    return f'images in [0, 1]; the network itself normalises them: {model.normalise}'
+
+
+def _load(
+    model: ResidualNetwork, target: Target, file_name: str, differences: Sequence[str]
+) -> str:
+    """Code for war_jax and, if it computes the same, for the class of the target."""
     is_torch = file_name.endswith('.pt')
     strides = tuple(model.strides)
-    told = f', strides={strides}' if is_torch and strides != (1, 2, 2) else ''
+    told = f', strides={strides}' if is_torch and strides != (1, *(2,) * (len(strides) - 1)) else ''
     told += f", activation='{model.activation}'" if is_torch and model.activation != 'relu' else ''
     ours = [
         '```python',
@@ -103,8 +114,8 @@ def _load(model: WideResNet, layout: Layout, file_name: str, differences: Sequen
     theirs = [
         '```python',
         'import torch' if is_torch else 'from safetensors.torch import load_file',
-        f'from {layout.module} import WideResNet  # {layout.repository}',
-        f'model = {layout.constructor(model)}',
+        f'from {target.module} import {target.imported()}  # {target.repository}',
+        f'model = {target.constructor(model)}',
         f'model.load_state_dict({read.format(file_name)})',
         'logits = model.eval()(images)  # (n, channels, h, w)',
         '```',

@@ -12,7 +12,6 @@ from war_jax.config import ConfigError
 from war_jax.export.card import card
 from war_jax.export.layouts import LAYOUTS
 from war_jax.export.result import robustbench_result
-from war_jax.models.normalisation import IDENTITY
 from war_jax.records.files import read_file, read_json, write_json, write_text
 from war_jax.report.run_files import read_run
 from war_jax.robustness.network import Network, read_network
@@ -22,7 +21,7 @@ from war_jax.training.build import make_model
 
 @dataclass(frozen=True)
 class Exported:
-    """paths: what was written, by what it is. differences: see `layouts.Layout.differences`."""
+    """paths: what was written, by what it is. differences: see `layouts.Target.differences`."""
 
     paths: dict[str, Path]
     differences: list[str]
@@ -33,8 +32,9 @@ def export(run: Path, to: Path, layout_name: str) -> Exported:
 
     run: its folder. to: of `robustness.torch_files.WRITTEN`; the card is written beside it with the
     end .md, a result for 'robustbench' with .json. layout_name: of `layouts.LAYOUTS`.
-    Raises ConfigError for a folder without a network and for a .pt file where PyTorch is missing,
-    ReportError for files of the run that cannot be read; nothing is written then.
+    Raises ConfigError for a folder without a network, for a network that the layout has no class
+    for and for a .pt file where PyTorch is missing, ReportError for files of the run that cannot be
+    read; nothing is written then.
     """
     network = read_network(str(run))
     if network.config is None:
@@ -44,13 +44,13 @@ def export(run: Path, to: Path, layout_name: str) -> Exported:
     origin = read_file(run / 'config.json', read_json)
     size = None if finished is None else finished.examples['clean'].shape[1]
     evaluation, notes = _evaluation(run, network)
-    layout = LAYOUTS[layout_name]
-    differences = layout.differences(model, network.channels, size)
+    target = LAYOUTS[layout_name].target(model)
+    differences = target.differences(model, network.channels, size)
     about = {
         'activation': model.activation,
         'strides': tuple(model.strides),
-        'mean': IDENTITY.mean,  # networks that are trained here take images as they are
-        'std': IDENTITY.std,
+        'mean': model.normalise.mean,
+        'std': model.normalise.std,
         'input_range': (0, 1),
         'layout': layout_name,
         'commit': origin['provenance']['commit'],
@@ -61,10 +61,10 @@ def export(run: Path, to: Path, layout_name: str) -> Exported:
     if layout_name == 'robustbench' and result is not None:
         paths['result'] = to.with_suffix('.json')
     page = card(
-        network, model, layout, to.name, origin, finished, evaluation,
+        network, model, target, to.name, origin, finished, evaluation,
         notes=notes, differences=differences, result=paths.get('result'),
     )  # fmt: skip
-    write_state(layout.state(network.params), to, about)
+    write_state(target.state(network.params, model.normalise), to, about)
     write_text(paths['card'], page)
     if 'result' in paths:
         write_json(paths['result'], result)

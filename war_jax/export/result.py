@@ -9,6 +9,8 @@ decimals. What a run cannot know is null, for people to fill in: link, name, aut
 from collections.abc import Mapping
 from typing import Any
 
+from war_jax.families import network_name
+
 AUTOATTACK = {'apgd-ce', 'apgd-t', 'fab-t', 'square'}
 
 
@@ -45,7 +47,7 @@ def robustbench_result(
         'number_forward_passes': 1,
         'dataset': data,
         'venue': None,
-        'architecture': 'WideResNet-{depth}-{widen_factor:g}'.format(**config['model']),
+        'architecture': network_name(config['model']).replace('WRN', 'WideResNet'),
         'eps': _radius(threat['epsilon']),
         'clean_acc': _percent(clean['natural_accuracy']),
         'reported': summary and _percent(all_attacks(summary)['robust_accuracy']),

@@ -57,6 +57,10 @@ _LISTED = (
         'f(x′) = f(x) at every x′ that the attack found in the ball',
     ),
     Quantity(
+        'autoattack_accuracy', 'Robust accuracy, AutoAttack', RATE, False,
+        'f(x) = y at x and at every x′ that AutoAttack found in the ball (Croce and Hein 2020)',
+    ),
+    Quantity(
         'local_lipschitz', 'Local Lipschitzness, output ratio', NORM, True,
         'mean over images of max ‖f(x) − f(x′)‖₁ / ‖x − x′‖ in the ball (Yang et al. 2020)',
     ),

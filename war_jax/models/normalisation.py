@@ -1,7 +1,7 @@
 """How a network normalises the images that it is given, and how published ones do.
 
-    normalised = Normalisation((0.5,), (0.5,))(images)             # (images - 0.5) / 0.5
-    for other in usual(channels=3): ...
+normalised = Normalisation((0.5,), (0.5,))(images)             # (images - 0.5) / 0.5
+for other in usual(channels=3): ...
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-Numbers = tuple[float, ...]
+from war_jax.config_model import CONSTANTS, Numbers
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def _listed(numbers: Numbers) -> str:
 
 IDENTITY = Normalisation()
 PER_IMAGE = Normalisation(per_image=True)
-# Mean and deviation of the channels in the training set, as in DeepMind's code; by classes.
+# By the number of classes.
 CIFAR = {
-    10: Normalisation((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
-    100: Normalisation((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    10: Normalisation(*CONSTANTS['cifar10']),
+    100: Normalisation(*CONSTANTS['cifar100']),
 }
 
 

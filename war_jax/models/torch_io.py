@@ -1,11 +1,13 @@
-"""PyTorch WideResNet state dicts in and out, without PyTorch.
+"""PyTorch's state dicts of residual networks in and out, without PyTorch.
 
     variables = from_torch(np.load('state_dict.npz'))       # {'params': ..., 'batch_stats': ...}
     logits = model.apply(variables, images, train=False)
     state = to_torch(variables)                             # PyTorch's names and layouts again
 
-The names are those of the WideResNet in TRADES' and in the WAR authors' code (`conv1`,
-`block1.layer.0.bn1`, ..., `bn1`, `fc`). Both networks compute the same function, so a conversion
+The names of a WideResNet are those of TRADES' and of the WAR authors' code (`conv1`,
+`block1.layer.0.bn1`, ..., `bn1`, `fc`), those of a PreActResNet those of Rice et al.'s and of
+RobustBench's (`conv1`, `layer1.0.bn1`, ..., `bn`, `linear`); `from_torch` reads others, too
+(`war_jax.models.namings`). Both networks compute the same function, so a conversion
 only renames and transposes: convolutions between (out, in, height, width) and (height, width, in,
 out), the head between (classes, channels) and (channels, classes). float32 and float64
 are kept, shorter floats become float32. Every array is copied: a tensor's memory would change under
@@ -13,38 +15,22 @@ the result while its PyTorch model trains on.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
+from war_jax.models import namings
+from war_jax.models.namings import OF_NORM, Naming, Path
+from war_jax.models.residual import BASIC, BOTTLENECK, EXPANSION, PREACT, WIDE, Form
+
 Shape = tuple[int, ...]
-Path = tuple[str, ...]  # of a linen variable, its collection first
 
-_OUTER = {'conv1': 'stem', 'bn1': 'norm', 'fc': 'head'}
-_IN_BLOCK = {
-    'bn1': 'norm1', 'conv1': 'conv1', 'bn2': 'norm2', 'conv2': 'conv2', 'convShortcut': 'shortcut'
-}  # fmt: skip
-_OF_NORM = {
-    'weight': ('params', 'scale'),
-    'bias': ('params', 'bias'),
-    'running_mean': ('batch_stats', 'mean'),
-    'running_var': ('batch_stats', 'var'),
-}
-_OF_LAYER = {'weight': ('params', 'kernel'), 'bias': ('params', 'bias')}
-
-# The arrays whose shapes fix all others, with their numbers of dimensions.
-_ANCHORS = {
-    'conv1.weight': 4,
-    'block1.layer.0.conv1.weight': 4,
-    'block2.layer.0.conv1.weight': 4,
-    'block3.layer.0.conv1.weight': 4,
-    'fc.weight': 2,
-}
 _COUNTER = 'num_batches_tracked'
-_FIRST = re.compile(r'((?:.+\.)?)(?:conv1|init_conv)\.weight')  # the first convolution's name
-_IN_NETWORK = re.compile(r'(^|\.)(block\d|layer\.)')  # a later convolution's
+# The first convolution's name, and a later one's.
+_FIRST = re.compile(r'((?:.+\.)?)(?:conv1|init_conv|stem_conv|conv_2d)\.weight')
+_IN_NETWORK = re.compile(r'(^|\.)(sub_)?(blocks?\d*|layer_?\d*)\.')
 _LISTED = 10  # a wholly foreign file would otherwise fill the screen
 
 
@@ -76,16 +62,18 @@ def check_nothing_beside(prefix: str, beside: Iterable[str]) -> None:
     """ValueError, naming them, for arrays that stand beside a wrapped network."""
     if names := list(beside):
         raise ValueError(
-            f'not a WideResNet alone: its names begin with {prefix!r}, but not {_some(names)}; '
+            f'not a network alone: its names begin with {prefix!r}, but not {_some(names)}; '
             "save the network's own state_dict()"
         )
 
 
-def from_torch(state: Mapping[str, Any]) -> dict[str, Any]:
+def from_torch(
+    state: Mapping[str, Any], naming: Naming = namings.TRADES, form: Form = WIDE
+) -> dict[str, Any]:
     """A PyTorch state dict (arrays or tensors) as {'params': ..., 'batch_stats': ...}.
 
-    Dropped: the prefix of wrappers, BatchNorm's `num_batches_tracked`, and the `sub_block1.*` that
-    TRADES' code creates and never uses.
+    naming, form: of its network. Dropped: the prefix of wrappers, BatchNorm's
+    `num_batches_tracked`, and the `sub_block1.*` that TRADES' code creates and never uses.
 
     Raises ValueError, listing them, for names that are missing or unknown, for wrong shapes and
     for what are no floating-point numbers.
@@ -97,13 +85,11 @@ def from_torch(state: Mapping[str, Any]) -> dict[str, Any]:
         for name, array in wrapped.state.items()
         if not name.startswith('sub_block1.')
     }
-    layers = (re.match(r'block\d+\.layer\.(\d+)\.', name) for name in arrays)
-    num_blocks = len({layer[1] for layer in layers if layer})
-    expected = _expected_shapes(arrays, num_blocks)
+    expected = _expected_shapes(arrays, naming, form, _depths(arrays, naming))
     for name in expected:
         if name.endswith('.running_mean'):
             arrays.pop(name.replace('running_mean', _COUNTER), None)
-    _check(arrays, expected)
+    _check(arrays, expected, naming.kind)
     others = [
         f'{name} ({array.dtype})'
         for name, array in arrays.items()
@@ -114,7 +100,7 @@ def from_torch(state: Mapping[str, Any]) -> dict[str, Any]:
 
     variables: dict[str, Any] = {}
     for name in expected:
-        *outer, last = _path(name)
+        *outer, last = naming.path(name)
         node = variables
         for part in outer:
             node = node.setdefault(part, {})
@@ -154,13 +140,14 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises ValueError, listing them, for arrays that are missing or unknown (the latter by their
     linen path) and for wrong shapes (in PyTorch's order).
     """
+    params = variables['params']
+    naming, form = _named(params)
     leaves = {path: _transposed(leaf, (3, 2, 0, 1)) for path, leaf in _leaves(variables)}
-    num_blocks = len({path[2] for path in leaves if len(path) == 5})
-    anchors = {name: leaves[_path(name)] for name in _ANCHORS if _path(name) in leaves}
-    expected = _expected_shapes(anchors, num_blocks)
-    names = {_path(name): name for name in expected}
-    arrays = {names.get(path, '/'.join(path)): leaf for path, leaf in leaves.items()}
-    _check(arrays, expected)
+    stages = range(1, 5 if 'stage4' in params else 4)
+    depths = [len(params.get(f'stage{stage}', ())) for stage in stages]
+    arrays = {_name(naming, path): leaf for path, leaf in leaves.items()}
+    expected = _expected_shapes(arrays, naming, form, depths)
+    _check(arrays, expected, naming.kind)
 
     state: dict[str, np.ndarray] = {}
     for name in expected:
@@ -170,45 +157,94 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return state
 
 
-def _expected_shapes(arrays: Mapping[str, np.ndarray], num_blocks: int) -> dict[str, Shape]:
-    """PyTorch name -> shape of the only WideResNet that agrees with the anchors in `arrays`."""
-    for name, num_dimensions in _ANCHORS.items():
+def _named(params: Mapping[str, Any]) -> tuple[Naming, Form]:
+    """Of the class that takes these weights, by the layers that are there."""
+    if 'stem_norm' in params:
+        is_bottleneck = 'conv3' in params.get('stage1', {}).get('block0', {})
+        return namings.RESNET, BOTTLENECK if is_bottleneck else BASIC
+    if 'stage4' in params:
+        return namings.PREACT, PREACT._replace(has_last_norm='norm' in params)
+    return namings.TRADES, WIDE._replace(is_cosine='bias' not in params.get('head', ('bias',)))
+
+
+def _name(naming: Naming, path: Path) -> str:
+    """The array's in PyTorch, or the path itself for one that has none."""
+    try:
+        return naming.name(path)
+    except KeyError:
+        return '/'.join(path)
+
+
+def _depths(arrays: Iterable[str], naming: Naming) -> list[int]:
+    """How many blocks each stage has, by the names."""
+    places = {place for name in arrays if (place := naming.place(name))}
+    count = len({stage for stage, _ in places})
+    return [len({b for stage, b in places if stage == s}) for s in range(1, count + 1)]
+
+
+def _expected_shapes(
+    arrays: Mapping[str, np.ndarray], naming: Naming, form: Form, depths: Sequence[int]
+) -> dict[str, Shape]:
+    """PyTorch name -> shape of the only such network that agrees with a few of `arrays`."""
+    outer = naming.outer
+    stages = range(1, max(len(depths), 3) + 1)
+    # The arrays whose shapes fix all others, with their numbers of dimensions.
+    anchors = {f'{outer["stem"]}.weight': 4}
+    anchors |= {f'{naming.of_block(stage, 0, "conv1")}.weight': 4 for stage in stages}
+    anchors[f'{outer["head"]}.weight'] = 2
+    for name, num_dimensions in anchors.items():
         if name not in arrays:
             there = _some(list(arrays)) if arrays else 'nothing'
-            raise ValueError(f'not a WideResNet: missing {name}; there is {there}')
+            raise ValueError(f'not a {naming.kind}: missing {name}; there is {there}')
         if arrays[name].ndim != num_dimensions:
-            raise ValueError(f'not a WideResNet: {name} has shape {arrays[name].shape}')
-    channels, in_channels = arrays['conv1.weight'].shape[:2]
-    shapes: dict[str, Shape] = {'conv1.weight': (channels, in_channels, 3, 3)}
-    for stage in (1, 2, 3):
-        width = arrays[f'block{stage}.layer.0.conv1.weight'].shape[0]
+            raise ValueError(f'not a {naming.kind}: {name} has shape {arrays[name].shape}')
+    channels, in_channels = arrays[f'{outer["stem"]}.weight'].shape[:2]
+    shapes: dict[str, Shape] = {f'{outer["stem"]}.weight': (channels, in_channels, 3, 3)}
+    if not form.is_preactivated:
+        shapes |= _norm_shapes(outer['stem_norm'], channels)
+    for stage, num_blocks in enumerate(depths, start=1):
+        width = arrays[f'{naming.of_block(stage, 0, "conv1")}.weight'].shape[0]
         for index in range(num_blocks):
-            block = f'block{stage}.layer.{index}'
-            shapes |= _norm_shapes(f'{block}.bn1', channels)
-            shapes[f'{block}.conv1.weight'] = (width, channels, 3, 3)
-            shapes |= _norm_shapes(f'{block}.bn2', width)
-            shapes[f'{block}.conv2.weight'] = (width, width, 3, 3)
-            if channels != width:
-                shapes[f'{block}.convShortcut.weight'] = (width, channels, 1, 1)
-            channels = width
-    shapes |= _norm_shapes('bn1', channels)
-    classes = arrays['fc.weight'].shape[0]
-    return shapes | {'fc.weight': (classes, channels), 'fc.bias': (classes,)}
+            shortcut = f'{naming.of_block(stage, index, "shortcut")}.weight'
+            may_project = form.projects_strides and index == 0 and shortcut in arrays
+            block, channels = _block_shapes(form, channels, width, may_project)
+            for layer, (first, *others) in block.items():
+                name = naming.of_block(stage, index, layer)
+                is_norm = not others
+                shapes |= (
+                    _norm_shapes(name, first) if is_norm else {f'{name}.weight': (first, *others)}
+                )
+    if form.has_last_norm:
+        shapes |= _norm_shapes(outer['norm'], channels)
+    classes = arrays[f'{outer["head"]}.weight'].shape[0]
+    shapes[f'{outer["head"]}.weight'] = (classes, channels)
+    return shapes if form.is_cosine else shapes | {f'{outer["head"]}.bias': (classes,)}
+
+
+def _block_shapes(
+    form: Form, channels: int, width: int, is_projected: bool
+) -> tuple[dict[str, Shape], int]:
+    """Our layers' names -> shapes of kernels, or (channels,) of norms; and how many come out."""
+    first, second, out = (width, channels, 3, 3), (width, width, 3, 3), width
+    shapes: dict[str, Shape]
+    if form.block == 'preactivation':
+        shapes = {'norm1': (channels,), 'conv1': first, 'norm2': (width,), 'conv2': second}
+    elif form.block == 'basic':
+        shapes = {'conv1': first, 'norm1': (width,), 'conv2': second, 'norm2': (width,)}
+    else:
+        out = EXPANSION * width
+        shapes = {
+            'conv1': (width, channels, 1, 1), 'norm1': (width,), 'conv2': second,
+            'norm2': (width,), 'conv3': (out, width, 1, 1), 'norm3': (out,),
+        }  # fmt: skip
+    if is_projected or channels != out:
+        shapes['shortcut'] = (out, channels, form.projection, form.projection)
+        shapes |= {} if form.is_preactivated else {'shortcut_norm': (out,)}
+    return shapes, out
 
 
 def _norm_shapes(name: str, channels: int) -> dict[str, Shape]:
-    return {f'{name}.{leaf}': (channels,) for leaf in _OF_NORM}
-
-
-def _path(name: str) -> Path:
-    """'block1.layer.0.bn2.weight' -> ('params', 'stage1', 'block0', 'norm2', 'scale')."""
-    *outer, module, leaf = name.split('.')
-    collection, linen_leaf = (_OF_NORM if module.startswith('bn') else _OF_LAYER)[leaf]
-    if not outer:
-        return (collection, _OUTER[module], linen_leaf)
-    stage, _, index = outer
-    number = stage.removeprefix('block')
-    return (collection, f'stage{number}', f'block{index}', _IN_BLOCK[module], linen_leaf)
+    return {f'{name}.{leaf}': (channels,) for leaf in OF_NORM}
 
 
 def _leaves(tree: Mapping[str, Any], outer: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -226,7 +262,9 @@ def _transposed(array: Any, of_convolution: tuple[int, ...]) -> np.ndarray:
     return np.array(array.transpose(order), order='C')
 
 
-def _check(arrays: Mapping[str, np.ndarray], expected: Mapping[str, Shape]) -> None:
+def _check(
+    arrays: Mapping[str, np.ndarray], expected: Mapping[str, Shape], kind: str
+) -> None:
     """ValueError unless `arrays` has exactly the expected names and shapes."""
     wrong = [
         f'{name} {arrays[name].shape} instead of {shape}'
@@ -240,7 +278,7 @@ def _check(arrays: Mapping[str, np.ndarray], expected: Mapping[str, Shape]) -> N
     }
     listed = [f'{fault}: {_some(names)}' for fault, names in faults.items() if names]
     if listed:
-        raise ValueError('not a WideResNet: ' + '; '.join(listed))
+        raise ValueError(f'not a {kind}: {"; ".join(listed)}')
 
 
 def _some(names: list[str]) -> str:

@@ -8,6 +8,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from tqdm import tqdm
@@ -111,3 +112,24 @@ class Display:
         self, name: str, total: int, initial: int = 0, leave: bool = True
     ) -> 'tqdm[Any] | LogBar':
         return progress_bar(name, total, initial, leave)
+
+
+class QuietDisplay(Display):
+    """Of a run whose progress something else shows."""
+
+    def say(self, text: str) -> None:
+        del text
+
+    def bar(self, name: str, total: int, initial: int = 0, leave: bool = True) -> Any:
+        del name, total, initial, leave
+        return nullcontext(NoBar())
+
+
+class NoBar:
+    """What is told to it goes nowhere."""
+
+    def update(self, n: int = 1) -> None:
+        del n
+
+    def set_postfix_str(self, s: str) -> None:
+        del s

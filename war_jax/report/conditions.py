@@ -9,6 +9,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from war_jax.families import network_name
 from war_jax.lab import tables
 from war_jax.records.console import smoke_sentence
 from war_jax.report import figures
@@ -33,11 +34,6 @@ CIRCUMSTANCES = {
 }
 
 
-def network(config: Mapping[str, Any]) -> str:
-    """'WRN-34-10'."""
-    return f'WRN-{config["model"]["depth"]}-{config["model"]["widen_factor"]:g}'
-
-
 def table(run: Run) -> str:
     """What the numbers of the page depend on, as a Markdown table."""
     config, about, summary = run.config, run.provenance, run.summary
@@ -51,7 +47,7 @@ def table(run: Run) -> str:
             f'step {summary["best_step"]}, epoch {summary["best_epoch"]:g}: best '
             f'{RATES[summary["selected_by"]]} on {summary["selected_on"]} images',
         ),
-        ('Network', f'{network(config)}, {config["model"]["compute_dtype"]}'),
+        ('Network', f'{network_name(config["model"])}, {config["model"]["compute_dtype"]}'),
         ('Training', training(config, _lambda(run))),
         ('Optimizer', optimizer(config)),
         ('Seed', config['seed']),
@@ -73,9 +69,11 @@ def _lambda(run: Run) -> str:
         if follows_trajectory
         else f'the final risk ratio ζ = {tables.number(thin["zeta"])}'
     )
+    sizes = {'depth': thin['depth'], 'widen_factor': thin['widen_factor']}
+    thin_name = network_name({**run.config['model'], 'stage_depths': (), **sizes})
     return (
         f'width adjusted λ, from {summary["lambda_start"]:g} to {summary["lambda"]:.3g} (held to '
-        f'{held_to} of WRN-{thin["depth"]}-{thin["widen_factor"]:g}, seed {thin["seed"]}; '
+        f'{held_to} of {thin_name}, seed {thin["seed"]}; '
         f'{controller(war)})'
     )
 

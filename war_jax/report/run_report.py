@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from war_jax.families import network_name
 from war_jax.lab import tables
 from war_jax.records.files import ReportError
 from war_jax.records.pages import write_page
@@ -61,7 +62,7 @@ def page(run: Run) -> str:
     """report.md as text."""
     config, data = run.config, run.config['data']['name']
     objective = conditions.OBJECTIVES[config['objective']['name']]
-    title = f'{objective} training of {conditions.network(config)} on {data}'
+    title = f'{objective} training of {network_name(config["model"])} on {data}'
     blocks = [
         f'# {tables.markdown_text(title)}',
         *conditions.smoke_warning(config),

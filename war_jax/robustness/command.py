@@ -43,12 +43,12 @@ def define_flags(values: flags.FlagValues) -> None:
     text('data', '', f'the data set, {names}; as in training unless given', **of)
     text('data_dir', '', 'the TFDS data_dir that holds it; as in training unless given', **of)
     text(
-        'strides', '', 'of the three stages of a network in a file; as the file says, or 1,2,2, '
+        'strides', '', 'of the stages of a network in a file; as the file says, or 1,2,2, '
         'unless given', **of,
     )  # fmt: skip
     flags.DEFINE_enum(
-        'activation', '', ['', 'relu', 'swish'], 'of a network in a file; as its names say unless '
-        'given', **of,
+        'activation', '', ['', 'relu', 'swish', 'gelu'], 'of a network in a file; as its names say '
+        'unless given', **of,
     )  # fmt: skip
     text('input_mean', '', 'of each channel, where a network in a file normalises its input', **of)
     text('input_std', '', 'of each channel; as the file says unless given', **of)
@@ -150,10 +150,10 @@ def _strides(text: str) -> tuple[int, ...]:
     """Empty if they are not given. Raises ConfigError."""
     if not text:
         return ()
-    match = re.fullmatch(r'([1-9]),([1-9]),([1-9])', text.replace(' ', ''))
-    if match is None:
-        raise ConfigError(f'--strides={text}: must be three whole numbers from 1 to 9, as 1,2,2')
-    return tuple(map(int, match.groups()))
+    if re.fullmatch(r'[1-9](,[1-9]){2,3}', text.replace(' ', '')) is None:
+        rule = 'must be three or four whole numbers from 1 to 9, as 1,2,2'
+        raise ConfigError(f'--strides={text}: {rule}')
+    return tuple(map(int, text.split(',')))
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

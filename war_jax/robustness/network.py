@@ -8,7 +8,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -16,20 +16,21 @@ from typing import Any, Literal, get_type_hints
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from war_jax.attacks.machine import Classifier
 from war_jax.config import Config, ConfigError, resolve
-from war_jax.config_keys import ModelConfig
+from war_jax.config_model import ModelConfig
 from war_jax.config_rules import convert
+from war_jax.families import FAMILIES, network_name
 from war_jax.mesh import make_mesh
 from war_jax.models import forward
+from war_jax.models.layers import ACTIVATIONS, Pssilu
 from war_jax.models.normalisation import PER_IMAGE, Normalisation, Numbers
+from war_jax.models.residual import Form, ResidualNetwork
 from war_jax.models.torch_io import from_torch
 from war_jax.models.variants import Variant, read_variant
-from war_jax.models.wide_resnet import ACTIVATIONS, WideResNet
 from war_jax.robustness.weight_files import (
     SUFFIXES,
     Weights,
@@ -58,10 +59,10 @@ class Network:
 class FileOptions:
     """What the user says of a network in a file of tensors; a run says it itself.
 
-    strides: of the three stages. mean, std: it is given (images - mean) / std; one number per
+    strides: of the stages. mean, std: it is given (images - mean) / std; one number per
     channel or one for all. normalize: 'per_image', by the mean and deviation of each image.
-    activation: of `models.wide_resnet.ACTIVATIONS`. Empty: what the file says of itself, as those
-    of `war_jax.export` do, or what its kind of network has (1, 2, 2; `models.variants`).
+    activation: of `models.layers.ACTIVATIONS`. Empty: what the file says of itself, as those
+    of `war_jax.export` do, or what its kind of network has (1, 2, 2, ...; `models.variants`).
     weights: which of several networks (`robustness.weight_files.choose`).
     """
 
@@ -120,35 +121,57 @@ def _completed(options: FileOptions, about: Mapping[str, Any]) -> FileOptions:
 def _of_file(weights: Weights, name: str, options: FileOptions) -> Network:
     """All but the strides and what `read_variant` assumes is in the names and shapes."""
     variant = read_variant(weights.state)
-    variables = from_torch(variant.state)
+    variables = from_torch(variant.state, variant.naming, variant.form)
     params = variables['params']
-    num_blocks = len(params['stage1'])
-    width = params['stage1']['block0']['conv1']['kernel'].shape[-1]
     channels, stem = params['stem']['kernel'].shape[-2:]
     num_classes = params['head']['kernel'].shape[-1]
-    activation = options.activation or variant.activation
-    model = WideResNet(
-        6 * num_blocks + 4, width / 16, num_classes, stem, options.strides or (1, 2, 2),
-        activation=activation, padding=variant.padding,
-    )  # fmt: skip
+    sizes = _sizes(params, variant.form)
+    strides = options.strides or (1, *(2,) * (len(sizes['stage_depths']) - 1))
+    if len(strides) != len(sizes['stage_depths']):
+        raise ValueError(f'has {len(sizes["stage_depths"])} stages: --strides must be as many')
     normalise = _normalisation(variant, options, num_classes, channels)
+    model = ResidualNetwork(
+        num_classes=num_classes, stem_channels=stem, strides=strides,
+        activation=options.activation or variant.activation, padding=variant.padding,
+        normalise=normalise, form=variant.form, **sizes,
+    )  # fmt: skip
     is_silent = variant.mean is None and normalise is variant.assumed
     parts = [
         name,
         _which(weights),
         f'names without {variant.prefix!r}' if variant.prefix else '',
-        _unusual(activation, variant.padding),
+        _unusual(model.activation, variant.padding, variant.form),
         f'{normalise}{" (assumed: the file has no mu and sigma)" if is_silent else ""}',
     ]
-
-    def classify(params: Any, images: Array) -> Array:
-        return forward.evaluate(model, params, normalise(images))
-
     return Network(
-        classify, variables, num_classes, channels,
-        f'{_title(model)}, {", ".join(filter(None, parts))}',
+        partial(forward.evaluate, model), variables, num_classes, channels,
+        f'{model.title}, {", ".join(filter(None, parts))}',
         assumed=normalise if is_silent else None,
     )  # fmt: skip
+
+
+def _sizes(params: Mapping[str, Any], form: Form) -> dict[str, Any]:
+    """The fields of a `ResidualNetwork` that are in the shapes of its weights.
+
+    Raises ValueError for stages that no family has.
+    """
+    stages = [params[f'stage{s}'] for s in range(1, 1 + sum(n.startswith('stage') for n in params))]
+    name = f'{form.block}_resnet' if form.block == 'bottleneck' else 'resnet'
+    if form.is_preactivated:
+        name = 'wide_resnet' if len(stages) == 3 else 'preact_resnet'
+    family = FAMILIES[name]
+    if len(stages) != len(family.widths):
+        raise ValueError(f'has {len(stages)} stages: a {family.name} has {len(family.widths)}')
+    channels = [stage['block0']['conv1']['kernel'].shape[-1] for stage in stages]
+    factors = [width / base for width, base in zip(channels, family.widths, strict=True)]
+    depths = tuple(map(len, stages))
+    return {
+        'family': name,
+        'depth': family.depth(depths),
+        'widen_factor': factors[0],
+        'stage_depths': depths,
+        'stage_widths': tuple(f / factors[0] for f in factors) if len(set(factors)) > 1 else (),
+    }
 
 
 def _which(weights: Weights) -> str:
@@ -156,9 +179,13 @@ def _which(weights: Weights) -> str:
     return f'its {weights.name}{beside}' if weights.name else ''
 
 
-def _unusual(activation: str, padding: str) -> str:
-    named = [] if activation == 'relu' else [activation]
+def _unusual(activation: str | Pssilu, padding: str, form: Form) -> str:
+    named = [] if activation == 'relu' else [str(activation)]
     named += [] if padding == 'torch' else [f'the padding of {padding}']
+    if form.is_preactivated and not form.projects_activated:
+        named.append('projections of what is not activated')
+    named += ['no norm before the pool'] if form.is_preactivated and not form.has_last_norm else []
+    named += ['cosines for logits'] if form.is_cosine else []
     return ' and '.join(named)
 
 
@@ -191,10 +218,6 @@ def _normalisation(
     return Normalisation(mean, std)
 
 
-def _title(model: WideResNet) -> str:
-    return f'WRN-{model.depth}-{model.widen_factor:g}'
-
-
 def _of_run(path: Path) -> Network:
     """From the run's configuration and its best checkpoint alone: its data may be gone."""
     try:
@@ -219,11 +242,11 @@ def _of_run(path: Path) -> Network:
     averaged = ', its moving average' if config.ema_decay else ''
     return Network(
         partial(forward.evaluate, model), jax.tree.map(np.asarray, variables), num_classes,
-        channels, f'{_title(model)}, {path} at step {step}{averaged}', config,
+        channels, f'{network_name(asdict(config.model))}, {path} at step {step}{averaged}', config,
     )  # fmt: skip
 
 
-def _shapes(model: WideResNet, channels: int) -> Any:
+def _shapes(model: ResidualNetwork, channels: int) -> Any:
     """Of its variables, each to lie on every device."""
     image = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
     shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)

@@ -24,7 +24,7 @@ _SAFETENSORS = {
     'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'BF16': jnp.dtype('bfloat16'), 'I64': '<i8',
     'I32': '<i4', 'I16': '<i2', 'I8': '<i1', 'U8': '<u1', 'BOOL': '?',
 }  # fmt: skip
-_FIRST_CONVOLUTION = re.compile(r'(^|\.)(init_)?conv1?\.weight$')
+_FIRST_CONVOLUTION = re.compile(r'(^|\.)((init_|stem_)?conv1?|conv_2d)\.weight$')
 _AVERAGED = re.compile(r'(^|[._])(ema|swa|averaged?)([._]|$)', re.IGNORECASE)
 _USUAL = ('state_dict', 'model_state_dict', 'model', 'net')
 

@@ -22,6 +22,7 @@ from war_jax.studies import findings
 
 _WIDTH = 'war_jax.studies.width --config=configs/width_study.py'
 _EPSILON = 'war_jax.studies.regularization --config=configs/regularization.py'
+_SCALING = 'war_jax.studies.scaling --config=configs/scaling.py'
 _NTK = 'ntk.main --config=configs'
 
 
@@ -42,6 +43,9 @@ STUDIES = (
         'epsilon_to_02', f"{_EPSILON} '--config.sweep.epsilons=(0.0, 0.05, 0.1, 0.15, 0.2)'", 9
     ),
     Study('epsilon_to_03', _EPSILON, 11),
+    Study('scaling', _SCALING, 20),
+    Study('scaling_depth', f'{_SCALING}:depth', 20),
+    Study('scaling_data', f'{_SCALING}:data', 15),
     Study('width_digits', _WIDTH, 85),
     Study('width_cifar10', f"{_WIDTH}:cifar10 '--config.study.widths=(0.25, 1.0)'", 60),
 )

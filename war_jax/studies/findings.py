@@ -42,7 +42,8 @@ Studies = Mapping[str, Sequence[Record]]  # name of the study -> what it found
 
 class Question(NamedTuple):
     title: str
-    paper: str  # 'A', 'B', 'C', or 'T' for the theory of wide networks: a family of claims
+    # A family of claims: 'A', 'B', 'C', 'T' for the theory of wide networks, 'S' for scaling.
+    paper: str
     prefixes: tuple[str, ...]  # of the studies that speak of it
     claims: tuple[str, ...]  # beginnings of the names of their claims; (): all
 
@@ -66,6 +67,7 @@ QUESTIONS = (
     Question('Which width fits robustly? (Gao et al. 2019)', 'B', ('capacity',), ()),
     Question('Is robustness a regularization? (Wen et al. 2020)', 'C', ('epsilon',), ()),
     Question('What does the theory of wide networks say?', 'T', ('ntk', 'adv'), ()),
+    Question('What else makes a network robust, and by which law? (ours)', 'S', ('scaling',), ()),
 )  # fmt: skip
 PAPERS = (
     Paper('A. Wider networks are less stable, and need a larger λ (Wu et al. 2021)', ('width',),
@@ -173,7 +175,10 @@ def _families(studies: Studies) -> str:
     return ', '.join(listed) or 'no claim yet'
 
 
-_CALLED = {'A': 'paper A', 'B': 'paper B', 'C': 'paper C', 'T': 'the theory of wide networks'}
+_CALLED = {
+    'A': 'paper A', 'B': 'paper B', 'C': 'paper C', 'T': 'the theory of wide networks',
+    'S': 'size and compute',
+}  # fmt: skip
 
 
 def _papers(studies: Studies) -> tuple[list[Column], list[dict[str, str]]]:

@@ -9,7 +9,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_type_hints
 
 import jax
@@ -23,10 +23,14 @@ from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import BoxOnly, ThreatModel
 from war_jax.config import Config
 from war_jax.config_keys import BatchNormConfig, WarConfig
+from war_jax.config_model import constants
 from war_jax.config_rules import convert, refusal
 from war_jax.data.sources import Splits
+from war_jax.families import network_name
 from war_jax.measures.network import Measures, make_measures
 from war_jax.mesh import AXIS, replicate
+from war_jax.models.normalisation import Normalisation
+from war_jax.models.residual import PreActResNet, ResidualNetwork
 from war_jax.models.wide_resnet import WideResNet
 from war_jax.records.reference import Reference
 from war_jax.training.adversary import AttackOptions
@@ -39,6 +43,7 @@ from war_jax.training.war import WarRule, fixed_rule, fixed_step_rule, integral_
 
 # XLA's options for what runs once: compiled in less than half the time (docs/performance.md).
 _QUICKLY = {'xla_backend_optimization_level': 1}
+NETWORKS = {'wide_resnet': WideResNet, 'preact_resnet': PreActResNet}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Parts:
     config: Config
     reference: Reference | None
     mesh: Mesh
-    model: WideResNet
+    model: ResidualNetwork
     tx: optax.GradientTransformation
     schedule: optax.Schedule
     steps_per_epoch: int
@@ -68,15 +73,14 @@ class Parts:
 
     def describe(self, splits: Splits) -> str:
         """What is about to run, and on what: a wrong device should be seen at once."""
-        model, config = self.config.model, self.config
-        shapes = jax.eval_shape(self.fresh_state, jax.random.key(0), self._rule())
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+        config = self.config
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.shapes.params))
         sizes = ', '.join(
             f'{len(getattr(splits, split).labels):,} {split}'
             for split in ('train', 'validation', 'test')
         )
         return (
-            f'WRN-{model.depth}-{model.widen_factor:g} ({parameters:,} parameters), '
+            f'{network_name(asdict(config.model))} ({parameters:,} parameters), '
             f'{config.objective.name}{self._lambda()}, '
             f'on {len(self.devices)} x {self.devices[0].device_kind}; '
             f'{splits.name}: {sizes} images'
@@ -119,6 +123,11 @@ class Parts:
             raise ValueError('only seed, objective.lam and war may differ within one program')
         return replace(self, config=config, reference=reference)
 
+    @property
+    def shapes(self) -> TrainState:
+        """Those of a state; nothing is computed."""
+        return jax.eval_shape(self.fresh_state, jax.random.key(0), self._rule())
+
     def create_state(self) -> TrainState:
         """A fresh state, on every device."""
         return self.fresh_state(self.key, self.rule)
@@ -141,10 +150,12 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
     """Nothing is compiled or allocated on a device yet.
 
     reference: what config.war.reference names, read and checked.
+    Raises ConfigError where images have another number of channels than model.normalization.
     """
     num_train, *image_shape = splits.train.images.shape
     check_cutout(config.augment.cutout, min(image_shape[:2]))
     model = make_model(config, splits.num_classes)
+    _check_channels(config, image_shape[-1])
     batch_size = config.optimizer.batch_size - extra_per_batch(config)
     steps_per_epoch = -(-num_train // batch_size)
     schedule = make_schedule(config.optimizer, steps_per_epoch)
@@ -251,11 +262,19 @@ def targets(reference: Reference, target: str, epochs: int) -> np.ndarray:
     return np.exp(np.interp(np.arange(1, epochs + 1) / epochs, shares, recorded))
 
 
-def make_model(config: Config, num_classes: int) -> WideResNet:
+def _check_channels(config: Config, channels: int) -> None:
+    text = config.model.normalization
+    numbers = max(map(len, constants(text)))
+    if numbers not in (1, channels):
+        rule = f'has {numbers} channels, images of {config.data.name} have {channels}'
+        raise refusal('model.normalization', text, rule, "'0.5:0.25'")
+
+
+def make_model(config: Config, num_classes: int) -> ResidualNetwork:
     """Raises ConfigError for batch statistics that are neither global nor per device."""
     kind = get_type_hints(BatchNormConfig)['statistics']
     convert('batch_norm.statistics', config.batch_norm.statistics, kind)
-    return WideResNet(
+    return NETWORKS[config.model.name](
         depth=config.model.depth,
         widen_factor=config.model.widen_factor,
         num_classes=num_classes,
@@ -265,6 +284,10 @@ def make_model(config: Config, num_classes: int) -> WideResNet:
         dtype=jnp.dtype(config.model.compute_dtype),
         param_dtype=jnp.dtype(config.model.param_dtype),
         remat=config.model.remat,
+        activation=config.model.activation,
+        stage_depths=config.model.stage_depths,
+        stage_widths=config.model.stage_widths,
+        normalise=Normalisation(*constants(config.model.normalization)),
     )
 
 

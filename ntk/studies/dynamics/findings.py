@@ -28,6 +28,7 @@ from ntk.studies.dynamics.tabulate import (
     number,
     shown,
 )
+from war_jax.families import network_name
 from war_jax.lab import page, tables, verdicts
 from war_jax.lab.experiment import Results, Row, read_rows
 from war_jax.lab.page import Section
@@ -134,11 +135,12 @@ def claims(results: Results[Settings]) -> list[Claim]:
 def title(results: Results[Settings]) -> str:
     rows = list(results.rows.values())
     widths = sorted({row['widen_factor'] for row in rows})
-    network = f'{rows[0]["run"]} (WRN-{rows[0]["depth"]}-{widths[0]:g})'
+    model = results.about['training']['model']
+    network = f'{rows[0]["run"]} ({network_name(model, widths[0])})'
     if results.about['is_study']:
         span = ' … '.join(f'{width:g}' for width in dict.fromkeys((widths[0], widths[-1])))
         count = len({row['run'] for row in rows})
-        network = f'{count} run{"s" * (count != 1)} of WRN-{rows[0]["depth"]}-k, k = {span},'
+        network = f'{count} run{"s" * (count != 1)} of {network_name(model, "k")}, k = {span},'
     name = results.about['training']['data']['name']
     return f'Kernel, input gradients and Lipschitzness along {network} on {name}'
 

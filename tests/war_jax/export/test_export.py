@@ -22,11 +22,14 @@ from war_jax.config import ConfigError, resolve, to_dict
 from war_jax.export.__main__ import main
 from war_jax.export.layouts import LAYOUTS
 from war_jax.export.result import robustbench_result
+from war_jax.models.normalisation import IDENTITY
+from war_jax.models.residual import PreActResNet
 from war_jax.models.torch_io import from_torch
 from war_jax.models.wide_resnet import WideResNet
 from war_jax.records.files import plain
 from war_jax.robustness.network import FileOptions, read_network
 from war_jax.robustness.torch_files import write_state
+from war_jax.training.build import make_model
 from war_jax.training.checkpoint import Checkpoints
 
 STEP, STRIDES = 1650, (1, 2, 1)
@@ -34,16 +37,16 @@ FIXTURE = Path(__file__).parents[2] / 'fixtures' / 'torch_logits.npz'
 ATTACKS = ('apgd-ce', 'apgd-t', 'fab-t', 'square')
 
 
-@pytest.fixture(scope='module')
-def run(tmp_path_factory) -> Path:
+def saved_run(folder: Path, **network: Any) -> Path:
     """A finished run of invented numbers, with a checkpoint of random weights."""
-    folder = make_run(tmp_path_factory.mktemp('runs') / 'run')
+    folder = make_run(folder)
     about = json.loads((folder / 'config.json').read_text())
     config = digits.get_config('lambda=6')
-    config.model.update(widen_factor=0.125, stem_channels=4, strides=STRIDES)
-    about['config'] = plain(to_dict(resolve(config)))
+    config.model.update(stem_channels=4, **network)
+    resolved = resolve(config)
+    about['config'] = plain(to_dict(resolved))
     (folder / 'config.json').write_text(json.dumps(about))
-    model = WideResNet(10, 0.125, 10, 4, STRIDES)
+    model = make_model(resolved, 10)
     shapes = jax.eval_shape(
         lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
     )
@@ -53,6 +56,11 @@ def run(tmp_path_factory) -> Path:
     checkpoints.save_best(STEP, jax.tree.map(jnp.asarray, drawn))
     checkpoints.close()
     return folder
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory) -> Path:
+    return saved_run(tmp_path_factory.mktemp('runs') / 'run', widen_factor=0.125, strides=STRIDES)
 
 
 def evaluation(**changes: Any) -> dict[str, Any]:
@@ -92,6 +100,46 @@ def test_what_is_written_is_read_back_without_being_told(run, exported):
     assert read.description == 'WRN-10-0.125, net.safetensors, images not normalised'
 
 
+UNUSUAL = {
+    'name': 'preact_resnet', 'depth': 12, 'stage_depths': (2, 1, 1, 1), 'widen_factor': 0.03125,
+    'stage_widths': (2, 1, 1, 0.5), 'strides': (1, 2, 1, 1), 'activation': 'gelu',
+    'normalization': '0.4:0.25',
+}  # fmt: skip
+
+
+def test_an_unusual_network_is_written_and_read_back(tmp_path, capsys):
+    """A PreActResNet with GELU, stages of their own and a normalisation of its images."""
+    run, to = saved_run(tmp_path / 'run', **UNUSUAL), tmp_path / 'net.safetensors'
+    assert main(['export', str(run), f'--to={to}']) == 2
+    assert 'has no class for a PreActResNet; nearest: --layout=rob' in capsys.readouterr().err
+    assert main(['export', str(run), f'--to={to}', '--layout=robustbench']) == 0
+    ours, read = read_network(str(run)), war_jax.load_torch(to)
+    chex.assert_trees_all_equal(read.params, ours.params)
+    images = np.random.default_rng(1).uniform(size=(2, 8, 8, 1)).astype('f')
+    logits = jax.jit(read.classify)(read.params, images)
+    np.testing.assert_array_equal(logits, jax.jit(ours.classify)(ours.params, images))
+    name = 'PreActResNet-12-0.03125 (gelu; 2+1+1+1 blocks; stage widths × 2, 1, 1, 0.5; images'
+    assert ours.description.startswith(f'{name} normalised: 0.4:0.25), ')
+    assert read.description == (
+        'PreActResNet-12-0.0625 (2+1+1+1 blocks; stage widths × 1, 0.5, 0.5, 0.25), '
+        'net.safetensors, gelu, images normalised by 0.4 and 0.25'
+    )
+    warned = capsys.readouterr().out
+    card = to.with_suffix('.md').read_text()
+    for text in ('no normalisation of images (images normalised by 0.4 and 0.25)', 'activation'):
+        assert text in warned and text in card
+    assert 'the network itself normalises them: images normalised by 0.4 and 0.25' in card
+    assert f'# {name} normalised: 0.4:0.25), TRADES training' in card
+
+
+def test_a_preact_resnet_has_its_class_in_robustbench():
+    model = PreActResNet(18, 1, 10)
+    target = LAYOUTS['robustbench'].target(model)
+    assert target.differences(model, channels=3, size=32) == []
+    options = 'num_classes=10, bn_before_fc=True, out_shortcut=True'
+    assert target.constructor(model) == f'PreActResNet(PreActBlock, [2, 2, 2, 2], {options})'
+
+
 def test_the_users_word_goes_before_the_files(exported):
     network = read_network(str(exported), FileOptions(mean=(0.5,), std=(0.25,)))
     assert network.description.endswith('images normalised by 0.5 and 0.25')
@@ -101,13 +149,13 @@ def test_the_users_word_goes_before_the_files(exported):
     ('about', 'words'),
     [
         ({'strides': [1, 2]}, 'strides'),
-        ({'activation': 'tanh'}, "must be one of 'relu', 'swish'"),
+        ({'activation': 'tanh'}, "must be one of 'relu', 'swish', 'gelu'"),
         ({'mean': [0.0], 'std': [0.0]}, 'must be finite, and above 0'),
         (['relu'], 'must be an object'),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(about, words, run, tmp_path):
-    state = LAYOUTS['trades'].state(read_network(str(run)).params)
+    state = LAYOUTS['trades'].targets['wide_resnet'].state(read_network(str(run)).params, IDENTITY)
     write_state(state, tmp_path / 'net.safetensors', about)
     with pytest.raises(ConfigError, match=words):
         read_network(str(tmp_path / 'net.safetensors'))
@@ -120,14 +168,14 @@ def test_names_and_shapes_are_those_that_the_class_asks_for(layout, recorded):
         shapes = json.loads(str(file[f'{recorded}/shapes']))
     # A view of one number: the networks are large, and nothing here depends on the numbers.
     asked = {name: np.broadcast_to(np.float32(1), shape) for name, shape in shapes.items()}
-    state = LAYOUTS[layout].state(from_torch(asked))
+    state = LAYOUTS[layout].targets['wide_resnet'].state(from_torch(asked), IDENTITY)
     assert {name: list(array.shape) for name, array in state.items()} == shapes
 
 
 def test_the_card_says_what_was_measured_and_how_it_is_called(exported):
     card = exported.with_suffix('.md').read_text()
     for text in (
-        '| Strides of the three stages | 1, 2, 1 |',
+        '| Strides of the stages | 1, 2, 1 |',
         '| Input | images in \\[0, 1\\], not normalised',
         'strides (1, 2, 2), not (1, 2, 1); channels of the images 3, not 1;',
         "war_jax.load_torch('net.safetensors')",
@@ -196,8 +244,8 @@ def test_a_run_that_has_not_ended_has_a_card_without_numbers(run, tmp_path, caps
 
 
 def test_the_class_that_computes_the_same_is_named_with_its_sizes():
-    layout = LAYOUTS['robustbench']
     model = WideResNet(34, 10, 100)
+    layout = LAYOUTS['robustbench'].target(model)
     assert layout.differences(model, channels=3, size=32) == []
     assert layout.constructor(model) == 'WideResNet(depth=34, num_classes=100, widen_factor=10)'
     swish = WideResNet(34, 10, 100, activation='swish', padding='tensorflow')

@@ -2,13 +2,22 @@
 
     logits = NumpyNetwork(variables, strides=(1, 2, 2))(images)         # running statistics
     network = NumpyNetwork(variables, strides=(1, 2, 2), mask=mask)     # batch moments
+    NumpyNetwork(variables, (1, 2, 2, 2), activation=ACTIVATIONS['swish'])(images)
     logits = network(images)
     mean, unbiased_var = network.moments['stage1', 'block0', 'norm2']
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.special import erf
+
+ACTIVATIONS = {
+    'relu': lambda x: np.maximum(x, 0),
+    'swish': lambda x: x / (1 + np.exp(-x)),
+    'gelu': lambda x: x * (1 + erf(x / np.sqrt(2))) / 2,
+}
 
 
 def numpy_conv(x: np.ndarray, kernel: np.ndarray, stride: int = 1) -> np.ndarray:
@@ -25,7 +34,14 @@ class NumpyNetwork:
     mask None: running statistics. `moments` holds mean and unbiased variance of each norm met.
     """
 
-    def __init__(self, variables: Any, strides: tuple[int, ...], mask: np.ndarray | None = None):
+    def __init__(
+        self,
+        variables: Any,
+        strides: tuple[int, ...],
+        mask: np.ndarray | None = None,
+        activation: Callable[[np.ndarray], np.ndarray] = ACTIVATIONS['relu'],
+    ):
+        self.active = activation
         self.params, self.stats = variables['params'], variables['batch_stats']
         self.strides, self.mask = strides, mask
         self.moments: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
@@ -46,14 +62,14 @@ class NumpyNetwork:
         for s, stride in enumerate(self.strides, 1):
             for i in range(len(self.params[f'stage{s}'])):
                 x = self.block(x, f'stage{s}', f'block{i}', stride if i == 0 else 1)
-        x = np.maximum(self.norm(x, 'norm'), 0).mean((1, 2))
+        x = self.active(self.norm(x, 'norm')).mean((1, 2))
         return x @ self.params['head']['kernel'] + self.params['head']['bias']
 
     def block(self, x: np.ndarray, stage: str, name: str, stride: int) -> np.ndarray:
         params = self.params[stage][name]
-        active = np.maximum(self.norm(x, stage, name, 'norm1'), 0)
+        active = self.active(self.norm(x, stage, name, 'norm1'))
         y = numpy_conv(active, params['conv1']['kernel'], stride)
-        y = np.maximum(self.norm(y, stage, name, 'norm2'), 0)
+        y = self.active(self.norm(y, stage, name, 'norm2'))
         y = numpy_conv(y, params['conv2']['kernel'])
         if 'shortcut' in params:
             return y + active[:, ::stride, ::stride] @ params['shortcut']['kernel'][0, 0]

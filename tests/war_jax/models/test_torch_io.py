@@ -130,10 +130,14 @@ def test_error_lists_missing_unknown_and_misshaped_names():
         (lambda state: state.clear(), 'missing conv1.weight'),
         (lambda state: state.pop('fc.weight'), 'missing fc.weight'),
         (lambda state: state.update({'fc.weight': np.zeros(3)}), r'fc.weight has shape \(3,\)'),
-        # An unequal number of blocks: a whole layer is missing, and no more than ten are named.
+        # A layer between others is missing: no more than ten are named.
         (
-            lambda state: [state.pop(n) for n in list(state) if n.startswith('block3.layer.1.')],
-            'missing: block3.layer.1.bn1.weight, .*block3.layer.1.conv2.weight',
+            lambda state: [
+                state.update({n.replace('layer.1', 'layer.2'): state.pop(n)})
+                for n in list(state)
+                if n.startswith('block3.layer.1.')
+            ],
+            'missing: block3.layer.1.bn1.weight, .*block3.layer.1.conv2.weight; unknown: block3.la',
         ),
         (
             lambda state: state.update({f'head{i}': np.zeros(1) for i in range(12)}),

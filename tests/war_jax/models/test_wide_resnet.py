@@ -11,9 +11,13 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from scipy import stats
 
-from tests.war_jax.models.numpy_network import NumpyNetwork
+from tests.war_jax.models.numpy_network import ACTIVATIONS, NumpyNetwork
+from war_jax.families import FAMILIES
 from war_jax.mesh import AXIS, make_mesh
-from war_jax.models.wide_resnet import BatchNorm, WideResNet, stage_widths
+from war_jax.models.layers import BatchNorm
+from war_jax.models.normalisation import Normalisation
+from war_jax.models.residual import PreActResNet
+from war_jax.models.wide_resnet import WideResNet
 
 FLOAT64 = jnp.dtype('float64')
 
@@ -65,6 +69,36 @@ def test_logits_with_running_statistics(shape, fields, float64):
     logits = jax.jit(functools.partial(model.apply, train=False))(variables, x)
     assert logits.dtype == jnp.float64
     desired = NumpyNetwork(variables, tuple(model.strides))(x)
+    np.testing.assert_allclose(logits, desired, rtol=1e-9, atol=1e-10)
+
+
+PREACT = {'depth': 12, 'stem_channels': 3, 'strides': (1, 2, 1, 2), 'stage_depths': (1, 2, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    ('kind', 'fields', 'blocks', 'channels'),
+    [
+        # Another number of blocks in each stage, and another width; GELU and Swish.
+        (WideResNet, {'depth': 12, 'widen_factor': 0.25, 'stage_depths': (1, 2, 1),
+                      'stage_widths': (2, 1, 0.5), 'activation': 'gelu'}, (1, 2, 1), (8, 8, 8)),
+        (PreActResNet, {**PREACT, 'widen_factor': 0.0625, 'stage_widths': (1, 1, 1, 0.5),
+                        'activation': 'swish'}, (1, 2, 1, 1), (4, 8, 16, 16)),
+    ],
+)  # fmt: skip
+def test_logits_of_unusual_networks(kind, fields, blocks, channels, float64):
+    """The images in [0, 1]; the oracle is given (image - mean) / deviation."""
+    mean, std = (0.3, 0.5, 0.6), (0.2, 0.25, 0.5)
+    model = kind(num_classes=7, dtype=FLOAT64, param_dtype=FLOAT64,
+                 normalise=Normalisation(mean, std), **fields)  # fmt: skip
+    assert (model.blocks, model.channels) == (blocks, channels)
+    variables, x = random_variables(model, (8, 8, 3)), images(2, (8, 8, 3))
+    assert [len(variables['params'][f'stage{s + 1}']) for s in range(len(blocks))] == list(blocks)
+    # Equal channels need no projection, but a PreActResNet's stride has one.
+    has_projection = ['shortcut' in variables['params'][f'stage{s + 1}']['block0'] for s in (1, 2)]
+    assert has_projection == [kind is PreActResNet] * 2
+    logits = jax.jit(functools.partial(model.apply, train=False))(variables, x)
+    oracle = NumpyNetwork(variables, model.strides, activation=ACTIVATIONS[model.activation])
+    desired = oracle((x - np.array(mean)) / np.array(std))
     np.testing.assert_allclose(logits, desired, rtol=1e-9, atol=1e-10)
 
 
@@ -175,7 +209,7 @@ def test_number_of_parameters(depth, k, published):
     ],
 )
 def test_widths_of_the_stages(k, widths):
-    assert stage_widths(k) == widths
+    assert FAMILIES['wide_resnet'].channels(k) == widths
 
 
 def test_first_weights_have_the_papers_distributions():

@@ -124,7 +124,7 @@ def test_normalisation_of_deepminds_networks(classes, buffers, mean, std):
         assert (variant.mean, variant.std) == (None, None)
         assert variant.assumed == Normalisation(mean, std)
     assert variant.prefix == 'module.1.'
-    assert variant.state.keys() == {'conv1.weight', 'fc.bias'}
+    assert variant.state.keys() == {'init_conv.weight', 'logits.bias'}
 
 
 def test_what_a_network_is_given_is_part_of_its_description(saved):

@@ -20,7 +20,8 @@ import numpy as np
 from jax import Array
 
 from war_jax.measures.operators.norms import Padding, convolve, dense_norm
-from war_jax.models.wide_resnet import BatchNorm, WideResNet
+from war_jax.models.layers import BatchNorm
+from war_jax.models.residual import ResidualNetwork
 
 
 class LipschitzBound(NamedTuple):
@@ -64,8 +65,14 @@ class Place(NamedTuple):
     shape: tuple[int, ...]  # of the map (h, w, c) that it is given
 
 
-def wide_resnet_layers(model: WideResNet, variables: Mapping[str, Any]) -> WideResNetLayers:
-    """The layers of war_jax's WideResNet in inference mode, from {'params', 'batch_stats'}."""
+def wide_resnet_layers(model: ResidualNetwork, variables: Mapping[str, Any]) -> WideResNetLayers:
+    """The layers of a network that runs train, in inference mode, from {'params', 'batch_stats'}.
+
+    The first convolution is that of the images in [0, 1]: divided by the deviation that they are
+    normalised by. Raises ValueError for another activation than ReLU, whose slope is at most 1.
+    """
+    if model.activation != 'relu':
+        raise ValueError(f"activation = {model.activation!r}: bounds are of 'relu' alone")
     params, stats = variables['params'], variables['batch_stats']
 
     def conv(layer: Mapping[str, Array], stride: int) -> Conv:
@@ -75,7 +82,7 @@ def wide_resnet_layers(model: WideResNet, variables: Mapping[str, Any]) -> WideR
     blocks = {}
     for s, stage_stride in enumerate(model.strides):
         stage = f'stage{s + 1}'
-        for b in range((model.depth - 4) // 6):
+        for b in range(model.blocks[s]):
             block, moments = params[stage][f'block{b}'], stats[stage][f'block{b}']
             stride = stage_stride if b == 0 else 1
             blocks[f'{stage}/block{b}'] = Block(
@@ -85,8 +92,9 @@ def wide_resnet_layers(model: WideResNet, variables: Mapping[str, Any]) -> WideR
                 conv2=conv(block['conv2'], 1),
                 shortcut=conv(block['shortcut'], stride) if 'shortcut' in block else None,
             )
+    stem, std = conv(params['stem'], 1), jnp.array(model.normalise.std).reshape(1, 1, -1, 1)
     return WideResNetLayers(
-        stem=conv(params['stem'], 1),
+        stem=stem._replace(kernel=stem.kernel / std),
         blocks=blocks,
         gain=norm_gains(params['norm'], stats['norm']),
         head=jnp.asarray(params['head']['kernel']),

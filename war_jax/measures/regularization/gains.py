@@ -15,7 +15,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from war_jax.models.wide_resnet import Block, Convolution, WideResNet
+from war_jax.models.layers import Convolution
+from war_jax.models.residual import Block, ResidualNetwork
 
 Hidden = Callable[[Array], Mapping[str, tuple[Array, Array]]]  # layer -> its input and output
 
@@ -34,7 +35,7 @@ def layer_gains(hidden: Hidden, x: Array, moved: Array) -> dict[str, Array]:
     return gains
 
 
-def wide_resnet_hidden(model: WideResNet, variables: Mapping[str, Any]) -> Hidden:
+def wide_resnet_hidden(model: ResidualNetwork, variables: Mapping[str, Any]) -> Hidden:
     """In inference mode, in the order and by the names of `operators.singular_values`."""
 
     def kept(module: nn.Module, method: str) -> bool:
@@ -55,7 +56,7 @@ def wide_resnet_hidden(model: WideResNet, variables: Mapping[str, Any]) -> Hidde
         current = output('stem')
         found = {'stem': (x, current)}
         for s in range(len(model.strides)):
-            for b in range((model.depth - 4) // 6):
+            for b in range(model.blocks[s]):
                 path = f'stage{s + 1}', f'block{b}'
                 between = output(*path, 'conv1')
                 name = '/'.join(path)

@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from war_jax.families import network_name
 from war_jax.lab import page
 from war_jax.lab.estimates import Trend, trend
 from war_jax.lab.page import Section
@@ -267,7 +268,7 @@ def _how(networks: Sequence[Network], study: Mapping[str, Any]) -> Section:
     )
     return page.how_section([
         ('Data', provenance['data']),
-        ('Networks', f'WRN-{config["model"]["depth"]}-k, k = {widths}, '
+        ('Networks', f'{network_name(config["model"], width="k")}, k = {widths}, '
                      f'{conditions.OBJECTIVES[config["objective"]["name"]]}, '
                      f'{config["optimizer"]["epochs"]} epochs'),
         ('ε of training', f'{epsilons} ({norm})'),

@@ -1,5 +1,6 @@
 """Under which conditions the numbers of a study were obtained, and how its networks are called."""
 
+from war_jax.families import network_name
 from war_jax.lab import tables
 from war_jax.report import conditions as of_runs
 from war_jax.studies.width.claims import listed
@@ -11,7 +12,7 @@ def networks(study: Study) -> str:
     """'WRN-10-k, k = 0.125 … 1'."""
     planned = study.plan['widths']
     span = f'{planned[0]:g}' + (f' … {planned[-1]:g}' if len(planned) > 1 else '')
-    return f'WRN-{study.config["model"]["depth"]}-k, k = {span}'
+    return f'{network_name(study.config["model"], width="k")}, k = {span}'
 
 
 def conditions(study: Study) -> list[tuple[str, object]]:

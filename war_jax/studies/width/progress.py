@@ -7,11 +7,10 @@
 
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from war_jax.records.console import Display, progress_bar
+from war_jax.records.console import Display, NoBar, QuietDisplay, progress_bar
 from war_jax.studies.width.settings import Settings, Task
 
 
@@ -45,7 +44,7 @@ class Overview:
         self._bar.__exit__(*error)
 
     def display(self, task: Task) -> Display:
-        return _Quiet(self, task)
+        return _Display(self, task)
 
     def reached(self, task: Task, epochs: int) -> None:
         """So many epochs of it are done."""
@@ -63,31 +62,19 @@ class Overview:
             self._bar.set_postfix_str(f'{count}, last {task.name}')
 
 
-class _Quiet(Display):
+class _Display(QuietDisplay):
     """A run's display that moves the study's bar and says nothing."""
 
     def __init__(self, overview: Overview, task: Task):
         self._overview, self._task = overview, task
 
-    def say(self, text: str) -> None:
-        del text
-
     def bar(self, name: str, total: int, initial: int = 0, leave: bool = True) -> Any:
-        del leave
         if name == 'train':
             return _TrainBar(self._overview, self._task, total, initial)
-        return nullcontext(_NoBar())
+        return super().bar(name, total, initial, leave)
 
 
-class _NoBar:
-    def update(self, n: int = 1) -> None:
-        del n
-
-    def set_postfix_str(self, s: str) -> None:
-        del s
-
-
-class _TrainBar(_NoBar):
+class _TrainBar(NoBar):
     """Counts steps and passes epochs on."""
 
     def __init__(self, overview: Overview, task: Task, total: int, initial: int):

@@ -15,8 +15,8 @@ from typing import Any
 
 from war_jax.lab.estimates import BySeed, Samples, changes, powers
 from war_jax.lab.probes import FIXED
-from war_jax.lab.quantities import RATES, quantity
-from war_jax.records.files import ReportError, read_file, read_json, read_json_lines, require
+from war_jax.lab.quantities import quantity
+from war_jax.lab.runs import FinishedRun, read_run
 from war_jax.studies.width.tasks import method_of
 
 COLUMNS = (
@@ -63,17 +63,6 @@ COLUMNS = (
 )
 _TEXTS = ('run', 'method', 'norm', 'device', 'commit')
 _COUNTS = ('depth', 'seed', 'num_validation', 'epochs', 'num_examples')
-# Taken from summary.json as they are.
-_MEASURED = (
-    'natural_accuracy', 'robust_accuracy', 'perturbation_stability', 'local_lipschitz',
-    'local_lipschitz_kl_gradient', 'margin', 'lipschitz_by_margin', 'natural_risk',
-    'robust_regularization', 'risk_ratio', 'best_epoch', 'num_examples', 'epsilon', 'norm',
-)  # fmt: skip
-_SUMMARY = (
-    *_MEASURED, 'lambda', 'lambda_start', 'attacks', 'best_step', 'seconds', 'train', 'last',
-)  # fmt: skip
-_CONFIG = ('model', 'objective', 'optimizer', 'seed', 'war')
-
 Row = dict[str, Any]
 Cell = tuple[float, float, int]  # widen factor, lambda, seed
 
@@ -90,27 +79,12 @@ def collect(runs_dir: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
     """
     rows, curves = [], {}
     for workdir in sorted(path.parent for path in runs_dir.glob('*/summary.json')):
-        about = read_file(workdir / 'config.json', read_json)
-        require(workdir / 'config.json', about, ('config', 'provenance'))
-        require(workdir / 'config.json: config', about['config'], _CONFIG)
-        summary = read_file(workdir / 'summary.json', read_json)
-        if 'last' not in summary:
-            raise ReportError(
-                f'{workdir}/summary.json: of an earlier version, without margins, training images '
-                'and the last network; train the study anew, in another --workdir'
-            )
-        require(workdir / 'summary.json', summary, _SUMMARY)
-        require(workdir / 'summary.json: attacks', summary['attacks'], ('all',))
-        metrics = read_file(workdir / 'metrics.jsonl', read_json_lines)
-        found = {
-            kind: [row for row in metrics if row['kind'] == kind]
-            for kind in ('train', 'validation')
-        }
-        rows.append(_row(workdir, about, summary, found['validation']))
+        run = read_run(workdir)
+        rows.append(_row(run))
         curves[workdir.name] = {
-            **found,
-            'start': summary['lambda_start'],
-            'target': _target(rows[-1]['method'], about),
+            **run.curves,
+            'start': run.summary['lambda_start'],
+            'target': _target(rows[-1]['method'], run.about),
         }
     rows.sort(
         key=lambda row: tuple(row[key] for key in ('widen_factor', 'method', 'lambda', 'seed'))
@@ -195,41 +169,21 @@ def lambdas(rows: Sequence[Row]) -> list[float]:
     return sorted({lam for _, lam, _ in fixed(rows)})
 
 
-def _row(
-    workdir: Path,
-    about: Mapping[str, Any],
-    summary: Mapping[str, Any],
-    validation: Iterable[Mapping[str, Any]],
-) -> Row:
-    config, provenance = about['config'], about['provenance']
-    reference = about.get('reference')  # None of a constant lambda
-    selected = [row for row in validation if row['step'] == summary['best_step']]
-    if not selected:
-        raise ReportError(f'{workdir}/metrics.jsonl: no validation at step {summary["best_step"]}')
-    together = summary['attacks']['all']
+def _row(run: FinishedRun) -> Row:
+    config = run.about['config']
+    reference = run.about.get('reference')  # None of a constant lambda
     row = {
-        'run': workdir.name,
-        'method': method_of(workdir.name),
+        'run': run.workdir.name,
+        'method': method_of(run.workdir.name),
         'depth': config['model']['depth'],
         'widen_factor': config['model']['widen_factor'],
         'seed': config['seed'],
         # Of WAR the reference's, not the summary's: that has been through float32.
         'lambda': reference['lam'] if reference else config['objective']['lam'],
-        'final_lambda': summary['lambda'],
         'reference_width': reference and reference['widen_factor'],
         'zeta': reference and reference['zeta'],
-        'robust_accuracy_all': together['robust_accuracy'],
-        'perturbation_stability_all': together['perturbation_stability'],
-        **{f'{key}_train': summary['train'][key] for key in RATES},
-        'robust_accuracy_last': summary['last']['robust_accuracy'],
-        'robust_overfitting': summary['robust_accuracy'] - summary['last']['robust_accuracy'],
-        'validation_robust_accuracy': selected[-1]['robust_accuracy'],
-        'num_validation': selected[-1].get('num_examples'),
         'epochs': config['optimizer']['epochs'],
-        'device_seconds': summary['seconds'] * provenance['num_devices'],
-        'device': f'{provenance["num_devices"]} × {provenance["device"]}',
-        'commit': provenance['commit'],
-        **{key: summary[key] for key in _MEASURED},
+        **run.measured,
     }
     return {key: row.get(key) for key in COLUMNS}  # what is matched is a matter of all rows
 

@@ -15,7 +15,8 @@ from war_jax.measures.operators import (
 )
 from war_jax.measures.operators.layers import Place, places
 from war_jax.measures.operators.spectra import padded_norm_bound
-from war_jax.models.wide_resnet import BatchNorm, WideResNet
+from war_jax.models.layers import BatchNorm
+from war_jax.models.wide_resnet import WideResNet
 
 
 def dense(kernel: np.ndarray, h: int, w: int, stride: int, wraps: bool = True) -> np.ndarray:

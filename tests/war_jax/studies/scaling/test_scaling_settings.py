@@ -1,0 +1,93 @@
+"""Axes by name, and the command. Oracles: grids worked out by hand, what was typed wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs import scaling
+from war_jax.config import ConfigError
+from war_jax.studies.scaling import __main__ as command
+from war_jax.studies.scaling.settings import Settings, cells, resolve_scaling
+
+ROOT = Path(__file__).parents[4]
+CONFIG = f'--config={ROOT}/configs/scaling.py:smoke'
+
+
+def changed(**grid: Any) -> Settings:
+    config = scaling.get_config('smoke').unlock()
+    config.grid.update(**{'width': (), 'epochs': (), **grid})
+    return resolve_scaling(config)
+
+
+def test_cells_are_all_combinations_named_by_what_differs():
+    settings = changed(depth=(10, 16), objective=('trades', 'madry'), seeds=(0, 7))
+    found = cells(settings)
+    assert [cell.name for cell in found] == [
+        'seed0', 'objectivemadry-seed0', 'depth16-seed0', 'depth16-objectivemadry-seed0',
+        'seed7', 'objectivemadry-seed7', 'depth16-seed7', 'depth16-objectivemadry-seed7',
+    ]  # fmt: skip
+    config = settings.config(found[-1])
+    assert (config.model.depth, config.objective.name, config.seed) == (16, 'madry', 7)
+    assert settings.varied == ['depth', 'objective']
+
+
+def test_no_extra_images_need_no_file():
+    config = scaling.get_config('smoke').unlock()
+    config.data.extra_path, config.data.extra_fraction = 'extra.npz', 0.5
+    config.grid.update(width=(), epochs=(), generated=(0.0, 0.5))
+    settings = resolve_scaling(config)
+    paths = [settings.config(cell).data.extra_path for cell in cells(settings)]
+    assert paths == ['', 'extra.npz']
+
+
+@pytest.mark.parametrize(
+    ('grid', 'line'),
+    [
+        ({}, 'must vary something'),
+        ({'depth': (10, 11)}, r'model.depth = 11: .*nearest: 10'),
+        ({'objective': ('trades', 'tradse')}, "objective.name = 'tradse': .*nearest: 'trades'"),
+        ({'ema': (0.0, 0.0)}, 'grid.ema .* must not name one twice'),
+        ({'generated': (0.0, 0.5)}, 'data.extra_path'),
+        ({'width': (1.0, 0.5)}, 'strictly increasing'),
+    ],
+)
+def test_what_cannot_be_is_refused(grid: dict[str, Any], line: str):
+    with pytest.raises(ConfigError, match=line):
+        changed(**grid)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'line'),
+    [
+        ([CONFIG], '--workdir: must be given'),
+        ([CONFIG, '--workdir=x', '--config.grid.wdith=(1.0,)'], 'nearest: --config.grid.width'),
+        ([CONFIG, '--workdir=x', '--config.measure.rank_by=autoattack_accuracy'], 'at least 1'),
+        ([f'--config={ROOT}/configs/digits.py', '--workdir=x'], 'this study needs the group'),
+    ],
+)
+def test_refused_command_lines(
+    arguments: list[str], line: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command.main(['prog', *arguments]) == 2
+    error = capsys.readouterr().err
+    assert line in error and error.count('\n') == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_smoke_trains_measures_and_goes_on(tmp_path: Path, capsys):
+    """Two lambdas and two seeds of one compiled program; what is there is not made again."""
+    flags = [
+        CONFIG, f'--workdir={tmp_path}/study', '--config.grid.width=()', '--config.grid.epochs=()',
+        '--config.grid.lam=(1.0, 3.0)',
+    ]  # fmt: skip
+    assert command.main(['prog', *flags]) == 0
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / 'study/cells').iterdir()}
+    assert {path.name for path in made} == {'lam1-seed0.json', 'seed0.json'}
+    assert command.main(['prog', *flags, '--config.grid.seeds=(0, 1)']) == 0
+    now = {path: path.stat().st_mtime_ns for path in (tmp_path / 'study/cells').iterdir()}
+    assert len(now) == 4 and all(now[path] == time for path, time in made.items())
+    assert 'smoke run' in capsys.readouterr().out
+    report = (tmp_path / 'study/report.md').read_text()
+    assert 'Nothing.' in report and 'λ' in report

@@ -1,0 +1,121 @@
+"""Makes the cells of a study of size and compute: trains a network, and measures it.
+
+    bench = Bench(settings, Path('runs/scaling'))
+    row = bench.make(cell, stop)               # trains into runs/NAME, or goes on with it there
+    row['parameters'], row['forward_flops'], row['passes'], row['robust_accuracy']
+
+Cells that differ in seed and lambda alone share their compiled programs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from war_jax.attacks.threat import ThreatModel
+from war_jax.config import Config
+from war_jax.config_keys import DataConfig
+from war_jax.data.sources import Splits, balanced_subset, checksum, load
+from war_jax.lab.runs import read_run
+from war_jax.mesh import check_divisible, make_mesh
+from war_jax.models import forward
+from war_jax.records.console import QuietDisplay
+from war_jax.records.interrupt import Stop
+from war_jax.robustness.functions import evaluate
+from war_jax.robustness.network import read_network
+from war_jax.run import finish
+from war_jax.studies.scaling.settings import Cell, Settings
+from war_jax.training.build import Parts, build, precision
+
+Row = dict[str, Any]
+
+
+class Bench:
+    def __init__(self, settings: Settings, workdir: Path):
+        """Loads the data of the base. Raises DataError, and ConfigError for batches that the
+        devices cannot share."""
+        self.settings, self.runs = settings, workdir / 'runs'
+        self.mesh = make_mesh()
+        optimizer, evaluation = settings.base.optimizer, settings.base.evaluation
+        check_divisible(
+            self.mesh, 'optimizer.batch_size', optimizer.batch_size, optimizer.accumulation
+        )
+        check_divisible(self.mesh, 'evaluation.batch_size', evaluation.batch_size)
+        self.splits: dict[DataConfig, Splits] = {}
+        self.parts: Parts | None = None  # of the last cell
+        own = self.of(settings.base.data)
+        self.data, self.checksum = own.provenance, checksum(own)
+        self.about: Mapping[str, Any] = {}
+
+    def of(self, data: DataConfig) -> Splits:
+        if data not in self.splits:
+            self.splits = {data: load(data)}  # of one at a time
+        return self.splits[data]
+
+    def work(self, cell: Cell) -> int:
+        """Width squared, depth, images and epochs: roughly the operations of its training."""
+        size = cell.value('width') ** 2 * cell.value('depth') * cell.value('epochs')
+        return max(1, round(size * (cell.value('images') or 50_000) / 100))
+
+    def make(self, cell: Cell, stop: Stop) -> Row:
+        config = self.settings.config(cell)
+        splits = self.of(config.data)
+        with precision(config):
+            parts = self.parts_of(config, splits)
+            workdir = self.runs / cell.name
+            finish(parts, splits, workdir, stop, QuietDisplay())
+            run = read_run(workdir)
+            row = {
+                **dict(cell.point), 'seed': cell.seed,
+                'parameters': sum(leaf.size for leaf in jax.tree.leaves(parts.shapes.params)),
+                'forward_flops': forward_flops(parts, splits.train.images.shape[1:]),
+                'train_images': len(splits.train.labels), 'passes': passes(config),
+                **run.measured,
+            }  # fmt: skip
+            stop.leave_if_told()
+            count = self.settings.measure.autoattack_examples
+            if count:
+                row['autoattack_accuracy'] = self.autoattack(config, workdir, splits, count)
+        return row
+
+    def parts_of(self, config: Config, splits: Splits) -> Parts:
+        if self.parts is not None:
+            same = replace(
+                config,
+                seed=self.parts.config.seed,
+                objective=replace(config.objective, lam=self.parts.config.objective.lam),
+            )
+            if same == self.parts.config:
+                self.parts = self.parts.rerun(config, None)
+                return self.parts
+        self.parts = build(config, splits, self.mesh)
+        return self.parts
+
+    def autoattack(self, config: Config, workdir: Path, splits: Splits, count: int) -> float:
+        """Robust accuracy on `count` test images, of the run's best network."""
+        chosen = balanced_subset(splits.test.labels, count)
+        found = evaluate(
+            read_network(str(workdir)), splits.test.images[chosen], splits.test.labels[chosen],
+            ThreatModel(config.threat.norm, config.threat.epsilon), stability=False,
+            batch_size=config.evaluation.batch_size, curve_examples=0, mesh=self.mesh,
+        )  # fmt: skip
+        return found['robust_accuracy']
+
+
+def forward_flops(parts: Parts, shape: tuple[int, ...]) -> float:
+    """Operations of one forward pass of one image (h, w, c), as XLA counts them unoptimised."""
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    classify = jax.jit(lambda variables, x: forward.evaluate(parts.model, variables, x))
+    lowered = classify.lower(parts.shapes.variables, image)
+    return float(lowered.cost_analysis()['flops'])
+
+
+def passes(config: Config) -> int:
+    """Of a training image in one epoch, in units of a forward pass: the gradient of an attack step
+    in the image costs one more, that of the update in the weights and activations two."""
+    if config.objective.name == 'natural':
+        return 3
+    return 1 + 2 * config.attack.num_steps + 2 * 3

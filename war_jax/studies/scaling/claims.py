@@ -1,0 +1,177 @@
+"""What is asked of size and compute, and how it is decided (war_jax/lab/verdicts.py).
+
+    for claim in claims(results): print(claim.verdict, claim.statement)
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from war_jax.lab.estimates import Estimate, Samples, changes, over_seeds, pooled
+from war_jax.lab.quantities import quantity
+from war_jax.lab.verdicts import ABOVE, MARGIN, WHY_MARGIN, Claim, claim, claim_at_each, near
+from war_jax.studies.scaling.law import Point, estimates, fit
+from war_jax.studies.scaling.results import (
+    SIZES,
+    Found,
+    Place,
+    along,
+    at_best_lambda,
+    compute,
+    law_points,
+    name_of,
+    of_kind,
+    sizes,
+    switchings,
+)
+from war_jax.studies.scaling.settings import AXES, described
+
+_POINTS = 'points per doubling'
+
+
+def claims(results: Found) -> Iterator[Claim]:
+    """Of each axis of size, of width at equal compute, of each switch, and of the law."""
+    key = results.settings.measure.rank_by
+    title = quantity(key).title
+    for axis in of_kind(results, 'size'):
+        name = AXES[axis].title
+        yield _rises(
+            f'{key}_with_{axis}', f'All else equal, {title.lower()} rises with the {name}',
+            along(results, axis, key),
+        )  # fmt: skip
+        if of_kind(results, 'lam'):
+            yield _rises(
+                f'{key}_with_{axis}_at_best_lambda',
+                f'At the best λ of each, {title.lower()} rises with the {name}',
+                along(results, axis, key, at_best_lambda(results)),
+            )
+        yield _rises(
+            f'robust_overfitting_with_{axis}',
+            f'All else equal, robust overfitting grows with the {name}',
+            along(results, axis, 'robust_overfitting'),
+        )
+    if {'width', 'epochs'} <= set(results.settings.varied):
+        yield _rises(
+            f'{key}_with_width_at_equal_compute',
+            f'At equal compute of the training, {title.lower()} rises with the width',
+            at_equal_compute(results),
+            'Of each two neighbouring widths, in the middle of what compute both have; along each '
+            'width’s own line through its lengths of training.',
+        )
+    for axis in of_kind(results, 'switch'):
+        yield from _switch(results, axis, key)
+    for switching in switchings(results):
+        yield _extrapolated(results, switching)
+
+
+def _rises(name: str, statement: str, places: dict[str, Samples], how: str = '') -> Claim:
+    by_place = {place: changes(samples, 100.0) for place, samples in places.items()}
+    effects = {place: over_seeds(list(of.values())) for place, of in by_place.items()}
+    if not effects:
+        effects, how = {'all sizes': None}, 'Not evaluated: no place has all sizes yet.'
+    how = how or 'Least-squares slope of each seed against log2 of the size.'
+    return claim_at_each(
+        name, statement, effects, pooled(by_place.values()), ABOVE, _POINTS, how
+    )
+
+
+def at_equal_compute(results: Found) -> dict[str, Samples]:
+    """Two neighbouring widths and a compute that both have -> width -> seed -> accuracy there.
+
+    The compute is the middle of what the two have in common, in logarithms; accuracy between two
+    lengths of training is straight in log compute. Each training is at its best lambda.
+    """
+    key = results.settings.measure.rank_by
+    lines: dict[Place, dict[float, dict[int, list[tuple[float, float]]]]] = {}
+    for cell in at_best_lambda(results):
+        row = results.rows[cell]
+        by_width = lines.setdefault(cell.without('width', 'epochs', 'lam'), {})
+        by_seed = by_width.setdefault(cell.value('width'), {})
+        by_seed.setdefault(cell.seed, []).append((math.log(compute(row)), row[key]))
+    found = {}
+    for place, by_width in lines.items():
+        for pair in itertools.pairwise(sorted(by_width)):
+            whole = {width: _whole_lines(by_width[width]) for width in pair}
+            ends = [
+                (line[0][0], line[-1][0]) for by_seed in whole.values() for line in by_seed.values()
+            ]
+            low, high = max((e[0] for e in ends), default=0), min((e[1] for e in ends), default=0)
+            if low >= high:
+                continue
+            at, where = (low + high) / 2, name_of(results, place)
+            name = f'k = {pair[0]:g} and {pair[1]:g} with {math.exp(at):.2g} operations'
+            found[name if where == 'everywhere' else f'{name}, {where}'] = {
+                width: {
+                    seed: float(np.interp(at, *zip(*line, strict=True)))
+                    for seed, line in by_seed.items()
+                }
+                for width, by_seed in whole.items()
+            }
+    return found
+
+
+def _whole_lines(
+    by_seed: Mapping[int, list[tuple[float, float]]],
+) -> dict[int, list[tuple[float, float]]]:
+    """In order of the compute, of the seeds that have all of it."""
+    longest = max(map(len, by_seed.values()))
+    return {seed: sorted(line) for seed, line in by_seed.items() if len(line) == longest}
+
+
+def _switch(results: Found, axis: str, key: str) -> Iterator[Claim]:
+    """Each later value of a switch against its first one."""
+    first, *others = getattr(results.settings.grid, axis)
+    title = quantity(key).title.lower()
+    places = along(results, axis, key, at_best_lambda(results))
+    for value in others:
+        differences = {
+            place: {
+                seed: 100.0 * (by[value][seed] - by[first][seed])
+                for seed in by[value].keys() & by[first].keys()
+            }
+            for place, by in places.items()
+        }  # fmt: skip
+        effects: dict[str, Estimate | None] = {
+            place: over_seeds(list(of.values())) for place, of in differences.items()
+        }
+        names = f'{AXES[axis].title} = {described(value)}', described(first)
+        statement = f'With {names[0]}, {title} is higher than with {names[1]}'
+        yield claim_at_each(
+            f'{axis}-{described(value)}', statement,
+            effects or {'all sizes': None}, pooled(differences.values()), ABOVE, 'points',
+            'Differences of each seed, each at its best λ.',
+        )  # fmt: skip
+
+
+def largest(points: Sequence[Point]) -> tuple[list[Point], list[Point]]:
+    """The points but for those of the largest first size, and these."""
+    top = max((point.x[0] for point in points), default=0.0)
+    return [p for p in points if p.x[0] < top], [p for p in points if p.x[0] == top]
+
+
+def extrapolation(points: Sequence[Point]) -> list[float]:
+    """Predicted minus measured error of the largest, in points, by a law fitted without them."""
+    rest, held_out = largest(points)
+    law = fit(rest)
+    return [100.0 * math.fsum(law(p.x) - p.mean for p in held_out) / len(held_out)]
+
+
+def _extrapolated(results: Found, switching: Place) -> Claim:
+    points = law_points(results, switching)
+    effect, how = None, 'Not evaluated: too few sizes for a law without the largest.'
+    columns = sizes(results)
+    if len(largest(points)[0]) > 1 + 2 * len(columns):
+        effect = estimates(points, extrapolation)[0]
+        how = (
+            f'Fitted to the {len(largest(points)[0])} sizes with fewer {SIZES[columns[0]]}; mean '
+            f'over the {len(largest(points)[1])} others; jackknife over seeds. {WHY_MARGIN}'
+        )
+    where = name_of(results, switching)
+    of = '' if where == 'everywhere' else f' ({where})'
+    return claim(
+        f'law_extrapolates{f"-{where}" if of else ""}',
+        f'The law fitted without the largest networks predicts their robust error{of}',
+        effect, near(0.0, MARGIN), 'points', how,
+    )  # fmt: skip

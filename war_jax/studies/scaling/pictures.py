@@ -1,0 +1,151 @@
+"""The figures of a study of size and compute.
+
+    for picture in draw(results, Path('runs/scaling/figures')): print(picture.file)
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from war_jax.lab import plots
+from war_jax.lab.page import Picture
+from war_jax.lab.plots import BLUE, GREY, INK, STYLE, VERMILION
+from war_jax.lab.quantities import band, centre, quantity
+from war_jax.studies.scaling.claims import largest
+from war_jax.studies.scaling.law import fit
+from war_jax.studies.scaling.results import (
+    Found,
+    along,
+    at_best_lambda,
+    compute,
+    law_points,
+    name_of,
+    of_kind,
+    sizes,
+    switchings,
+)
+from war_jax.studies.scaling.settings import AXES
+
+_MOST_LINES = 9
+
+
+def draw(results: Found, folder: Path) -> list[Picture]:
+    """Writes what the rows allow, in the order of the report."""
+    return [*_against_sizes(results, folder), *_compute(results, folder), *_law(results, folder)]
+
+
+def _against_sizes(results: Found, folder: Path) -> Iterator[Picture]:
+    """Accuracy against each size, a line for each combination of everything else."""
+    measured = quantity(results.settings.measure.rank_by)
+    axes_of_size = of_kind(results, 'size')
+    chosen = at_best_lambda(results)
+    by_axis = {axis: along(results, axis, measured.key, chosen) for axis in axes_of_size}
+    if not any(by_axis.values()):
+        return
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6 * len(axes_of_size), 4.4), layout='constrained')
+        panels = figure.subplots(1, len(axes_of_size), squeeze=False, sharey=True)[0]
+        for axes, (axis, places) in zip(panels, by_axis.items(), strict=True):
+            shown = dict(list(places.items())[:_MOST_LINES])
+            styles = plots.ordered_styles(range(len(shown)), 'viridis')
+            for number, (place, samples) in enumerate(shown.items()):
+                line = band(samples, measured)
+                if line is not None:
+                    spread = 1.0 + 0.012 * (number - len(shown) / 2)
+                    plots.bars(axes, line, {**styles[number], 'label': place}, spread)
+            plots.ticks(axes, sorted(getattr(results.settings.grid, axis)), base=2)
+            axes.set_xlabel(AXES[axis].title)
+            if list(shown) != ['everywhere']:
+                axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.18), ncols=2)
+        panels[0].set_ylabel(measured.title)
+        plots.rate_axis(panels[0])
+        plots.save(figure, folder / 'sizes.png')
+    tuned = ' Each at its best λ.' if of_kind(results, 'lam') else ''
+    yield Picture(
+        'sizes.png', f'{measured.title} against size',
+        f'Test images; means over seeds with 95 % intervals (Student’s t).{tuned} Points of one '
+        'size stand side by side that their bars can be told apart.',
+    )  # fmt: skip
+
+
+def _compute(results: Found, folder: Path) -> Iterator[Picture]:
+    """Accuracy against the operations of a training, a line for each width."""
+    if not results.rows or not {'width', 'epochs'} <= set(results.settings.varied):
+        return
+    measured = quantity(results.settings.measure.rank_by)
+    first = switchings(results)[:1]
+    by_width: dict[float, dict[float, dict[int, float]]] = {}
+    for cell in at_best_lambda(results):
+        if all(set(switching) <= set(cell.point) for switching in first):
+            row = results.rows[cell]
+            line = by_width.setdefault(cell.value('width'), {})
+            line.setdefault(compute(row), {})[cell.seed] = row[measured.key]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4.4), layout='constrained')
+        axes = figure.subplots()
+        styles = plots.ordered_styles(sorted(by_width), 'viridis')
+        for width, samples in sorted(by_width.items()):
+            line = band(samples, measured)
+            if line is not None:
+                plots.bars(axes, line, styles[width])
+        axes.set_xscale('log')
+        axes.set(xlabel='operations of the training', ylabel=measured.title)
+        plots.rate_axis(axes)
+        plots.legend_below(figure, styles, 'k = ')
+        plots.save(figure, folder / 'compute.png')
+    yield Picture(
+        'compute.png', f'{measured.title} against compute',
+        'Each point is a training of its own, with a schedule of its own length. Where one line '
+        'lies above another at the same compute, its width is the better one to spend it on. '
+        'Means over seeds with 95 % intervals (Student’s t).',
+    )  # fmt: skip
+
+
+def _law(results: Found, folder: Path) -> Iterator[Picture]:
+    """Measured against predicted error, of the sizes fitted and of the largest, held out."""
+    found = []
+    for switching in switchings(results):
+        points = law_points(results, switching)
+        rest, held_out = largest(points)
+        if len(rest) > 1 + 2 * len(sizes(results)):
+            found.append((name_of(results, switching), fit(rest), rest, held_out))
+    if not found:
+        return
+    error = quantity('robust_accuracy')
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.2 * len(found), 4.4), layout='constrained')
+        panels = figure.subplots(1, len(found), squeeze=False)[0]
+        for axes, (place, law, rest, held_out) in zip(panels, found, strict=True):
+            ends = []
+            for points, colour in ((rest, BLUE), (held_out, VERMILION)):
+                for point in points:
+                    mean = centre(point.errors.values(), error)
+                    assert mean is not None
+                    reach = np.array([[mean[0] - mean[1]], [mean[2] - mean[0]]])
+                    reach[~np.isfinite(reach)] = np.nan
+                    axes.errorbar(
+                        [law(point.x)], [mean[0]], reach, fmt='o', color=colour, capsize=2.5,
+                        elinewidth=1.0,
+                    )  # fmt: skip
+                    ends += [law(point.x), mean[0]]
+            axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=GREY, ls='--', lw=1.0)
+            axes.set(xlabel='robust error by the law', ylabel='robust error measured')
+            axes.set_title('' if place == 'everywhere' else place)
+            plots.percent_axis(axes)
+            axes.xaxis.set_major_formatter(axes.yaxis.get_major_formatter())
+        handles = [
+            Line2D([], [], marker='o', ls='', color=BLUE, label='fitted'),
+            Line2D([], [], marker='o', ls='', color=VERMILION, label='largest, held out'),
+            Line2D([], [], ls='--', color=GREY, label='as predicted'),
+        ]
+        figure.legend(handles=handles, loc='outside lower center', ncols=3, labelcolor=INK)
+        plots.save(figure, folder / 'law.png')
+    yield Picture(
+        'law.png', 'The law, and how far it carries',
+        'The law is fitted without the largest networks and predicts them. Bars: 95 % intervals of '
+        'the mean over seeds (Student’s t).',
+    )  # fmt: skip

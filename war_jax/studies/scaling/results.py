@@ -1,0 +1,110 @@
+"""The rows of a study of size and compute, sorted by what differs between them.
+
+    for place, samples in along(results, 'width', 'robust_accuracy').items():
+        place, samples[0.5][seed]             # 'epochs = 20', at which nothing but width differs
+    chosen = at_best_lambda(results)          # cells, each at the best lambda of its sizes
+    points = law_points(results, switches)    # what a law is fitted to
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from war_jax.lab.estimates import Samples
+from war_jax.lab.experiment import Results
+from war_jax.studies.scaling.law import Point
+from war_jax.studies.scaling.settings import AXES, Cell, Settings, described
+
+Found = Results[Settings]
+Place = tuple[tuple[str, Any], ...]
+# What a law is a function of: column of the rows -> title; and the axes that change it.
+SIZES = {
+    'parameters': 'parameters', 'train_images': 'training images', 'epochs': 'epochs',
+}  # fmt: skip
+_CHANGED_BY = {
+    'parameters': ('width', 'depth'), 'train_images': ('images',), 'epochs': ('epochs',),
+}  # fmt: skip
+
+
+def of_kind(results: Found, kind: str) -> list[str]:
+    """The varied axes of a kind: 'size', 'lam' or 'switch'."""
+    return [axis for axis in results.settings.varied if AXES[axis].kind == kind]
+
+
+def name_of(results: Found, place: Place) -> str:
+    """'epochs = 20, λ = 3': the values of the varied axes; 'everywhere' where there is none."""
+    varied = results.settings.varied
+    parts = [f'{AXES[a].letter} = {described(value)}' for a, value in place if a in varied]
+    return ', '.join(parts) or 'everywhere'
+
+
+def along(
+    results: Found, axis: str, key: str, cells: Iterable[Cell] | None = None
+) -> dict[str, Samples]:
+    """Name of a place -> value of the axis -> seed -> a column, of cells (all) that differ in
+    nothing else but the seed. Places that lack a value of the axis are left out."""
+    best = cells is not None
+    found: dict[Place, dict[Any, dict[int, float]]] = {}
+    for cell in results.rows if cells is None else cells:
+        # At the best lambda of each size, lambda differs along with the size.
+        place = cell.without(axis, 'lam') if best else cell.without(axis)
+        value = results.rows[cell][key]
+        if value is not None:
+            found.setdefault(place, {}).setdefault(cell.value(axis), {})[cell.seed] = value
+    wanted = set(getattr(results.settings.grid, axis))
+    return {name_of(results, p): by for p, by in found.items() if set(by) == wanted}
+
+
+def at_best_lambda(results: Found) -> list[Cell]:
+    """The cells at the lambda that has, for their other axes, the highest robust accuracy on
+    validation images as a mean over seeds; of equals, the smallest. Cells without any lambda to
+    choose from are all there."""
+    found: dict[Place, dict[float, list[Cell]]] = {}
+    for cell in results.rows:
+        by_lambda = found.setdefault(cell.without('lam'), {})
+        by_lambda.setdefault(cell.value('lam'), []).append(cell)
+
+    def score(cells: Sequence[Cell]) -> float:
+        values = [results.rows[cell]['validation_robust_accuracy'] for cell in cells]
+        return math.fsum(values) / len(values)
+
+    return [
+        cell
+        for by_lambda in found.values()
+        for cell in max((by_lambda[lam] for lam in sorted(by_lambda)), key=score)
+    ]
+
+
+def compute(row: dict[str, Any]) -> float:
+    """Operations of a training: those of a forward pass, times how many its images went through."""
+    images = row['train_images'] * row['epochs'] * row['passes']
+    return row['forward_flops'] * images
+
+
+def sizes(results: Found) -> list[str]:
+    """The columns that a law of this study is a function of."""
+    varied = results.settings.varied
+    return [size for size, axes in _CHANGED_BY.items() if any(axis in varied for axis in axes)]
+
+
+def switchings(results: Found) -> list[Place]:
+    """The combinations of the switches; [()] where none is varied."""
+    switches = of_kind(results, 'switch')
+    points = ({a: v for a, v in cell.point if a in switches} for cell in results.rows)
+    return list(dict.fromkeys(tuple(point.items()) for point in points))
+
+
+def law_points(results: Found, switching: Place) -> list[Point]:
+    """The robust error at each size, at its best lambda, of the runs with these switches; empty
+    where no size is varied."""
+    by_x: dict[tuple[float, ...], dict[int, float]] = {}
+    if not sizes(results):
+        return []
+    for cell in at_best_lambda(results):
+        if not set(switching) <= set(cell.point):
+            continue
+        row = results.rows[cell]
+        x = tuple(float(row[size]) for size in sizes(results))
+        error = 1.0 - row[results.settings.measure.rank_by]
+        by_x.setdefault(x, {})[cell.seed] = error
+    return [Point(x, errors) for x, errors in sorted(by_x.items())]
