@@ -103,6 +103,9 @@ def _check_together(config: Config) -> None:
         rule = "must hold one epoch, the first halved one, for optimizer.schedule = 'halving'"
         first = optimizer.boundaries[:1] or (optimizer.epochs,)
         raise refusal('optimizer.boundaries', optimizer.boundaries, rule, str(first))
+    if optimizer.cycle_momentum and optimizer.schedule != 'one_cycle':
+        rule = "needs optimizer.schedule = 'one_cycle', with whose rate the momentum goes"
+        raise refusal('optimizer.cycle_momentum', True, rule, 'False')
     for name, value in (
         ('optimizer.warmup_epochs', optimizer.warmup_epochs),
         ('attack.warmup_epochs', config.attack.warmup_epochs),

@@ -173,6 +173,12 @@ class OptimizerConfig:
         '25th of the peak up to it and down to almost 0 in half waves of a cosine, as '
         "PyTorch's OneCycleLR. cyclic: from 0 to the peak and back to 0, along straight lines.",
     )
+    cycle_momentum: bool = key(
+        False,
+        'Of one_cycle: the momentum goes from 0.95 to 0.85 at the peak of the rate and back, as '
+        "PyTorch's OneCycleLR makes it unless told not to; momentum is then not used.",
+        absent=False,
+    )
     rise: Annotated[float, above(0), below(1)] = key(
         0.25,
         'Of one_cycle and cyclic: the share of the steps before the peak (Rebuffi et al. 2021 and '

@@ -159,7 +159,7 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
     batch_size = config.optimizer.batch_size - extra_per_batch(config)
     steps_per_epoch = -(-num_train // batch_size)
     schedule = make_schedule(config.optimizer, steps_per_epoch)
-    tx = make_optimizer(config.optimizer, schedule)
+    tx = make_optimizer(config.optimizer, schedule, steps_per_epoch)
     threat = ThreatModel(config.threat.norm, config.threat.epsilon)
     averaging = Averaging(
         config.ema_decay,
