@@ -136,6 +136,9 @@ def _check_together(config: Config) -> None:
         rule = "must not be that with objective.name = 'trades', whose KL has no gradient at x"
         raise refusal('attack.init', 'none', rule, "'gaussian'")
     name = config.objective.name
+    if config.objective.helper and name == 'natural':
+        rule = "must be empty with objective.name = 'natural', which has no perturbations"
+        raise refusal('objective.helper', config.objective.helper, rule, "''")
     if config.war.reference and name in ('natural', 'adversarial'):
         rule = f'must be empty with objective.name = {name!r}, which has no regularization'
         raise refusal('war.reference', config.war.reference, rule, "''")

@@ -79,6 +79,24 @@ class ObjectiveConfig:
         'for CIFAR-10 at 8/255). 0: none.',
         absent=0.0,
     )
+    helper: str = key(
+        '',
+        "Folder of a finished run with objective.name = 'natural' on the same images: the standard "
+        'network of helper-based adversarial training (HAT; Rade & Moosavi-Dezfooli 2022). Empty: '
+        'none.',
+        absent='',
+    )
+    helper_weight: AboveZero = key(
+        0.5,
+        "Of HAT's cross-entropy, which lambda does not weigh (theirs, with lambda 2.5).",
+        absent=0.5,
+    )
+    helper_reach: AboveZero = key(
+        2.0,
+        'Where that is taken: at x + so many times the perturbation, with the class that the '
+        'standard network sees at x + once of it.',
+        absent=2.0,
+    )
     label_smoothing: Fraction = key(
         0.0,
         'Mass moved from the label to all classes alike, in every cross-entropy of the loss: that '

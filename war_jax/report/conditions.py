@@ -107,8 +107,10 @@ def training(config: Mapping[str, Any], lam: str) -> str:
             f'PGD-{attack["num_steps"]}, step size {_pixels(attack["step_size"])}, {_start(attack)}'
             f'{"".join(_attack_options(attack))}'
         )
+    objective = config['objective']
     options = {
-        'GradAlign': config['objective'].get('grad_align'),
+        'GradAlign': objective.get('grad_align'),
+        'HAT with weight': objective.get('helper') and objective['helper_weight'],
         'label smoothing': config['objective']['label_smoothing'],
         'AWP γ': config['awp']['gamma'],
         'gradient clipped to length': config['optimizer'].get('clip_norm'),

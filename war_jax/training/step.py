@@ -35,6 +35,7 @@ from war_jax.models import forward
 from war_jax.training.adversary import AttackOptions, make_adversary, seen_by_norms
 from war_jax.training.averaging import Averaging
 from war_jax.training.grad_align import misalignment, near
+from war_jax.training.helper import Helper, WithVariables
 from war_jax.training.objective import Objective, RiskTerms, likeliest
 from war_jax.training.state import TrainState
 from war_jax.training.sums import batch_mean, in_parts
@@ -45,12 +46,12 @@ from war_jax.training.war import WarRule, war_update
 class StepOptions:
     """What is constant in the compiled step, beyond network, objective and attack.
 
-    pad, flip, augment: what is done to images. bn_momentum, bn_updates: how the passes 'natural'
-    and 'adversarial' enter the running statistics, in order. awp_gamma 0 means off; awp_start is
-    the first step that perturbs weights. grad_align: weight of its penalty, 0 for none.
-    accumulation: parts of each device's rows that are worked on one after the other; BatchNorm's
-    moments are then of parts, and their mean over the parts enters the running statistics.
-    matmul_precision: of products and convolutions, but for the stem's.
+    pad, flip, augment: what is done to images. bn_momentum, bn_updates: how the passes 'natural',
+    'adversarial' and (HAT's) 'helper' enter the running statistics, in order. awp_gamma 0 means
+    off; awp_start is the first step that perturbs weights. grad_align: weight of its penalty, 0 for
+    none. accumulation: parts of each device's rows that are worked on one after the other;
+    BatchNorm's moments are then of parts, and their mean over the parts enters the running
+    statistics. matmul_precision: of products and convolutions, but for the stem's.
     Raises ConfigError for a pass of another name.
     """
 
@@ -64,11 +65,13 @@ class StepOptions:
     averaging: Averaging = Averaging()
     attack: AttackOptions = AttackOptions()
     grad_align: float = 0.0
+    helper: Helper | None = None
     accumulation: int = 1
     matmul_precision: Precision = 'default'
 
     def __post_init__(self) -> None:
-        convert('bn_updates', self.bn_updates, tuple[Literal['natural', 'adversarial'], ...])
+        passes = tuple[Literal['natural', 'adversarial', 'helper'], ...]
+        convert('bn_updates', self.bn_updates, passes)
 
 
 class Metrics(NamedTuple):
@@ -99,6 +102,7 @@ class Pair(NamedTuple):
     batch: Batch  # augmented: images (b, h, w, c) in [0, 1], labels perhaps mixed
     x_adv: Array  # (b, h, w, c)
     keys: Array  # (b,) of the attack
+    helped: Array | None  # (b,) the helper's labels, where there is one
 
 
 class Shares(NamedTuple):
@@ -107,7 +111,7 @@ class Shares(NamedTuple):
     gradient: Any  # a tree as params
     terms: RiskTerms
     moments: dict[str, Any]  # by pass, trees as batch_stats
-    penalty: Array | None  # () GradAlign's, where it is part of the loss
+    penalty: Array | None  # () GradAlign's and HAT's, where they are part of the loss
 
 
 def make_augmented(
@@ -161,30 +165,38 @@ def make_gradient(
     """
 
     def training_loss(params: Any, state: TrainState, count: Array, pair: Pair):
-        batch, x_adv, keys = pair
+        batch, x_adv, keys, helped = pair
+        passes = [batch.images, x_adv] if objective.uses_attack else [batch.images]
+        if options.helper:
+            passes.append(options.helper.examples(batch.images, x_adv))
         # The loss is a sum over all devices; its gradient has been summed once it is back here.
         variables = {'params': to_each(params), 'batch_stats': state.batch_stats}
         seen = seen_by_norms(batch.mask, options.accumulation)
-        # Both passes at once: half as many operations and exchanges between devices, each larger.
-        both = jnp.stack([batch.images, x_adv] if objective.uses_attack else [batch.images])
-        logits, moments = forward.train(model, variables, both, seen)
+        # All passes at once: half as many operations and exchanges between devices, each larger.
+        logits, moments = forward.train(model, variables, jnp.stack(passes), seen)
         moments = over_devices(moments, batch.mask, count)
-        names = ('natural', 'adversarial')[: len(both)]
+        names = ('natural', 'adversarial', 'helper')[: len(passes)]
         by_pass = {name: jax.tree.map(lambda m, i=i: m[i], moments) for i, name in enumerate(names)}
-        clean_logits, adv_logits = logits[0], logits[-1]
+        clean_logits, adv_logits = logits[0], logits[min(1, len(passes) - 1)]
         mean = batch_mean(batch.mask, count)
         terms = objective.risk(clean_logits, adv_logits, batch.labels, mean)
         loss = terms.natural + state.war.lam.astype(terms.robust.dtype) * terms.robust
-        penalty = None
+        penalties = []
+        if options.helper and helped is not None:
+            of_helper = mean(cross_entropy(logits[2], helped))
+            penalties.append(options.helper.weight * of_helper)
         if options.grad_align:
 
-            def losses(passes: Array) -> Array:
-                logits, _ = forward.train(model, variables, passes, seen)
+            def losses(points: Array) -> Array:
+                logits, _ = forward.train(model, variables, points, seen)
                 each = jax.vmap(cross_entropy, (0, None))(logits, batch.labels)
                 return jnp.where(batch.mask, each, 0)
 
             x_near = near(keys, batch.images, threat)
-            penalty = options.grad_align * mean(misalignment(losses, batch.images, x_near))
+            off = mean(misalignment(losses, batch.images, x_near))
+            penalties.append(options.grad_align * off)
+        penalty = sum(penalties) if penalties else None
+        if penalty is not None:
             loss = loss + penalty
         return loss, (terms, by_pass, penalty, (clean_logits, adv_logits))
 
@@ -219,6 +231,7 @@ def make_train_step(
     options: StepOptions,
 ) -> TrainStep:
     """The jitted step over `mesh`; its batch's rows are split over the devices."""
+    helper = options.helper
     augment = make_augmented(model, options)  # of all rows at once, as CutMix needs them
     attacked = in_parts(
         make_attacked(model, objective, threat, budget, options), options.accumulation
@@ -228,11 +241,12 @@ def make_train_step(
     )
 
     def step(
-        state: TrainState, key: Array, rule: WarRule, batch: Batch
+        state: TrainState, key: Array, rule: WarRule, batch: Batch, *of_helper: Any
     ) -> tuple[TrainState, Array]:
         batch, keys = augment(state, key, batch)
         _, x_adv = attacked(state, (batch, keys))
-        pair, count = Pair(batch, x_adv, keys), total(batch.mask.sum())
+        helped = helper.label(x_adv, *of_helper) if helper else None
+        pair, count = Pair(batch, x_adv, keys, helped), total(batch.mask.sum())
         at = state.params
         if options.awp_gamma:
             gamma = jnp.where(state.step >= options.awp_start, options.awp_gamma, 0.0)
@@ -273,5 +287,7 @@ def make_train_step(
         )
         return new, jnp.stack(metrics)
 
-    mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(), P(AXIS)), out_specs=(P(), P()))
-    return jax.jit(for_mesh(mapped, mesh, options.matmul_precision), donate_argnums=0)
+    specs = (P(), P(), P(), P(AXIS), *([P()] if helper else []))
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=(P(), P()))
+    program = jax.jit(for_mesh(mapped, mesh, options.matmul_precision), donate_argnums=0)
+    return WithVariables(program, helper.variables) if helper else program
