@@ -7,6 +7,8 @@ Argument, comma-separated:
     (nothing)   256 handwritten digits, WRN-10-{0.25 ... 2} times 10 ... 80 epochs
     depth       depths 10, 16 and 22 at two widths
     data        64 ... 512 images at two widths
+    last_stage  the last stage alone, a quarter to twice as wide
+    switches    WRN-10-1: Swish, averaged weights and weight perturbation, each with and without
     smoke       every part, as little as possible of each; alone or beside one of the others
 
 Each cell is a training of its own, from five seeds; lambda is 3 unless grid.lam has values, of
@@ -27,10 +29,13 @@ GRID: dict[str, Any] = {
     # Values of an axis; () leaves it at the run's own key.
     'width': (0.25, 0.5, 1.0, 2.0),
     'depth': (),
+    'last_stage': (),
     'images': (),
     'epochs': (10, 20, 40, 80),
     'lam': (),
     'objective': (),
+    'activation': (),
+    'cutmix': (),
     'generated': (),
     'awp': (),
     'ema': (),
@@ -45,8 +50,8 @@ MEASURE: dict[str, Any] = {
 
 def get_config(argument: str = '') -> Tree:
     """Returns the config for an argument such as '' or 'depth,smoke'."""
-    tokens = {'depth': _depth, 'data': _data, 'smoke': _smoke}
-    return apply(argument, _digits(), tokens, ('depth', 'data')).lock()
+    chosen = {'depth': _depth, 'data': _data, 'last_stage': _last_stage, 'switches': _switches}
+    return apply(argument, _digits(), {**chosen, 'smoke': _smoke}, chosen).lock()
 
 
 def _digits() -> Tree:
@@ -74,10 +79,27 @@ def _data(config: Tree) -> None:
     config.grid.update(width=(0.25, 1.0), images=(64, 128, 256, 512), epochs=())
 
 
+def _last_stage(config: Tree) -> None:
+    config.grid.update(width=(0.5, 1.0), last_stage=(0.25, 0.5, 1.0, 2.0), epochs=())
+
+
+def _switches(config: Tree) -> None:
+    config.model.widen_factor = 1.0
+    config.grid.update(width=(), epochs=())
+    config.grid.update(activation=('relu', 'swish'), ema=(0.0, 0.99), awp=(0.0, 0.005))
+    config.awp.warmup_epochs = 4  # a tenth of the training
+    config.ema_ramp = True
+
+
 def _smoke(config: Tree) -> None:
     config.smoke = True
     config.grid.seeds = (0,)
-    config.grid.width = (0.125, 0.25)
+    config.model.widen_factor = 0.125
+    config.awp.warmup_epochs = 1
+    if config.grid.width:
+        config.grid.width = (0.125, 0.25)
+    if config.grid.last_stage:
+        config.grid.last_stage = (0.5, 1.0)
     if config.grid.epochs:
         config.grid.epochs = (1, 2)
     if config.grid.depth:

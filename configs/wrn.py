@@ -41,7 +41,7 @@ def get_config(argument: str = '') -> Tree:
         **COMMON,
         'authors': _authors,
         **DATA,
-        'smoke': _smoke,
+        'smoke': smoke,
     }
     config = apply(argument, default.get_config(), tokens, DATA)
     given = argument.split(',')
@@ -78,7 +78,7 @@ def _svhn_cropped(config: Tree) -> None:
 DATA = {'cifar10': _cifar10, 'cifar100': _cifar100, 'svhn_cropped': _svhn_cropped}
 
 
-def _smoke(config: Tree) -> None:
+def smoke(config: Tree) -> None:
     """Every part of the path, as little as possible of each; the accuracies mean nothing."""
     config.smoke = True
     config.data.num_validation = 32
@@ -89,11 +89,21 @@ def _smoke(config: Tree) -> None:
     config.attack.num_steps = min(2, config.attack.num_steps)
     config.optimizer.batch_size = 32
     config.optimizer.epochs = 1
-    config.optimizer.schedule = 'piecewise'
-    config.optimizer.boundaries = ()
     config.evaluation.batch_size = 32
     config.evaluation.num_steps = 3
     config.evaluation.curve_scales = (0.0, 1.0)
     config.evaluation.curve_examples = 32
     config.evaluation.test_examples = 48
     config.log.every_steps = 1
+
+
+def _smoke_of_recipe(config: Tree) -> None:
+    """Likewise, without the images that the user has to bring."""
+    smoke(config)
+    config.data.extra_fraction = 0.0
+    config.ema_start = min(config.ema_start, 0.5)
+    config.awp.warmup_epochs = 0
+
+
+# What may stand behind the colon of the files in configs/recipes.
+RECIPE = {**COMMON, 'smoke': _smoke_of_recipe}

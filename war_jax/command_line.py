@@ -146,11 +146,11 @@ def config_file(path: str) -> str:
     """The file that --config=PATH means, as it was typed if it is there.
 
     'digits' and 'configs/digits.py' are the file of that name that came with the program, wherever
-    it is called from.
+    it is called from; likewise 'recipes/awp'.
     """
-    name = os.path.basename(path).removesuffix('.py')
+    name = path.removeprefix('configs/').removesuffix('.py')
     own = os.path.join(CONFIGS, f'{name}.py')
-    is_name = path in (name, f'configs/{name}.py')
+    is_name = path in (name, f'configs/{name}.py') and '..' not in path
     return own if is_name and not os.path.isfile(path) and os.path.isfile(own) else path
 
 

@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
-K, V = TypeVar('K'), TypeVar('V')
+K = TypeVar('K')
+V = TypeVar('V')
 Path = tuple[str, ...]  # of a linen variable, its collection first
 
 OF_NORM = {

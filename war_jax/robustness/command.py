@@ -5,8 +5,8 @@
     python -m war_jax.evaluate --checkpoint=wrn34.pt --data=cifar10 --norm=linf --epsilon=8/255 \\
         --workdir=runs/wrn34 --num_examples=1000
 
---checkpoint is the folder of a run of war_jax.main, or a WideResNet of PyTorch's in a .pt, .pth,
-.safetensors or .npz file. What such a file does not say is told by --strides, --activation,
+--checkpoint is the folder of a run of war_jax.main, or a residual network of PyTorch's in a .pt,
+.pth, .safetensors or .npz file. What such a file does not say is told by --strides, --activation,
 --input_mean with --input_std, or --normalize. The same command again continues an evaluation that
 was stopped. Results go to evaluation.json, evaluation.md, examples.npz and figures/ in the workdir.
 Exit codes: 0 done, 1 writing failed, 2 refused (one line on stderr says why), 75 another process of

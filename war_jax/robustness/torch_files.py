@@ -23,7 +23,7 @@ WRITTEN = ('.npz', '.pt', '.safetensors')
 
 
 def load_torch(path: str | Path, **options: Any) -> Network:
-    """A WideResNet in a .pt, .pth, .safetensors or .npz file, or that of a run's folder.
+    """A residual network in a .pt, .pth, .safetensors or .npz file, or that of a run's folder.
 
     options: of `war_jax.robustness.network.FileOptions`, for what the file does not say: strides,
     mean, std, normalize, activation, weights. Tensors alone are read; no code in the file is run.
@@ -33,10 +33,11 @@ def load_torch(path: str | Path, **options: Any) -> Network:
 
 
 def save_torch(variables: Mapping[str, Any], path: str | Path) -> None:
-    """Writes {'params': ..., 'batch_stats': ...} of a WideResNet under PyTorch's names.
+    """Writes {'params': ..., 'batch_stats': ...} of a network under PyTorch's names.
 
-    The names are those of the TRADES authors' network, without the `sub_block1` that their class
-    asks for and does not use (`war_jax.export` writes it, too). path: ends with .safetensors or
+    Those of a WideResNet are the TRADES authors', without the `sub_block1` that their class asks
+    for and does not use (`war_jax.export` writes it, too, and how images are normalised); those of
+    a PreActResNet or ResNet are RobustBench's. path: ends with .safetensors or
     .npz, or with .pt where PyTorch is installed. Raises ConfigError for another end, ValueError for
     variables of another network.
 

@@ -84,8 +84,8 @@ def find_runs(run_dir: Path, max_probes: int = 0) -> Found:
 
     max_probes: of each run, see `thinned`.
 
-    Raises ConfigError, one line, for a folder that is neither and where no run has probes, and
-    ReportError for a config.json that cannot be read.
+    Raises ConfigError, one line, for a folder that is neither, where no run has probes and for
+    another activation than ReLU, and ReportError for a config.json that cannot be read.
     """
     workdirs = [run_dir]
     if (run_dir / 'runs').is_dir():
@@ -98,6 +98,12 @@ def find_runs(run_dir: Path, max_probes: int = 0) -> Found:
     found = find(workdirs)
     if not found.runs:
         raise ConfigError(f'--run={run_dir}: there are no probes; {HOW_TO}')
+    others = {run.config.model.activation for run in found.runs} - {'relu'}
+    if others:
+        raise ConfigError(
+            f"--run={run_dir}: has model.activation = {min(others)!r}: must be 'relu', the only "
+            'one whose Lipschitz bound is known'
+        )
     runs = [replace(run, probes=thinned(run.probes, max_probes)) for run in found.runs]
     return replace(found, runs=runs)
 

@@ -86,20 +86,33 @@ PREACT = {'depth': 12, 'stem_channels': 3, 'strides': (1, 2, 1, 2), 'stage_depth
     ],
 )  # fmt: skip
 def test_logits_of_unusual_networks(kind, fields, blocks, channels, float64):
-    """The images in [0, 1]; the oracle is given (image - mean) / deviation."""
+    """In both modes. The images are in [0, 1]; the oracle is given (image - mean) / deviation."""
     mean, std = (0.3, 0.5, 0.6), (0.2, 0.25, 0.5)
     model = kind(num_classes=7, dtype=FLOAT64, param_dtype=FLOAT64,
                  normalise=Normalisation(mean, std), **fields)  # fmt: skip
     assert (model.blocks, model.channels) == (blocks, channels)
-    variables, x = random_variables(model, (8, 8, 3)), images(2, (8, 8, 3))
+    variables, x = random_variables(model, (8, 8, 3)), images(3, (8, 8, 3))
     assert [len(variables['params'][f'stage{s + 1}']) for s in range(len(blocks))] == list(blocks)
     # Equal channels need no projection, but a PreActResNet's stride has one.
     has_projection = ['shortcut' in variables['params'][f'stage{s + 1}']['block0'] for s in (1, 2)]
     assert has_projection == [kind is PreActResNet] * 2
-    logits = jax.jit(functools.partial(model.apply, train=False))(variables, x)
-    oracle = NumpyNetwork(variables, model.strides, activation=ACTIVATIONS[model.activation])
-    desired = oracle((x - np.array(mean)) / np.array(std))
-    np.testing.assert_allclose(logits, desired, rtol=1e-9, atol=1e-10)
+
+    @jax.jit
+    def call(variables, x):
+        trained = model.apply(variables, x, train=True, mask=mask, mutable=['moments'])
+        return model.apply(variables, x, train=False), trained
+
+    mask = np.array([True, True, False])
+    logits, (trained, changed) = call(variables, x)
+    for mode, found in ((None, logits), (mask, trained)):
+        active = ACTIVATIONS[model.activation]
+        oracle = NumpyNetwork(variables, model.strides, mode, active)
+        desired = oracle((x - np.array(mean)) / np.array(std))
+        np.testing.assert_allclose(found, desired, rtol=1e-9, atol=1e-10)
+    assert len(oracle.moments) == 2 * sum(blocks) + 1
+    for path, moments in oracle.moments.items():
+        found = functools.reduce(lambda tree, name: tree[name], path, changed['moments'])
+        np.testing.assert_allclose((found['mean'], found['var']), moments, rtol=1e-9, atol=1e-10)
 
 
 # On four devices: full, half full, full, nothing but padding.

@@ -48,7 +48,8 @@ def test_the_figures_that_the_page_shows_exist(tmp_path: Path, colour: bool) -> 
     for link in shown:
         with Image.open(workdir / link) as image:
             image.verify()
-    assert len(list((workdir / 'figures').iterdir())) == len(FIGURES)  # no temporary file left
+    drawn = {path.name for path in (workdir / 'figures').iterdir()}  # no temporary file left
+    assert drawn == {f'{name}.{kind}' for name in FIGURES for kind in ('png', 'pdf')}
 
 
 def test_the_stability_curve_is_that_of_the_summary(

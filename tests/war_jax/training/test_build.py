@@ -127,3 +127,11 @@ def test_precision_leaves_jax_as_it_was(outer, dtype):
         with precision(resolve(config)):
             assert jnp.ones(()).dtype == np.float64 or (dtype, outer) == ('float32', False)
     assert jnp.ones(()).dtype == before == np.float32
+
+
+def test_a_normalisation_of_other_channels_is_refused():
+    """Digits are grey."""
+    config = replace(CONFIG, model=replace(CONFIG.model, normalization='cifar10'))
+    words = r"model\.normalization = 'cifar10': has 3 channels, images of digits have 1; nearest"
+    with pytest.raises(ConfigError, match=words):
+        build(config, load(config.data), make_mesh())

@@ -58,6 +58,9 @@ class Settings:
         if self.study.study.war:
             rule = 'must be (): the sweep is of constant lambda'
             raise refusal('study.war', self.study.study.war, rule, '()')
+        if base.model.activation != 'relu':
+            rule = "must be 'relu', the only one whose Lipschitz bound is known"
+            raise refusal('model.activation', base.model.activation, rule, "'relu'")
         if not base.ntk.every:
             rule = 'must be at least 1: networks are compared along training'
             raise refusal('ntk.every', 0, rule, '8')

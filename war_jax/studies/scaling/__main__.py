@@ -3,12 +3,13 @@
     python -m war_jax.studies.scaling --config=configs/scaling.py --workdir=runs/scaling
     python -m war_jax.studies.scaling --config=configs/scaling.py:depth --workdir=runs/depth
 
-Trains a grid over axes by name (config group `grid`: width, depth, images, epochs, lam, objective,
-generated, awp, ema), measures best and last networks, under AutoAttack where asked, and fits a
-saturating power law of the robust error whose prediction of the largest networks is checked. The
-same command again makes what is missing and draws the report again. Exit codes: 0 done, 1 a run or
-writing failed, 2 refused (one line on stderr says why), 130 and 143 stopped by SIGINT and SIGTERM,
-with a checkpoint. WAR and its verdicts: war_jax.studies.width.
+Trains a grid over axes by name (config group `grid`: width, depth, last_stage, images, epochs, lam,
+objective, activation, cutmix, generated, awp, ema), measures best and last networks, under
+AutoAttack where asked, and fits a saturating power law of the robust error whose prediction of the
+largest networks is checked. The same command again makes what is missing and draws the report
+again. Exit codes: 0 done, 1 a run or writing failed, 2 refused (one line on stderr says why), 130
+and 143 stopped by SIGINT and SIGTERM, with a checkpoint. WAR and its verdicts:
+war_jax.studies.width.
 """
 
 import sys

@@ -22,7 +22,8 @@ SIZES = {
     'parameters': 'parameters', 'train_images': 'training images', 'epochs': 'epochs',
 }  # fmt: skip
 _CHANGED_BY = {
-    'parameters': ('width', 'depth'), 'train_images': ('images',), 'epochs': ('epochs',),
+    'parameters': ('width', 'depth', 'last_stage'), 'train_images': ('images',),
+    'epochs': ('epochs',),
 }  # fmt: skip
 
 

@@ -28,10 +28,13 @@ class Axis(NamedTuple):
 AXES = {
     'width': Axis('model.widen_factor', 'width', 'k', 'size'),
     'depth': Axis('model.depth', 'depth', 'depth', 'size'),
+    'last_stage': Axis('model.stage_widths', 'width of the last stage', 'last stage', 'size'),
     'images': Axis('data.max_train_examples', 'number of training images', 'n', 'size'),
     'epochs': Axis('optimizer.epochs', 'number of epochs', 'epochs', 'size'),
     'lam': Axis('objective.lam', 'λ', 'λ', 'lam'),
     'objective': Axis('objective.name', 'objective', 'objective', 'switch'),
+    'activation': Axis('model.activation', 'activation', 'activation', 'switch'),
+    'cutmix': Axis('augment.cutmix', 'probability of CutMix', 'cutmix', 'switch'),
     'generated': Axis('data.extra_fraction', 'share of extra images', 'extra', 'switch'),
     'awp': Axis('awp.gamma', 'weight perturbation γ', 'awp', 'switch'),
     'ema': Axis('ema_decay', 'decay of the averaged weights', 'ema', 'switch'),
@@ -45,6 +48,9 @@ class Grid:
     seeds: Seeds = key((0, 1, 2, 3, 4), 'Of every cell.')
     width: Annotated[tuple[Width, ...], increasing()] = key((), 'Widen factors.')
     depth: Annotated[tuple[Positive, ...], increasing()] = key((), 'Depths.')
+    last_stage: Annotated[tuple[Width, ...], increasing()] = key(
+        (), 'Factors of the width of the last stage alone (Huang et al. 2021).', absent=()
+    )
     images: Annotated[tuple[Positive, ...], increasing()] = key((), 'Numbers of training images.')
     epochs: Annotated[tuple[Positive, ...], increasing()] = key(
         (), 'Lengths of training; each has a learning-rate schedule of its own length.'
@@ -53,6 +59,8 @@ class Grid:
         (), 'Weights of the regularization; every size is judged at its own best one, too.'
     )
     objective: tuple[str, ...] = key((), 'Objectives.')
+    activation: tuple[str, ...] = key((), 'Activations.', absent=())
+    cutmix: tuple[float, ...] = key((), 'Probabilities of CutMix.', absent=())
     generated: tuple[float, ...] = key((), 'Shares of every batch that data.extra_path fills.')
     awp: tuple[float, ...] = key((), 'Sizes of the adversarial weight perturbation.')
     ema: tuple[float, ...] = key((), 'Decays of the moving average of the weights.')
@@ -127,7 +135,7 @@ class Settings:
         values = to_dict(self.base)
         values['seed'] = cell.seed
         for axis, value in cell.point:
-            _set(values, AXES[axis].key, value)
+            _set(values, axis, value)
         if not values['data']['extra_fraction']:
             values['data']['extra_path'] = ''
         return resolve(values)
@@ -137,7 +145,7 @@ def cells(settings: Settings) -> list[Cell]:
     """All combinations, the cheaper ones of the axes of size first; a seed through all of them
     before the next one, so that what is there of a study is as even as it can be."""
     own = to_dict(settings.base)
-    usual = {axis: _get(own, about.key) for axis, about in AXES.items()}
+    usual = {axis: _get(own, axis) for axis in AXES}
     values = [getattr(settings.grid, axis) or (usual[axis],) for axis in AXES]
     points = [tuple(zip(AXES, point, strict=True)) for point in itertools.product(*values)]
     return [
@@ -157,16 +165,23 @@ def described(value: Any) -> str:
     return value if isinstance(value, str) else f'{value:g}'
 
 
-def _get(values: Mapping[str, Any], key: str) -> Any:
-    for part in key.split('.'):
-        values = values[part]
-    return values
-
-
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    *groups, last = key.split('.')
+def _get(values: Mapping[str, Any], axis: str) -> Any:
+    """What a configuration has of an axis."""
+    *groups, last = AXES[axis].key.split('.')
     for part in groups:
         values = values[part]
+    if axis == 'last_stage':
+        return values[last][-1] if values[last] else 1.0
+    return values[last]
+
+
+def _set(values: dict[str, Any], axis: str, value: Any) -> None:
+    *groups, last = AXES[axis].key.split('.')
+    for part in groups:
+        values = values[part]
+    if axis == 'last_stage':
+        others = values[last] or [1.0] * len(values['strides'])  # one for each stage
+        value = [] if value == 1.0 and not values[last] else [*others[:-1], value]
     values[last] = value
 
 

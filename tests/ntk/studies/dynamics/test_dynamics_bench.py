@@ -252,6 +252,12 @@ def test_a_study(tmp_path: Path):
     assert found.missing == {'e': 'no probes', 'f': 'no probe of step 0'}
 
 
+def test_a_network_without_a_bound_is_refused_before_anything_is_measured(tmp_path: Path):
+    make(tmp_path / 'run', **{'model.activation': 'swish'})
+    with pytest.raises(ConfigError, match=r"model\.activation = 'swish': must be 'relu'"):
+        find_runs(tmp_path / 'run')
+
+
 def test_a_run_from_before_there_were_probes(tmp_path: Path):
     """It went on with them, and its config.json stayed as it was."""
     path = make(tmp_path / 'run') / 'config.json'

@@ -16,6 +16,7 @@ from war_jax.measures.operators import (
 from war_jax.measures.operators.layers import Place, places
 from war_jax.measures.operators.spectra import padded_norm_bound
 from war_jax.models.layers import BatchNorm
+from war_jax.models.normalisation import Normalisation
 from war_jax.models.wide_resnet import WideResNet
 
 
@@ -76,6 +77,19 @@ def test_spectra_have_batchnorms_scales_and_the_pool_in_them(network):
     np.testing.assert_allclose(found['head'], np.linalg.svd(pooled, compute_uv=False), rtol=1e-5)
     assert list(found)[:3] == ['stem', 'stage1/block0/conv1', 'stage1/block0/conv2']
     assert 'stage2/block0/shortcut' in found
+
+
+def test_a_normalisation_of_the_images_is_part_of_the_first_layer(network):
+    """Oracle: f(x / 0.25) changes four times as fast as f."""
+    model, variables = network
+    normalised = model.clone(normalise=Normalisation((0.5,), (0.25,)))
+    plain, sharper = (
+        certified_bound(wide_resnet_layers(each, variables), (8, 8, 1)).bound
+        for each in (model, normalised)
+    )
+    assert sharper == pytest.approx(4 * plain, rel=1e-6)
+    with pytest.raises(ValueError, match="activation = 'swish': bounds are of 'relu' alone"):
+        wide_resnet_layers(model.clone(activation='swish'), variables)
 
 
 def test_folded_norms_give_the_smaller_bound(network):

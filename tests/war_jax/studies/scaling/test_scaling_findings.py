@@ -127,7 +127,7 @@ def test_page_and_figures(lawful: Results[Settings], tmp_path: Path):
     found = list(claims(lawful))
     sections = list(findings.sections(lawful, found, tmp_path))
     assert sections[0].blocks[0].startswith('Asked: how robust accuracy changes with width')
-    assert {path.name for path in (tmp_path / 'figures').iterdir()} == {
+    assert {path.name for path in (tmp_path / 'figures').glob('*.png')} == {
         'sizes.png', 'compute.png', 'law.png',
     }  # fmt: skip
     table = (tmp_path / 'tables' / 'accuracy.csv').read_text()

@@ -32,6 +32,14 @@ def test_cells_are_all_combinations_named_by_what_differs():
     assert settings.varied == ['depth', 'objective']
 
 
+def test_the_last_stage_alone_is_widened():
+    settings = changed(last_stage=(0.5, 1.0, 2.0))
+    factors = [settings.config(cell).model.stage_widths for cell in cells(settings)]
+    assert factors == [(1.0, 1.0, 0.5), (), (1.0, 1.0, 2.0)]
+    names = [cell.name for cell in cells(settings)]
+    assert names == ['last_stage0.5-seed0', 'seed0', 'last_stage2-seed0']
+
+
 def test_no_extra_images_need_no_file():
     config = scaling.get_config('smoke').unlock()
     config.data.extra_path, config.data.extra_fraction = 'extra.npz', 0.5
