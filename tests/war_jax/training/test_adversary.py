@@ -17,7 +17,7 @@ from war_jax.data.batches import Batch
 from war_jax.lowering import for_mesh
 from war_jax.mesh import AXIS, make_mesh
 from war_jax.models import forward
-from war_jax.models.wide_resnet import BatchNorm
+from war_jax.models.layers import BatchNorm
 from war_jax.training.adversary import AttackOptions, make_adversary
 from war_jax.training.objective import Madry
 
