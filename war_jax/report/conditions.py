@@ -123,8 +123,8 @@ def _attack_options(attack: Mapping[str, Any]) -> Iterator[str]:
     """How the attack in training is not the usual one; an older config.json has no such keys."""
     if attack.get('projection') == 'box':
         yield ', not kept to the ball'
-    if attack.get('early_stop', -1) >= 0:
-        yield f', stopped {attack["early_stop"]} steps after the first error'
+    if (further := attack.get('early_stop', -1)) >= 0:
+        yield f', stopped {further} step{"s" * (further != 1)} after the first error'
     if attack.get('batch_norm') == 'train':
         yield ', BatchNorm by the attacked batch'
     if epochs := attack.get('warmup_epochs'):

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -52,7 +53,8 @@ def test_labels_are_the_standard_networks(tmp_path):
     logits = jax.jit(lambda x: forward.evaluate(model, variables, x))(X)
     labels = jax.jit(helper.label)(X, helper.variables)
     np.testing.assert_array_equal(labels, logits.argmax(-1))
-    np.testing.assert_allclose(helper.examples(X, X + 0.1), X + 0.2, rtol=1e-6)
+    beyond = helper.examples(jnp.asarray(X), jnp.asarray(X + 0.1))
+    np.testing.assert_allclose(beyond, X + 0.2, rtol=1e-6)
     splits = load(config.data)
     assert isinstance(build(config, splits, make_mesh(jax.devices()[:1])).step, WithVariables)
 
