@@ -103,6 +103,9 @@ def _check_together(config: Config) -> None:
         rule = "must hold one epoch, the first halved one, for optimizer.schedule = 'halving'"
         first = optimizer.boundaries[:1] or (optimizer.epochs,)
         raise refusal('optimizer.boundaries', optimizer.boundaries, rule, str(first))
+    if optimizer.cycle_momentum and optimizer.schedule != 'one_cycle':
+        rule = "needs optimizer.schedule = 'one_cycle', with whose rate the momentum goes"
+        raise refusal('optimizer.cycle_momentum', True, rule, 'False')
     for name, value in (
         ('optimizer.warmup_epochs', optimizer.warmup_epochs),
         ('attack.warmup_epochs', config.attack.warmup_epochs),
@@ -133,6 +136,9 @@ def _check_together(config: Config) -> None:
         rule = "must not be that with objective.name = 'trades', whose KL has no gradient at x"
         raise refusal('attack.init', 'none', rule, "'gaussian'")
     name = config.objective.name
+    if config.objective.helper and name == 'natural':
+        rule = "must be empty with objective.name = 'natural', which has no perturbations"
+        raise refusal('objective.helper', config.objective.helper, rule, "''")
     if config.war.reference and name in ('natural', 'adversarial'):
         rule = f'must be empty with objective.name = {name!r}, which has no regularization'
         raise refusal('war.reference', config.war.reference, rule, "''")
