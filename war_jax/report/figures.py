@@ -34,11 +34,11 @@ _RATES = {
 _RISKS = {
     'natural_risk': ('natural risk', BLUE, '-'),
     'robust_regularization': ('robust regularization', VERMILION, '-'),
-    'lambda': (f'weight {plots.LAMBDA}', INK, '--'),
+    'lambda': (plots.LAMBDA, INK, '--'),
 }
 _LIPSCHITZ = {
-    'local_lipschitz': ('output ratio (logits)', PURPLE, '-', 'o'),
-    'local_lipschitz_kl_gradient': ('KL gradient (nats)', ORANGE, '--', '^'),
+    'local_lipschitz': ('output ratio', PURPLE, '-', 'o'),
+    'local_lipschitz_kl_gradient': ('KL gradient', ORANGE, '--', '^'),
 }
 
 _MARK = {'color': GREY, 'linestyle': ':', 'linewidth': 1.4, 'zorder': 0.5}
@@ -84,7 +84,7 @@ def training_curves(
             x, y = _series(validation, key)
             options = {'color': colour, 'marker': marker, 'label': name}
             plots.plot_positive(lipschitz, x, y, style, markevery=plots.every(x), **options)
-        lipschitz.set(title=f'Local Lipschitzness ({split})', ylabel='per unit of input')
+        lipschitz.set(title=f'Local Lipschitzness ({split})', ylabel='logits or nats per unit of input')
         plots.log_axis(lipschitz)
 
         for axes in (accuracies, risks, lipschitz):

@@ -70,11 +70,11 @@ def test_training_curves_show_every_row(tmp_path: Path, drawn: list[Figure]) -> 
     risks = lines(drawn[0], 1)
     assert risks['natural risk'] == [(0.5, 2.0), (1.0, None), (1.5, 0.5)]
     assert risks['robust regularization'] == [(0.5, None), (1.0, 0.1), (1.5, 0.2)]
-    assert risks[f'weight {plots.LAMBDA}'] == [(0.5, 6.0), (1.0, 6.0), (1.5, 7.0)]
+    assert risks[plots.LAMBDA] == [(0.5, 6.0), (1.0, 6.0), (1.5, 7.0)]
     assert drawn[0].axes[1].get_yscale() == 'log'
     lipschitz = lines(drawn[0], 2)
-    assert lipschitz['output ratio (logits)'] == [(1.0, 31.0), (2.0, 32.0)]
-    assert 'KL gradient (nats)' not in lipschitz  # never measured: no entry in the legend either
+    assert lipschitz['output ratio'] == [(1.0, 31.0), (2.0, 32.0)]
+    assert 'KL gradient' not in lipschitz  # never measured: no entry in the legend either
     assert lipschitz['checkpoint'] == [(1.0, 0.0), (1.0, 1.0)]  # height in axes coordinates
 
 
@@ -87,7 +87,7 @@ def test_natural_training_shows_no_weight_of_nothing(tmp_path: Path, drawn: list
     train = [{**row, 'robust_regularization': 0.0} for row in TRAIN]
     path = tmp_path / 'a.png'
     figures.training_curves(path, train, VALIDATION, selected_epoch=1.0, split='test')
-    names = {'natural risk', 'robust regularization', f'weight {plots.LAMBDA}'}
+    names = {'natural risk', 'robust regularization', plots.LAMBDA}
     assert set(lines(drawn[0], 1)) & names == {'natural risk'}
 
 
