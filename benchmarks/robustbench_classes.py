@@ -7,7 +7,7 @@ Wants PyTorch and the robustbench package (pip install
 git+https://github.com/RobustBench/robustbench, with torch, torchvision, timm, torchdiffeq and
 geotorch). Weights and BatchNorm's statistics are drawn at random. Entries of the zoo that are of
 the same class with the same kinds of layers stand in one row, of which the one with the fewest
-parameters is made, written as arrays and read by `war_jax.load_torch`.
+parameters is made, saved by PyTorch and read by `war_jax.load_torch`.
 
 A row says `equal` where logits of two random images agree to 1e-4 of the largest one, in float32
 on both sides, under which options where any are needed; `refused` with our reason; `different`, or
@@ -29,7 +29,6 @@ import war_jax
 from war_jax.config_rules import ConfigError
 from war_jax.lab import tables
 from war_jax.models.normalisation import usual
-from war_jax.records.files import write_npz
 
 TOLERANCE = 1e-4
 IMAGES = np.random.RandomState(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
@@ -86,19 +85,16 @@ def drawn(state: dict[str, Any]) -> dict[str, Any]:
     """Random values of ordinary size for all but counters and the normalisation of images."""
     import torch  # pyright: ignore
 
-    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
 
     def draw(name: str, tensor: Any) -> Any:
         leaf, shape = name.rpartition('.')[2], tuple(tensor.shape)
         if leaf in CONSTANTS or not tensor.is_floating_point():
             return tensor
         if len(shape) > 1:
-            values = rng.standard_normal(shape, np.float32) * np.sqrt(1.2 / np.prod(shape[1:]))
-        elif leaf in ('running_var', 'weight'):
-            values = rng.uniform(0.5, 1.5, shape)
-        else:
-            values = rng.uniform(0.05, 0.4, shape)
-        return torch.as_tensor(np.asarray(values, np.float32))
+            return torch.randn(shape) * (1.2 / np.prod(shape[1:])) ** 0.5
+        low, high = (0.5, 1.5) if leaf in ('running_var', 'weight') else (0.05, 0.4)
+        return low + (high - low) * torch.rand(shape)
 
     return {name: draw(name, tensor) for name, tensor in state.items()}
 
@@ -107,11 +103,11 @@ def compared(entry: Entry, folder: Path) -> tuple[str, str]:
     """What is said of its class, and the largest difference of its logits."""
     import torch  # pyright: ignore
 
-    path = folder / 'network.npz'
+    path = folder / 'network.pt'
     try:
         model = entry.make().eval()
         model.load_state_dict(drawn(model.state_dict()))
-        write_npz(path, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
+        torch.save(model.state_dict(), path)
         war_jax.load_torch(path)
         with torch.no_grad():
             theirs = model(torch.as_tensor(IMAGES).permute(0, 3, 1, 2)).numpy()

@@ -84,7 +84,7 @@ def _check_together(config: Config) -> None:
     check_model(config.model)
     data, optimizer, evaluation = config.data, config.optimizer, config.evaluation
     if data.extra_fraction > 0 and not data.extra_path:
-        rule = 'needs data.extra_path, an .npz of images and labels'
+        rule = 'needs data.extra_path, an .npz of images and labels or a folder of them'
         raise refusal('data.extra_fraction', data.extra_fraction, rule, '0.0')
     if data.extra_path and data.extra_fraction == 0:
         rule = 'is not used while data.extra_fraction is 0; set it, or leave the path empty'

@@ -57,7 +57,7 @@ def keep(name: str, run: Path, root: Path = ROOT) -> None:
 
 def demo_table(root: Path) -> str:
     """Of the kept runs: rates with Wilson's intervals over the test images."""
-    rows = [read_file(root / 'docs/measured' / f'digits_{name}.json', read_json) for name in RUNS]
+    rows = [_kept(root / 'docs' / 'measured' / f'digits_{name}.json') for name in RUNS]
     attack = f'PGD-{rows[0]["num_steps"]} × {rows[0]["restarts"]}'
     titles = {
         'natural_accuracy': 'natural accuracy',
@@ -73,6 +73,12 @@ def demo_table(root: Path) -> str:
         f'{commits}, Python {rows[0]["python"]}, jax {rows[0]["versions"]["jax"]}.'
     )
     return f'{markdown(header, cells, "lll")}\n{note}'
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ReportError(f'{path}: missing; give NAME=RUN once')
+    return read_file(path, read_json)
 
 
 def _trained(row: Mapping[str, Any]) -> str:

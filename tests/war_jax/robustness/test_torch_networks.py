@@ -6,6 +6,7 @@ import re
 import zlib
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,6 +89,34 @@ def test_export_of_an_import_is_the_identity(network):
     assert back.keys() == state.keys()
     for name, array in state.items():
         np.testing.assert_array_equal(back[name], array, err_msg=name)
+
+
+def test_torchvisions_names_are_those_of_a_resnet():
+    """Its ResNet with a first convolution for small images (Diffenderfer et al. 2021)."""
+    state = state_of('resnet-10')
+    renamed = {
+        n.replace('shortcut', 'downsample').replace('linear', 'fc'): a for n, a in state.items()
+    }
+    ours, theirs = (read_variant(each) for each in (state, renamed))
+    assert ours.form == theirs.form and ours.naming != theirs.naming
+    chex.assert_trees_all_equal(*(from_torch(v.state, v.naming, v.form) for v in (ours, theirs)))
+
+
+def test_what_no_family_has_is_refused(tmp_path):
+    wide = write(tmp_path, state_of('robust-wide'))
+    with pytest.raises(ConfigError, match='has 3 stages: --strides must be as many'):
+        read_network(wide, FileOptions(strides=(1, 2, 2, 2)))
+    several = state_of('pssilu-10-1') | {'activation.alpha': np.ones(1, np.float32)}
+    with pytest.raises(ConfigError, match='must be one alpha and one beta'):
+        read_network(write(tmp_path, several))
+    state = {n: a for n, a in state_of('resnet-10').items() if not n.startswith('layer4.')}
+    state['linear.weight'] = state['linear.weight'][:, :256]
+    with pytest.raises(ConfigError, match='has 3 stages: a ResNet has 4'):
+        read_network(write(tmp_path, state))
+    # A layer that changes what is computed.
+    more = state | {'layer1.0.se.weight': np.ones(3, np.float32)}
+    with pytest.raises(ConfigError, match=r'not a ResNet: unknown: layer1\.0\.se\.weight'):
+        read_network(write(tmp_path, more))
 
 
 def write(folder: Path, state: dict[str, np.ndarray]) -> str:

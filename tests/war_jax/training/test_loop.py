@@ -320,7 +320,8 @@ def test_catastrophic_overfitting_is_said_and_the_network_before_it_kept(
 
 
 def test_every_option_at_once(tmp_path):
-    """Extra data, weight average, weight perturbation, smoothing, per-device statistics."""
+    """Extra data, augmentation, averages and perturbations of weights, smoothing, per-device
+    statistics."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 8, 8, 1), np.uint8)
     np.savez(tmp_path / 'extra.npz', images=images, labels=rng.integers(0, 10, 40))
@@ -329,6 +330,10 @@ def test_every_option_at_once(tmp_path):
             **{
                 'data.extra_path': str(tmp_path / 'extra.npz'),
                 'data.extra_fraction': 0.5,
+                'data.placement': 'host',
+                'augment.randaugment': 1,
+                'augment.cutout': 2,
+                'augment.cutmix': 0.5,
                 'ema_decay': 0.9,
                 'awp.gamma': 0.005,
                 'awp.warmup_epochs': 1,
