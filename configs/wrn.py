@@ -12,7 +12,8 @@ Argument, comma-separated:
     seed=NUMBER
     trades | trades_ce | madry | madry_per_example | mart | natural | adversarial
                                        objective (default trades)
-    fgsm | fgsm_rs | n_fgsm            adversarial, with an attack of one step
+    fgsm | fgsm_rs | n_fgsm | grad_align
+                                       adversarial, with an attack of one step
     authors                            the WAR authors' plan instead of TRADES': batch 64, 100
                                        epochs, learning rate halved every epoch from 75 on,
                                        evaluated with the step of training (0.007); with madry

@@ -21,7 +21,8 @@ from war_jax.models.wide_resnet import WideResNet
 from war_jax.records.reference import Reference
 from war_jax.training.adversary import AttackOptions
 from war_jax.training.averaging import Averaging
-from war_jax.training.build import make_model, make_rule, targets
+from war_jax.training.build import make_rule, targets
+from war_jax.training.networks import make_model
 from war_jax.training.optimizer import make_schedule
 from war_jax.training.step import StepOptions
 

@@ -84,7 +84,7 @@ def _check_together(config: Config) -> None:
     check_model(config.model)
     data, optimizer, evaluation = config.data, config.optimizer, config.evaluation
     if data.extra_fraction > 0 and not data.extra_path:
-        rule = 'needs data.extra_path, an .npz of images and labels'
+        rule = 'needs data.extra_path, an .npz of images and labels or a folder of them'
         raise refusal('data.extra_fraction', data.extra_fraction, rule, '0.0')
     if data.extra_path and data.extra_fraction == 0:
         rule = 'is not used while data.extra_fraction is 0; set it, or leave the path empty'
@@ -103,6 +103,9 @@ def _check_together(config: Config) -> None:
         rule = "must hold one epoch, the first halved one, for optimizer.schedule = 'halving'"
         first = optimizer.boundaries[:1] or (optimizer.epochs,)
         raise refusal('optimizer.boundaries', optimizer.boundaries, rule, str(first))
+    if optimizer.cycle_momentum and optimizer.schedule != 'one_cycle':
+        rule = "needs optimizer.schedule = 'one_cycle', with whose rate the momentum goes"
+        raise refusal('optimizer.cycle_momentum', True, rule, 'False')
     for name, value in (
         ('optimizer.warmup_epochs', optimizer.warmup_epochs),
         ('attack.warmup_epochs', config.attack.warmup_epochs),
@@ -133,6 +136,16 @@ def _check_together(config: Config) -> None:
         rule = "must not be that with objective.name = 'trades', whose KL has no gradient at x"
         raise refusal('attack.init', 'none', rule, "'gaussian'")
     name = config.objective.name
+    updates = config.batch_norm.updates
+    if updates == 'adversarial' and name == 'natural':
+        rule = "must not be that with objective.name = 'natural', which has no such pass"
+        raise refusal('batch_norm.updates', updates, rule, "'natural,adversarial'")
+    if 'helper' in updates and not config.objective.helper:
+        rule = 'needs objective.helper, whose images make a third pass'
+        raise refusal('batch_norm.updates', updates, rule, "'natural,adversarial'")
+    if config.objective.helper and name == 'natural':
+        rule = "must be empty with objective.name = 'natural', which has no perturbations"
+        raise refusal('objective.helper', config.objective.helper, rule, "''")
     if config.war.reference and name in ('natural', 'adversarial'):
         rule = f'must be empty with objective.name = {name!r}, which has no regularization'
         raise refusal('war.reference', config.war.reference, rule, "''")

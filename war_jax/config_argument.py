@@ -17,7 +17,7 @@ from war_jax.config_rules import ConfigError, nearest, number
 
 SIZE = 'DEPTH-WIDTH'
 SMOKE = 'smoke'
-SINGLE_STEP = ('fgsm', 'fgsm_rs', 'n_fgsm')
+SINGLE_STEP = ('fgsm', 'fgsm_rs', 'n_fgsm', 'grad_align')
 OBJECTIVES = (
     'natural', 'adversarial', 'madry', 'madry_per_example', 'trades', 'trades_ce', 'mart',
     *SINGLE_STEP,
@@ -184,6 +184,12 @@ def _n_fgsm(config: Tree) -> None:
     config.attack.projection = 'box'
 
 
+def _grad_align(config: Tree) -> None:
+    """Andriushchenko & Flammarion 2020, with their weight for CIFAR-10 at 8/255."""
+    _fgsm(config)
+    config.objective.grad_align = 0.2
+
+
 COMMON: dict[str, Callable[..., Any]] = {
     SIZE: _size,
     'lambda=': _lambda,
@@ -198,4 +204,5 @@ COMMON: dict[str, Callable[..., Any]] = {
     'fgsm': _fgsm,
     'fgsm_rs': _fgsm_rs,
     'n_fgsm': _n_fgsm,
+    'grad_align': _grad_align,
 }

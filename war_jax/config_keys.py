@@ -51,11 +51,12 @@ class BatchNormConfig:
         'adversarial,natural',
         'natural,adversarial,natural',
         'adversarial',
+        'natural,adversarial,helper',
     ] = key(
         'natural,adversarial',
         'Which training passes update the running statistics, in order. The WAR authors have the '
         "first in their TRADES code and the second in their Madry code, TRADES' own the third, "
-        'single-step training the fourth.',
+        'single-step training the fourth, HAT the last.',
     )
 
 

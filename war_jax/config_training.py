@@ -72,6 +72,31 @@ class ObjectiveConfig:
     lam: NonNegative = key(
         6.0, "lambda, the weight of the robust regularization (beta in TRADES' code)."
     )
+    grad_align: NonNegative = key(
+        0.0,
+        "Weight of GradAlign's penalty, which lambda does not weigh: 1 - the cosine of the input "
+        'gradients at x and at a random point of the ball (Andriushchenko & Flammarion 2020: 0.2 '
+        'for CIFAR-10 at 8/255). 0: none.',
+        absent=0.0,
+    )
+    helper: str = key(
+        '',
+        "Folder of a finished run with objective.name = 'natural' on the same images: the standard "
+        'network of helper-based adversarial training (HAT; Rade & Moosavi-Dezfooli 2022). Empty: '
+        'none.',
+        absent='',
+    )
+    helper_weight: AboveZero = key(
+        0.5,
+        "Of HAT's cross-entropy, which lambda does not weigh (theirs, with lambda 2.5).",
+        absent=0.5,
+    )
+    helper_reach: AboveZero = key(
+        2.0,
+        'Where that is taken: at x + so many times the perturbation, with the class that the '
+        'standard network sees at x + once of it.',
+        absent=2.0,
+    )
     label_smoothing: Fraction = key(
         0.0,
         'Mass moved from the label to all classes alike, in every cross-entropy of the loss: that '
@@ -165,6 +190,12 @@ class OptimizerConfig:
         'from the one epoch in boundaries on, halved every epoch. cosine: to 0. one_cycle: from a '
         '25th of the peak up to it and down to almost 0 in half waves of a cosine, as '
         "PyTorch's OneCycleLR. cyclic: from 0 to the peak and back to 0, along straight lines.",
+    )
+    cycle_momentum: bool = key(
+        False,
+        'Of one_cycle: the momentum goes from 0.95 to 0.85 at the peak of the rate and back, as '
+        "PyTorch's OneCycleLR makes it unless told not to; momentum is then not used.",
+        absent=False,
     )
     rise: Annotated[float, above(0), below(1)] = key(
         0.25,

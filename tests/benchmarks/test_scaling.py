@@ -15,7 +15,8 @@ from war_jax.config import resolve
 from war_jax.data.device import DeviceData
 from war_jax.data.sources import load
 from war_jax.mesh import make_mesh
-from war_jax.training.build import build, make_model
+from war_jax.training.build import build
+from war_jax.training.networks import make_model
 
 DOCUMENT = Path(__file__).parents[2] / 'docs' / 'scaling.md'
 

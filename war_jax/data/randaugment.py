@@ -8,8 +8,8 @@ The operations and what the largest strength does to an image are those of torch
 leave black where there is none; they are about the image's centre, also the shears, which are about
 a corner there. dm-pix has neither shears nor four of the others, hence the few lines of our own.
 
-Every image meets every operation, of which one result is kept: on the batches of a device that is
-cheaper than to sort the images by operation (docs/performance.md has the time).
+Every image meets every operation, of which one result is kept: so a choice for each image is
+compiled (docs/performance.md has the time).
 """
 
 from collections.abc import Callable

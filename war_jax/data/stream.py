@@ -11,7 +11,7 @@ which none is the plan's; what is left of its work is a thread.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, TypeVar
 
@@ -69,10 +69,10 @@ class HostData:
             yield self.batch(indices, mask)
 
 
-def ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
+def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
     """The same items, each made by a thread while the `count` before it wait for their turn.
 
-    An error in `items` is raised where its item would be.
+    An error in `items` is raised where its item would be. To close it ends the thread.
     """
     end: Any = object()
     waiting: deque[Future[Item]] = deque()

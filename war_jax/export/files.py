@@ -16,7 +16,7 @@ from war_jax.records.files import read_file, read_json, write_json, write_text
 from war_jax.report.run_files import read_run
 from war_jax.robustness.network import Network, read_network
 from war_jax.robustness.torch_files import write_state
-from war_jax.training.build import make_model
+from war_jax.training.networks import make_model
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ _FREE = (
 )  # fmt: skip
 # What a config.json from before there were certain keys did without saying so; a study has its
 # runs' in `base`.
-_OLDER = absent_values(Config) | absent_values(Config, 'base.')
+_OLDER = plain(absent_values(Config) | absent_values(Config, 'base.'))
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint', 'scikit-learn')
 # What flock says on a file system that has no locks, as some of clusters have none.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

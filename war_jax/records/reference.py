@@ -120,7 +120,8 @@ def read_reference(path: str | Path) -> Reference:
 def check_reference(reference: Reference, config: Config, checksum: str) -> None:
     """Raises ConfigError, one line naming what differs, unless `config` may be held to it."""
     # A reference from before there was a key has what the key says of its absence.
-    ours, theirs = plain(_conditions(config)), {**absent_values(Config), **reference.conditions}
+    theirs = {**plain(absent_values(Config)), **reference.conditions}
+    ours = plain(_conditions(config))
     changed = [
         f'{key} = {ours[key]!r} (there {theirs.get(key)!r})'
         for key in CONDITIONS

@@ -107,7 +107,10 @@ def training(config: Mapping[str, Any], lam: str) -> str:
             f'PGD-{attack["num_steps"]}, step size {_pixels(attack["step_size"])}, {_start(attack)}'
             f'{"".join(_attack_options(attack))}'
         )
+    objective = config['objective']
     options = {
+        'GradAlign': objective.get('grad_align'),
+        'HAT with weight': objective.get('helper') and objective['helper_weight'],
         'label smoothing': config['objective']['label_smoothing'],
         'AWP γ': config['awp']['gamma'],
         'gradient clipped to length': config['optimizer'].get('clip_norm'),
@@ -120,8 +123,8 @@ def _attack_options(attack: Mapping[str, Any]) -> Iterator[str]:
     """How the attack in training is not the usual one; an older config.json has no such keys."""
     if attack.get('projection') == 'box':
         yield ', not kept to the ball'
-    if attack.get('early_stop', -1) >= 0:
-        yield f', stopped {attack["early_stop"]} steps after the first error'
+    if (further := attack.get('early_stop', -1)) >= 0:
+        yield f', stopped {further} step{"s" * (further != 1)} after the first error'
     if attack.get('batch_norm') == 'train':
         yield ', BatchNorm by the attacked batch'
     if epochs := attack.get('warmup_epochs'):

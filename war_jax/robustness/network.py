@@ -6,7 +6,6 @@
     logits = network.classify(network.params, images)
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,17 +13,13 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from war_jax.attacks.machine import Classifier
-from war_jax.config import Config, ConfigError, resolve
+from war_jax.config import Config, ConfigError
 from war_jax.config_model import ModelConfig
 from war_jax.config_rules import convert
 from war_jax.families import FAMILIES, network_name
-from war_jax.mesh import make_mesh
 from war_jax.models import forward
 from war_jax.models.layers import ACTIVATIONS, Pssilu
 from war_jax.models.normalisation import PER_IMAGE, Normalisation, Numbers
@@ -38,8 +33,7 @@ from war_jax.robustness.weight_files import (
     read_description,
     read_tensors,
 )
-from war_jax.training.build import make_model
-from war_jax.training.checkpoint import Checkpoints
+from war_jax.training.networks import best_network
 
 
 @dataclass(frozen=True)
@@ -219,36 +213,11 @@ def _normalisation(
 
 
 def _of_run(path: Path) -> Network:
-    """From the run's configuration and its best checkpoint alone: its data may be gone."""
-    try:
-        config = resolve(json.loads((path / 'config.json').read_text('utf-8'))['config'])
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f'--checkpoint={path}: must be the folder of a run of war_jax.main ({error})'
-        ) from error
-    checkpoints = Checkpoints(path / 'checkpoints', config.checkpoint.keep)
-    try:
-        step = checkpoints.best_step()
-        if step is None:
-            raise ConfigError(f'--checkpoint={path}: this run has no checkpoint yet')
-        saved = checkpoints.best_shapes(step)['params']
-        num_classes, channels = saved['head']['kernel'].shape[-1], saved['stem']['kernel'].shape[-2]
-        model = make_model(config, num_classes)
-        variables = checkpoints.restore_best(step, like=_shapes(model, channels))
-    finally:
-        checkpoints.close()
-    # As in training's own evaluation: attacks in bfloat16 meet rounding as large as their steps.
-    model = model.clone(dtype=model.param_dtype, axis_name=None)
-    averaged = ', its moving average' if config.ema_decay else ''
+    found = best_network(path, '--checkpoint')
+    averaged = ', its moving average' if found.config.ema_decay else ''
     return Network(
-        partial(forward.evaluate, model), jax.tree.map(np.asarray, variables), num_classes,
-        channels, f'{network_name(asdict(config.model))}, {path} at step {step}{averaged}', config,
+        partial(forward.evaluate, found.model), jax.tree.map(np.asarray, found.variables),
+        found.num_classes, found.channels,
+        f'{network_name(asdict(found.config.model))}, {path} at step {found.step}{averaged}',
+        found.config,
     )  # fmt: skip
-
-
-def _shapes(model: ResidualNetwork, channels: int) -> Any:
-    """Of its variables, each to lie on every device."""
-    image = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
-    shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)
-    everywhere = NamedSharding(make_mesh(), P())
-    return jax.tree.map(lambda leaf: leaf.update(sharding=everywhere), shapes)

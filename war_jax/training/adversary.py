@@ -1,7 +1,7 @@
 """The attack inside the training step: `pgd` on the objective's loss, and how it may differ.
 
     find = make_adversary(model, objective, threat, budget, AttackOptions(early_stop=1))
-    x_adv = find(state, keys, x, batch)                # (b, h, w, c) in [0, 1] -> the same
+    x_adv = find(state, keys, batch)                   # of batch.images (b, h, w, c) in [0, 1]
 
 Runs on each device's rows under `shard_map`. Everything that changes during training is a function
 of `state.step`: one compiled step serves all of it.
@@ -23,11 +23,11 @@ from war_jax.data.batches import Batch
 from war_jax.mesh import total
 from war_jax.models import forward
 from war_jax.models.parts import by_parts
-from war_jax.training.objective import Objective
+from war_jax.training.objective import Objective, likeliest
 from war_jax.training.state import TrainState
 
 BatchNormInAttack = Literal['eval', 'train']
-Adversary = Callable[[TrainState, Array, Array, Batch], Array]
+Adversary = Callable[[TrainState, Array, Batch], Array]
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ def make_adversary(
     options: AttackOptions,
     accumulation: int = 1,
 ) -> Adversary:
-    """(state, keys (b,), x, batch) -> x_adv; `batch` may be one of `accumulation` parts."""
+    """(state, keys (b,), augmented batch) -> x_adv; `batch` may be one of `accumulation` parts."""
     together = options.batch_norm == 'train'
 
-    def find(state: TrainState, keys: Array, x: Array, batch: Batch) -> Array:
-        at, steps = threat, budget
+    def find(state: TrainState, keys: Array, batch: Batch) -> Array:
+        at, steps, dtype = threat, budget, batch.images.dtype
         if options.warmup_steps:
-            share = jnp.minimum((state.step + 1) / options.warmup_steps, 1).astype(x.dtype)
+            share = jnp.minimum((state.step + 1) / options.warmup_steps, 1).astype(dtype)
             at = replace(threat, epsilon=threat.epsilon * share)
             steps = replace(budget, step_size=budget.step_size * share)
 
@@ -86,15 +86,10 @@ def make_adversary(
                 return friendly_pgd(keys, judged_loss, x, at, steps, options.early_stop)
             return pgd(keys, lambda z: judged_loss(z)[0], x, at, steps)
 
-        rows = (x, batch.labels, keys, batch.mask)
+        rows = (batch.images, batch.labels, keys, batch.mask)
         return find_rows(*rows) if together else by_parts(find_rows, *rows)
 
     return find
-
-
-def likeliest(labels: Array) -> Array:
-    """Integers (b,), or of distributions (b, classes) the class of the largest share -> (b,)."""
-    return labels if labels.ndim == 1 else labels.argmax(-1)
 
 
 def seen_by_norms(mask: Array, accumulation: int) -> Array:

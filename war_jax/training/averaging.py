@@ -59,7 +59,7 @@ class Averaging:
         weight = 1 - self.decay_after(steps_done)
         if isinstance(weight, Array):
             weight = weight.astype(jax.tree.leaves(current)[0].dtype)
-        updated = optax.incremental_update(dict(current), dict(averaged), weight)
+        updated: Any = optax.incremental_update(dict(current), dict(averaged), weight)
         if self.batch_norm == 'copied':
             updated['batch_stats'] = current['batch_stats']
         return updated

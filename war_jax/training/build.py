@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, get_type_hints
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
@@ -22,19 +21,19 @@ from jax.sharding import Mesh
 from war_jax.attacks.pgd import Budget
 from war_jax.attacks.threat import BoxOnly, ThreatModel
 from war_jax.config import Config
-from war_jax.config_keys import BatchNormConfig, WarConfig
+from war_jax.config_keys import WarConfig
 from war_jax.config_model import constants
 from war_jax.config_rules import convert, refusal
 from war_jax.data.sources import Splits
 from war_jax.families import network_name
 from war_jax.measures.network import Measures, make_measures
-from war_jax.mesh import AXIS, replicate
-from war_jax.models.normalisation import Normalisation
-from war_jax.models.residual import PreActResNet, ResidualNetwork
-from war_jax.models.wide_resnet import WideResNet
+from war_jax.mesh import replicate
+from war_jax.models.residual import ResidualNetwork
 from war_jax.records.reference import Reference
 from war_jax.training.adversary import AttackOptions
 from war_jax.training.averaging import Averaging
+from war_jax.training.helper import read_helper
+from war_jax.training.networks import make_model
 from war_jax.training.objective import OBJECTIVES, Objective
 from war_jax.training.optimizer import make_optimizer, make_schedule
 from war_jax.training.state import TrainState, create_state
@@ -43,7 +42,6 @@ from war_jax.training.war import WarRule, fixed_rule, fixed_step_rule, integral_
 
 # XLA's options for what runs once: compiled in less than half the time (docs/performance.md).
 _QUICKLY = {'xla_backend_optimization_level': 1}
-NETWORKS = {'wide_resnet': WideResNet, 'preact_resnet': PreActResNet}
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,7 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
     batch_size = config.optimizer.batch_size - extra_per_batch(config)
     steps_per_epoch = -(-num_train // batch_size)
     schedule = make_schedule(config.optimizer, steps_per_epoch)
-    tx = make_optimizer(config.optimizer, schedule)
+    tx = make_optimizer(config.optimizer, schedule, steps_per_epoch)
     threat = ThreatModel(config.threat.norm, config.threat.epsilon)
     averaging = Averaging(
         config.ema_decay,
@@ -180,6 +178,8 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
         attack=AttackOptions(
             round(attack.warmup_epochs * steps_per_epoch), attack.early_stop, attack.batch_norm
         ),
+        grad_align=config.objective.grad_align,
+        helper=read_helper(config, splits.train.images.shape[1:], mesh),
         accumulation=config.optimizer.accumulation,
         matmul_precision=config.model.matmul_precision,
     )
@@ -267,27 +267,6 @@ def _check_channels(config: Config, channels: int) -> None:
     if numbers not in (1, channels):
         rule = f'has {numbers} channels, images of {config.data.name} have {channels}'
         raise refusal('model.normalization', text, rule, "'0.5:0.25'")
-
-
-def make_model(config: Config, num_classes: int) -> ResidualNetwork:
-    """Raises ConfigError for batch statistics that are neither global nor per device."""
-    kind = get_type_hints(BatchNormConfig)['statistics']
-    convert('batch_norm.statistics', config.batch_norm.statistics, kind)
-    return NETWORKS[config.model.name](
-        depth=config.model.depth,
-        widen_factor=config.model.widen_factor,
-        num_classes=num_classes,
-        stem_channels=config.model.stem_channels,
-        strides=tuple(config.model.strides),
-        axis_name=AXIS if config.batch_norm.statistics == 'global' else None,
-        dtype=jnp.dtype(config.model.compute_dtype),
-        param_dtype=jnp.dtype(config.model.param_dtype),
-        remat=config.model.remat,
-        activation=config.model.activation,
-        stage_depths=config.model.stage_depths,
-        stage_widths=config.model.stage_widths,
-        normalise=Normalisation(*constants(config.model.normalization)),
-    )
 
 
 def extra_per_batch(config: Config) -> int:

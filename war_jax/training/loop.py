@@ -12,8 +12,8 @@ import dataclasses
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +139,8 @@ class Run:
         # Behind the step that compiles, and one more.
         traced = Profile(self.workdir / 'profile', step + 3, config.log.profile_steps)
         bar_of_steps = self.display.bar('train', parts.total_steps, initial=step)
-        with traced as profile, bar_of_steps as bar:
-            for batch in self.batches(step, data):
+        with traced as profile, bar_of_steps as bar, closing(self.batches(step, data)) as batches:
+            for batch in batches:
                 profile.before(step + 1, lambda: settle(0))
                 state, metrics = parts.step(state, key, rule, batch)
                 step += 1
@@ -183,12 +183,12 @@ class Run:
         compiled = parts.step.lower(state, parts.key, parts.rule, batch).compile()
         self.display.say(memory.describe_plan(compiled))
 
-    def batches(self, step: int, data: BatchSource) -> Iterator[Batch]:
+    def batches(self, step: int, data: BatchSource) -> Generator[Batch, None, None]:
         """That of every step after the first `step` ones, until the last epoch's end."""
         batches = self.planned(step, data)
         return ahead(batches, AHEAD) if self.config.data.placement == 'host' else batches
 
-    def planned(self, step: int, data: BatchSource) -> Iterator[Batch]:
+    def planned(self, step: int, data: BatchSource) -> Generator[Batch, None, None]:
         """The same, each made when it is asked for."""
         steps_per_epoch = self.parts.steps_per_epoch
         num_extra = 0 if self.splits.extra is None else len(self.splits.extra.labels)

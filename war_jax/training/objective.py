@@ -159,6 +159,11 @@ class TradesCrossEntropy(Trades):
         return cross_entropy(logits, labels)
 
 
+def likeliest(labels: Array) -> Array:
+    """Integers (b,), or of distributions (b, classes) the class of the largest share -> (b,)."""
+    return labels if labels.ndim == 1 else labels.argmax(-1)
+
+
 def over_labels(values: Callable[[Array], Array], labels: Array) -> Array:
     """`values` of integer labels, (b,) -> (b,), or its mean over distributions (b, classes)."""
     if labels.ndim == 1:

@@ -1,7 +1,7 @@
 """Learning-rate schedule, clipping and decay mask as one optax chain.
 
     schedule = make_schedule(config.optimizer, steps_per_epoch=352)
-    tx = make_optimizer(config.optimizer, schedule)
+    tx = make_optimizer(config.optimizer, schedule, steps_per_epoch=352)
 
 SGD as in PyTorch: the decay is added to the gradient, before the momentum (in all parameters, norms
 and biases included, in the papers' code).
@@ -41,7 +41,9 @@ def make_schedule(optimizer: OptimizerConfig, steps_per_epoch: int) -> optax.Sch
         if optimizer.schedule == 'cosine':
             scale = (1 + jnp.cos(jnp.pi * step / total_steps)) / 2
         elif optimizer.schedule == 'one_cycle':
-            scale = one_cycle(step, total_steps, optimizer.rise)
+            share, is_rising = one_cycle(step, total_steps, optimizer.rise)
+            lowest = jnp.where(is_rising, 1 / 25, 1 / 250_000)
+            scale = lowest + (1 - lowest) * share
         elif optimizer.schedule == 'cyclic':
             top = optimizer.rise * total_steps
             scale = jnp.minimum(step / top, (total_steps - step) / (total_steps - top))
@@ -57,8 +59,8 @@ def make_schedule(optimizer: OptimizerConfig, steps_per_epoch: int) -> optax.Sch
     return schedule
 
 
-def one_cycle(step: Array, total_steps: int, rise: float) -> Array:
-    """From 1/25 up to 1, then down to 1/250,000 at the last step; half waves of a cosine.
+def one_cycle(step: Array, total_steps: int, rise: float) -> tuple[Array, Array]:
+    """From 0 up to 1, then down to 0 at the last step, in half waves of a cosine; and whether up.
 
     optax's schedule of this name has its peak at a whole step, and its end behind the last one.
     """
@@ -67,12 +69,21 @@ def one_cycle(step: Array, total_steps: int, rise: float) -> Array:
     rising = step <= top
     # With so few steps that the first one is behind the peak, there is no rise to divide by.
     share = jnp.where(rising, step / max(top, 1e-9), (last - step) / max(last - top, 1e-9))
-    lowest = jnp.where(rising, 1 / 25, 1 / 250_000)
-    return lowest + (1 - lowest) * (1 - jnp.cos(jnp.pi * share)) / 2
+    return (1 - jnp.cos(jnp.pi * share)) / 2, rising
+
+
+def make_momentum(optimizer: OptimizerConfig, steps_per_epoch: int) -> optax.Schedule:
+    """step -> momentum of PyTorch's OneCycleLR: 0.95, at the rate's peak 0.85, at the end 0.95."""
+    total_steps = optimizer.epochs * steps_per_epoch
+
+    def momentum(count: ArrayLike) -> ArrayLike:
+        return 0.95 - 0.1 * one_cycle(jnp.asarray(count), total_steps, optimizer.rise)[0]
+
+    return momentum
 
 
 def make_optimizer(
-    optimizer: OptimizerConfig, schedule: optax.Schedule
+    optimizer: OptimizerConfig, schedule: optax.Schedule, steps_per_epoch: int
 ) -> optax.GradientTransformation:
     """Clipping, decay, momentum, learning rate; the state is arrays only."""
 
@@ -81,9 +92,15 @@ def make_optimizer(
 
     # Where nothing is clipped it is not in the chain, whose state is that of older checkpoints.
     clip = [optax.clip_by_global_norm(optimizer.clip_norm)] if optimizer.clip_norm else []
+    if optimizer.cycle_momentum:
+        moving = optax.inject_hyperparams(optax.trace, static_args='nesterov')
+        momentum = make_momentum(optimizer, steps_per_epoch)
+        trace = moving(decay=momentum, nesterov=optimizer.nesterov)
+    else:
+        trace = optax.trace(optimizer.momentum, nesterov=optimizer.nesterov)
     return optax.chain(
         *clip,
         optax.add_decayed_weights(optimizer.weight_decay, mask=is_decayed),
-        optax.trace(optimizer.momentum, nesterov=optimizer.nesterov),
+        trace,
         optax.scale_by_learning_rate(schedule),
     )

@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from war_jax.attacks import awp, pgd
+from war_jax.attacks.losses import cross_entropy
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config_data import AugmentConfig
 from war_jax.config_rules import convert
@@ -31,10 +32,13 @@ from war_jax.data.batches import Batch
 from war_jax.lowering import Precision, for_mesh
 from war_jax.mesh import AXIS, to_each, total
 from war_jax.models import forward
-from war_jax.training.adversary import AttackOptions, likeliest, make_adversary, seen_by_norms
+from war_jax.training.adversary import AttackOptions, make_adversary, seen_by_norms
 from war_jax.training.averaging import Averaging
-from war_jax.training.objective import Mean, Objective, RiskTerms
+from war_jax.training.grad_align import misalignment, near
+from war_jax.training.helper import Helper, WithVariables
+from war_jax.training.objective import Objective, RiskTerms, likeliest
 from war_jax.training.state import TrainState
+from war_jax.training.sums import batch_mean, in_parts
 from war_jax.training.war import WarRule, war_update
 
 
@@ -42,12 +46,12 @@ from war_jax.training.war import WarRule, war_update
 class StepOptions:
     """What is constant in the compiled step, beyond network, objective and attack.
 
-    pad, flip, augment: what is done to images. bn_momentum, bn_updates: how the passes 'natural'
-    and 'adversarial' enter the running statistics, in order. awp_gamma 0 means off; awp_start is
-    the first step that perturbs weights. accumulation: parts of each device's rows that are worked
-    on one after the other; BatchNorm's moments are then of parts, and their mean over the parts
-    enters the running statistics. matmul_precision: of products and convolutions, but for the
-    stem's.
+    pad, flip, augment: what is done to images. bn_momentum, bn_updates: how the passes 'natural',
+    'adversarial' and (HAT's) 'helper' enter the running statistics, in order. awp_gamma 0 means
+    off; awp_start is the first step that perturbs weights. grad_align: weight of its penalty, 0 for
+    none. accumulation: parts of each device's rows that are worked on one after the other;
+    BatchNorm's moments are then of parts, and their mean over the parts enters the running
+    statistics. matmul_precision: of products and convolutions, but for the stem's.
     Raises ConfigError for a pass of another name.
     """
 
@@ -60,11 +64,14 @@ class StepOptions:
     awp_start: int = 0
     averaging: Averaging = Averaging()
     attack: AttackOptions = AttackOptions()
+    grad_align: float = 0.0
+    helper: Helper | None = None
     accumulation: int = 1
     matmul_precision: Precision = 'default'
 
     def __post_init__(self) -> None:
-        convert('bn_updates', self.bn_updates, tuple[Literal['natural', 'adversarial'], ...])
+        passes = tuple[Literal['natural', 'adversarial', 'helper'], ...]
+        convert('bn_updates', self.bn_updates, passes)
 
 
 class Metrics(NamedTuple):
@@ -94,6 +101,8 @@ class Pair(NamedTuple):
 
     batch: Batch  # augmented: images (b, h, w, c) in [0, 1], labels perhaps mixed
     x_adv: Array  # (b, h, w, c)
+    keys: Array  # (b,) of the attack
+    helped: Array | None  # (b,) the helper's labels, where there is one
 
 
 class Shares(NamedTuple):
@@ -102,48 +111,7 @@ class Shares(NamedTuple):
     gradient: Any  # a tree as params
     terms: RiskTerms
     moments: dict[str, Any]  # by pass, trees as batch_stats
-
-
-def in_parts(
-    function: Callable[..., tuple[Any, Any]], count: int
-) -> Callable[..., tuple[Any, Any]]:
-    """`function`, on `count` parts of the leading axis of its last argument, one after the other.
-
-    It returns (sums, rows), as does what this returns: the sums of all parts added up, and the
-    rows one behind the other. The other arguments are the same for all parts.
-    """
-    if count == 1:
-        return function
-
-    def on_all(*arguments: Any) -> tuple[Any, Any]:
-        *same, tree = arguments
-        parts = jax.tree.map(lambda a: a.reshape(count, a.shape[0] // count, *a.shape[1:]), tree)
-
-        def on_part(part: Any) -> tuple[Any, Any]:
-            return function(*same, part)
-
-        shapes, _ = jax.eval_shape(on_part, jax.tree.map(lambda a: a[0], parts))
-        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-
-        def add(sums: Any, part: Any) -> tuple[Any, Any]:
-            more, rows = on_part(part)
-            return jax.tree.map(jnp.add, sums, more), rows
-
-        sums, rows = jax.lax.scan(add, zeros, parts)
-        return sums, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), rows)
-
-    return on_all
-
-
-def batch_mean(mask: Array, count: Array) -> Mean:
-    """(b,) -> (), inside `shard_map`: the sum over the real examples of all devices, by `count`."""
-
-    def mean(values: Array) -> Array:
-        dtype = jnp.promote_types(values.dtype, jnp.float32)
-        kept = jnp.where(mask, values.astype(dtype), 0)
-        return total(kept.sum()) / count.astype(dtype)
-
-    return mean
+    penalty: Array | None  # () GradAlign's and HAT's, where they are part of the loss
 
 
 def make_augmented(
@@ -182,13 +150,13 @@ def make_attacked(
         batch, keys = seen
         if not objective.uses_attack:
             return (), batch.images
-        return (), find(state, keys, batch.images, batch)
+        return (), find(state, keys, batch)
 
     return attacked
 
 
 def make_gradient(
-    model: nn.Module, objective: Objective, accumulation: int
+    model: nn.Module, objective: Objective, threat: ThreatModel, options: StepOptions
 ) -> Callable[[Any, TrainState, Array, Pair], tuple[Shares, tuple[Array, Array]]]:
     """(params, state, count, pair) -> shares, and clean and adversarial logits.
 
@@ -197,28 +165,47 @@ def make_gradient(
     """
 
     def training_loss(params: Any, state: TrainState, count: Array, pair: Pair):
-        batch, x_adv = pair
+        batch, x_adv, keys, helped = pair
+        passes = [batch.images, x_adv] if objective.uses_attack else [batch.images]
+        if options.helper:
+            passes.append(options.helper.examples(batch.images, x_adv))
         # The loss is a sum over all devices; its gradient has been summed once it is back here.
         variables = {'params': to_each(params), 'batch_stats': state.batch_stats}
-        seen = seen_by_norms(batch.mask, accumulation)
-        # Both passes at once: half as many operations and exchanges between devices, each larger.
-        both = jnp.stack([batch.images, x_adv] if objective.uses_attack else [batch.images])
-        logits, moments = forward.train(model, variables, both, seen)
+        seen = seen_by_norms(batch.mask, options.accumulation)
+        # All passes at once: half as many operations and exchanges between devices, each larger.
+        logits, moments = forward.train(model, variables, jnp.stack(passes), seen)
         moments = over_devices(moments, batch.mask, count)
-        names = ('natural', 'adversarial')[: len(both)]
+        names = ('natural', 'adversarial', 'helper')[: len(passes)]
         by_pass = {name: jax.tree.map(lambda m, i=i: m[i], moments) for i, name in enumerate(names)}
-        clean_logits, adv_logits = logits[0], logits[-1]
+        clean_logits, adv_logits = logits[0], logits[min(1, len(passes) - 1)]
         mean = batch_mean(batch.mask, count)
         terms = objective.risk(clean_logits, adv_logits, batch.labels, mean)
         loss = terms.natural + state.war.lam.astype(terms.robust.dtype) * terms.robust
-        return loss, (terms, by_pass, (clean_logits, adv_logits))
+        penalties = []
+        if options.helper and helped is not None:
+            of_helper = mean(cross_entropy(logits[2], helped))
+            penalties.append(options.helper.weight * of_helper)
+        if options.grad_align:
+
+            def losses(points: Array) -> Array:
+                logits, _ = forward.train(model, variables, points, seen)
+                each = jax.vmap(cross_entropy, (0, None))(logits, batch.labels)
+                return jnp.where(batch.mask, each, 0)
+
+            x_near = near(keys, batch.images, threat)
+            off = mean(misalignment(losses, batch.images, x_near))
+            penalties.append(options.grad_align * off)
+        penalty = sum(penalties) if penalties else None
+        if penalty is not None:
+            loss = loss + penalty
+        return loss, (terms, by_pass, penalty, (clean_logits, adv_logits))
 
     def over_devices(moments: Any, mask: Array, count: Array) -> Any:
         """Statistics of devices and parts, each by its share of the examples of the batch."""
         if model.axis_name is None:  # type: ignore[attr-defined]
             share = mask.sum() / count
             return total(jax.tree.map(lambda m: m * share.astype(m.dtype), moments))
-        if accumulation == 1:
+        if options.accumulation == 1:
             return moments  # already of all devices
         share = total(mask.sum()) / count
         return jax.tree.map(lambda m: m * share.astype(m.dtype), moments)
@@ -226,10 +213,10 @@ def make_gradient(
     def gradient(
         params: Any, state: TrainState, count: Array, pair: Pair
     ) -> tuple[Shares, tuple[Array, Array]]:
-        grads, (terms, moments, logits) = jax.grad(training_loss, has_aux=True)(
+        grads, (terms, moments, penalty, logits) = jax.grad(training_loss, has_aux=True)(
             params, state, count, pair
         )
-        return Shares(grads, terms, moments), logits
+        return Shares(grads, terms, moments, penalty), logits
 
     return gradient
 
@@ -244,26 +231,29 @@ def make_train_step(
     options: StepOptions,
 ) -> TrainStep:
     """The jitted step over `mesh`; its batch's rows are split over the devices."""
+    helper = options.helper
     augment = make_augmented(model, options)  # of all rows at once, as CutMix needs them
     attacked = in_parts(
         make_attacked(model, objective, threat, budget, options), options.accumulation
     )
     gradient = in_parts(
-        make_gradient(model, objective, options.accumulation), options.accumulation
+        make_gradient(model, objective, threat, options), options.accumulation
     )
 
     def step(
-        state: TrainState, key: Array, rule: WarRule, batch: Batch
+        state: TrainState, key: Array, rule: WarRule, batch: Batch, *of_helper: Any
     ) -> tuple[TrainState, Array]:
         batch, keys = augment(state, key, batch)
         _, x_adv = attacked(state, (batch, keys))
-        pair, count = Pair(batch, x_adv), total(batch.mask.sum())
+        helped = helper.label(x_adv, *of_helper) if helper else None
+        pair, count = Pair(batch, x_adv, keys, helped), total(batch.mask.sum())
         at = state.params
         if options.awp_gamma:
             gamma = jnp.where(state.step >= options.awp_start, options.awp_gamma, 0.0)
             shares, _ = gradient(at, state, count, pair)
             at = awp.perturb(at, shares.gradient, gamma)
-        (grads, terms, moments), (clean_logits, adv_logits) = gradient(at, state, count, pair)
+        shares, (clean_logits, adv_logits) = gradient(at, state, count, pair)
+        grads, terms, moments, penalty = shares
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -285,8 +275,9 @@ def make_train_step(
         )
         mean = batch_mean(batch.mask, count)
         labels = likeliest(batch.labels)
+        loss = terms.natural + state.war.lam * terms.robust
         metrics = Metrics(
-            loss=terms.natural + state.war.lam * terms.robust,
+            loss=loss if penalty is None else loss + penalty,
             natural_risk=terms.natural,
             robust_regularization=terms.robust,
             lam=state.war.lam,
@@ -296,5 +287,7 @@ def make_train_step(
         )
         return new, jnp.stack(metrics)
 
-    mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(), P(AXIS)), out_specs=(P(), P()))
-    return jax.jit(for_mesh(mapped, mesh, options.matmul_precision), donate_argnums=0)
+    specs = (P(), P(), P(), P(AXIS), *([P()] if helper else []))
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=(P(), P()))
+    program = jax.jit(for_mesh(mapped, mesh, options.matmul_precision), donate_argnums=0)
+    return WithVariables(program, helper.variables) if helper else program

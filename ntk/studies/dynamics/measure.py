@@ -41,7 +41,7 @@ from war_jax.data.sources import Dataset, Splits, balanced_subset
 from war_jax.measures.network import make_measures, validate
 from war_jax.mesh import AXIS, fetch, replicate
 from war_jax.models import forward
-from war_jax.training.build import make_model
+from war_jax.training.networks import make_model
 
 SPLITS = ('train', 'test')
 # Of the two rates under attack, robust accuracy follows from what is kept and stability.

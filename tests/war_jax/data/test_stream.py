@@ -5,6 +5,7 @@ import dataclasses
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def generated(tmp_path_factory) -> tuple[Path, Dataset]:
     np.save(folder / '1_labels.npy', labels[second])
     np.savez(folder / '2.npz', images=images[third], labels=labels[third].astype(np.uint8))
     np.savez_compressed(folder / '3.npz', image=images[fourth], label=labels[fourth])
-    own = {
+    own: dict[str, Any] = {
         f'{split}_{name}': array[:300]
         for split in ('train', 'test')
         for name, array in (('images', images), ('labels', labels))

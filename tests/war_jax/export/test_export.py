@@ -29,8 +29,8 @@ from war_jax.models.wide_resnet import WideResNet
 from war_jax.records.files import plain
 from war_jax.robustness.network import FileOptions, read_network
 from war_jax.robustness.torch_files import write_state
-from war_jax.training.build import make_model
 from war_jax.training.checkpoint import Checkpoints
+from war_jax.training.networks import make_model
 
 STEP, STRIDES = 1650, (1, 2, 1)
 FIXTURE = Path(__file__).parents[2] / 'fixtures' / 'torch_logits.npz'

@@ -12,7 +12,8 @@ import jax
 import pytest
 
 from configs import digits
-from war_jax.config import ConfigError, resolve, to_dict
+from war_jax.config import Config, ConfigError, resolve, to_dict
+from war_jax.config_rules import absent_values
 from war_jax.records import provenance
 from war_jax.records.provenance import claim_workdir, lock_workdir, session
 
@@ -93,7 +94,7 @@ def test_a_second_claim_may_differ_in_what_changes_no_result(tmp_path: Path, con
     claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
     before = (tmp_path / 'config.json').read_bytes()
     other = copy.deepcopy(config)
-    other['data']['data_dir'] = '/elsewhere'
+    other['data'].update(data_dir='/elsewhere', extra_path='more.npz', placement='host')
     other['log'].update(every_steps=7, tensorboard=False)
     other['checkpoint'].update(every_steps=7, keep=9)
     other['ntk']['every'] = 7
@@ -106,6 +107,17 @@ def test_a_run_from_before_there_were_probes_goes_on(tmp_path: Path, config) -> 
     claim_workdir(tmp_path, older, 'digits.', 'abc', COMMAND, DEVICES)
     claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
     config['ntk']['every'] = 7
+    claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
+
+
+def test_a_run_from_before_there_were_all_keys_that_may_be_absent_goes_on(
+    tmp_path: Path, config
+) -> None:
+    older = copy.deepcopy(config)
+    for name in absent_values(Config):
+        group, _, key = name.rpartition('.')
+        del (older[group] if group else older)[key]
+    claim_workdir(tmp_path, older, 'digits.', 'abc', COMMAND, DEVICES)
     claim_workdir(tmp_path, config, 'digits.', 'abc', COMMAND, DEVICES)
 
 

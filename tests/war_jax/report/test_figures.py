@@ -202,7 +202,8 @@ def test_equal_data_give_equal_bytes_and_settings_stay(tmp_path: Path) -> None:
     for name in ('a.png', 'b.png'):
         path = tmp_path / name
         figures.training_curves(path, TRAIN, VALIDATION, selected_epoch=1.0, split='test')
-    assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
+    for kind in ('png', 'pdf'):
+        assert (tmp_path / f'a.{kind}').read_bytes() == (tmp_path / f'b.{kind}').read_bytes()
     assert dict(matplotlib.rcParams) == before
 
 

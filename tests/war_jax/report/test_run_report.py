@@ -253,7 +253,7 @@ def test_options_that_are_on_are_named(tmp_path: Path) -> None:
     assert 'moving average with decay 0.995' in found['Training'][0]
     assert 'gradient clipped to length 0.5' in found['Training'][0]
     for words in (
-        'not kept to the ball, stopped 1 steps after the first error, BatchNorm by the attacked',
+        'not kept to the ball, stopped 1 step after the first error, BatchNorm by the attacked',
         'ε and step size growing over 2.5 epochs',
     ):
         assert words in found['Training'][0]

@@ -17,7 +17,7 @@ from war_jax.data.batches import Batch
 from war_jax.lowering import for_mesh
 from war_jax.mesh import AXIS, make_mesh
 from war_jax.models import forward
-from war_jax.models.wide_resnet import BatchNorm
+from war_jax.models.layers import BatchNorm
 from war_jax.training.adversary import AttackOptions, make_adversary
 from war_jax.training.objective import Madry
 
@@ -65,7 +65,7 @@ def attack_of_a_line(threat, budget, options, steps=(0,)) -> list[np.ndarray]:
     batch = examples(6, 4, 4, 1)
     find: Any = jax.jit(make_adversary(Linear(), Madry(), threat, budget, options))
     found = [
-        np.asarray(find(State(jnp.int32(step), {}), keys(6), batch.images, batch))
+        np.asarray(find(State(jnp.int32(step), {}), keys(6), batch))
         for step in steps
     ]
     assert find._cache_size() == 1
@@ -160,9 +160,9 @@ def attack_of_norms(num_devices: int, batch: Batch) -> np.ndarray:
     budget, options = Budget(2, 0.02, 'none', 0.0), AttackOptions(batch_norm='train')
     find = make_adversary(Normed(AXIS), Madry(), THREAT, budget, options)
     mesh = make_mesh(jax.devices()[:num_devices])
-    specs = (P(), P(AXIS), P(AXIS), P(AXIS))
+    specs = (P(), P(AXIS), P(AXIS))
     mapped = jax.shard_map(find, mesh=mesh, in_specs=specs, out_specs=P(AXIS))
-    arguments = (State(jnp.int32(0), normed_variables()), keys(len(batch.ids)), batch.images, batch)
+    arguments = (State(jnp.int32(0), normed_variables()), keys(len(batch.ids)), batch)
     return np.asarray(jax.jit(for_mesh(mapped, mesh))(*arguments))
 
 

@@ -293,8 +293,35 @@ def test_where_float64_is_enabled_a_float32_run_stays_one(finished, tmp_path):
     assert 'float64' not in {examples[name].dtype.name for name in examples.files}
 
 
+def test_catastrophic_overfitting_is_said_and_the_network_before_it_kept(
+    tmp_path, monkeypatch, capsys
+):
+    """Of two epochs, with accuracies made up."""
+    validate, training_row = loop.network.validate, loop.Run.training_row
+    robust = iter([0.5, 0.05])
+
+    def collapsed(*arguments):
+        return {**validate(*arguments), 'robust_accuracy': next(robust)}
+
+    def rising(run, step, *arguments):
+        return {**training_row(run, step, *arguments), 'adversarial_accuracy': step / 10}
+
+    monkeypatch.setattr(loop.network, 'validate', collapsed)
+    monkeypatch.setattr(loop.Run, 'training_row', rising)
+    summary = train(config(), tmp_path)
+    assert summary['best_step'] == 3
+    [row] = [row for row in rows(tmp_path) if row['kind'] == 'warning']
+    assert row['step'] == 6 and row['epoch'] == 2.0
+    assert 'from 50.0% to 5.0%' in row['text'] and 'from 30.0% to 60.0%' in row['text']
+    assert 'the network of step 3 is kept as the best one' in row['text']
+    assert row['text'] in capsys.readouterr().out
+    report = (tmp_path / 'report.md').read_text()
+    assert '> **Warning.** step 6: catastrophic overfitting: since step 3' in report
+
+
 def test_every_option_at_once(tmp_path):
-    """Extra data, weight average, weight perturbation, smoothing, per-device statistics."""
+    """Extra data, augmentation, averages and perturbations of weights, smoothing, per-device
+    statistics."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 8, 8, 1), np.uint8)
     np.savez(tmp_path / 'extra.npz', images=images, labels=rng.integers(0, 10, 40))
@@ -303,6 +330,10 @@ def test_every_option_at_once(tmp_path):
             **{
                 'data.extra_path': str(tmp_path / 'extra.npz'),
                 'data.extra_fraction': 0.5,
+                'data.placement': 'host',
+                'augment.randaugment': 1,
+                'augment.cutout': 2,
+                'augment.cutmix': 0.5,
                 'ema_decay': 0.9,
                 'awp.gamma': 0.005,
                 'awp.warmup_epochs': 1,

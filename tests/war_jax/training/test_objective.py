@@ -195,7 +195,7 @@ def mixed_cross_entropy(logits: np.ndarray, smoothing: float = 0.0) -> np.ndarra
     return -(targets * log_softmax(logits, axis=-1)).sum(-1)
 
 
-def mixed_mart(clean, adversarial, smoothing: float) -> tuple[float, float]:
+def mixed_mart(clean, adversarial, smoothing: float):
     """Example by example, label by label: each label's term by its share."""
     p, p_adv = softmax(clean, axis=-1), softmax(adversarial, axis=-1)
     boosted = mixed_cross_entropy(adversarial, smoothing)

@@ -101,6 +101,36 @@ def test_one_cycle_of_a_peak_between_two_steps():
     np.testing.assert_allclose(2 * found, recorded, rtol=2e-6, atol=2e-8)
 
 
+# Its momentum along the 24 steps of ONE_CYCLE, recorded with it.
+CYCLED = [
+    0.95, 0.9404508497187474, 0.9154508497187474, 0.8845491502812526, 0.8595491502812526, 0.85,
+    0.8507596123493896, 0.8530153689607045, 0.856698729810778, 0.8616977778440511,
+    0.8678606195156731, 0.875, 0.8828989928337165, 0.8913175911166534, 0.9, 0.9086824088833465,
+    0.9171010071662834, 0.925, 0.932139380484327, 0.9383022221559488, 0.9433012701892219,
+    0.9469846310392954, 0.9492403876506104, 0.95,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('nesterov', [True, False])
+def test_momentum_goes_with_the_rate(nesterov):
+    settings = change(
+        schedule='one_cycle', epochs=4, cycle_momentum=True, nesterov=nesterov, weight_decay=0.3
+    )
+    start, gradients = random_tree(0), [random_tree(seed) for seed in range(1, 25)]
+    with jax.enable_x64(True):
+        tx = make_optimizer(settings, make_schedule(settings, 6), 6)
+        params: Any = start
+        state, update = tx.init(params), jax.jit(tx.update)
+        for gradient in gradients:
+            updates, state = update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+    rates = np.array(ONE_CYCLE) / 2
+    for layer, name in (('conv', 'kernel'), ('norm', 'bias')):
+        of_leaf = [gradient[layer][name] for gradient in gradients]
+        desired = numpy_sgd(start[layer][name], of_leaf, rates, CYCLED, nesterov, 0.3)
+        np.testing.assert_allclose(params[layer][name], desired, rtol=1e-6, err_msg=name)
+
+
 def test_warm_up_rises_linearly_and_ends():
     """1.5 epochs of 10 steps: a fifteenth more at each step, then the schedule itself."""
     schedule = make_schedule(change(boundaries=(3,), warmup_epochs=1.5), 10)
@@ -133,10 +163,11 @@ def random_tree(seed: int) -> dict:
     }
 
 
-def numpy_sgd(w, gradients, rates, momentum, nesterov, decay):
-    """torch.optim.SGD's documentation, dampening 0, for one array."""
+def numpy_sgd(w, gradients, rates, momenta, nesterov, decay):
+    """torch.optim.SGD's documentation, dampening 0, for one array; one momentum, or one a step."""
     buffer = np.zeros_like(w)
-    for gradient, rate in zip(gradients, rates, strict=True):
+    momenta = np.broadcast_to(momenta, len(rates))
+    for gradient, rate, momentum in zip(gradients, rates, momenta, strict=True):
         g = gradient + decay * w
         buffer = momentum * buffer + g
         w = w - rate * (g + momentum * buffer if nesterov else buffer)
@@ -157,7 +188,7 @@ def test_chain_is_pytorchs_sgd(nesterov, decay_norm_and_bias):
     five_rates = [0.1, 0.1, 0.1, 0.01, 0.01]
     start, gradients = random_tree(0), [random_tree(seed) for seed in range(1, 6)]
     with jax.enable_x64(True):
-        tx = make_optimizer(settings, make_schedule(settings, 3))
+        tx = make_optimizer(settings, make_schedule(settings, 3), 3)
         params: Any = start
         state = tx.init(params)
         update = jax.jit(tx.update)
@@ -182,7 +213,7 @@ def test_clipping_is_of_all_weights_together_and_before_the_decay(clip_norm):
         factor = 0.5 / length if clip_norm == 0.5 else 1.0
         clipped.append(jax.tree.map(lambda g, factor=factor: factor * g, gradient))
     with jax.enable_x64(True):
-        tx = make_optimizer(settings, make_schedule(settings, 3))
+        tx = make_optimizer(settings, make_schedule(settings, 3), 3)
         params: Any = start
         state = tx.init(params)
         for gradient in gradients:
@@ -196,7 +227,7 @@ def test_clipping_is_of_all_weights_together_and_before_the_decay(clip_norm):
 
 def test_state_holds_nothing_but_arrays():
     """It goes through jit, shard_map and checkpoints."""
-    tx = make_optimizer(TRADES, make_schedule(TRADES, STEPS_PER_EPOCH))
+    tx = make_optimizer(TRADES, make_schedule(TRADES, STEPS_PER_EPOCH), STEPS_PER_EPOCH)
     params = jax.tree.map(jnp.asarray, random_tree(0))
     leaves = jax.tree.leaves(tx.init(params))
     assert leaves and all(isinstance(leaf, jax.Array) for leaf in leaves)

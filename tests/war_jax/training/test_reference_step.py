@@ -171,7 +171,7 @@ def test_whole_step(recorded, monkeypatch):
         factor=0.1,
         warmup_epochs=0.0,
     )
-    tx = make_optimizer(settings, make_schedule(settings, 10))
+    tx = make_optimizer(settings, make_schedule(settings, 10), 10)
     objective = OBJECTIVES[recorded.method]()
     # That code runs the natural pass first in TRADES, and the adversarial one first in Madry.
     order = ('natural', 'adversarial')

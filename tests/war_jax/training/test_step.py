@@ -5,6 +5,7 @@ step on one device and without padding, in float64), and what each option change
 """
 
 import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,17 @@ from war_jax.data.batches import Batch
 from war_jax.mesh import AXIS, make_mesh, replicate, shard
 from war_jax.models import forward
 from war_jax.training.averaging import Averaging
+from war_jax.training.grad_align import near
+from war_jax.training.helper import Helper
 from war_jax.training.objective import Natural, Trades
 from war_jax.training.state import TrainState, create_state
-from war_jax.training.step import Metrics, StepOptions, make_augmented, make_train_step
+from war_jax.training.step import (
+    Metrics,
+    StepOptions,
+    make_attacked,
+    make_augmented,
+    make_train_step,
+)
 from war_jax.training.war import fixed_rule
 
 FLOAT64 = jnp.dtype('float64')
@@ -95,13 +104,14 @@ def run(
     rule = fixed_rule(lam, decay=0.99, total_steps=10)
     state = fresh_state(lam, bool(options.averaging)).replace(step=np.int32(first_step))
     state = replicate(mesh, state)
-    traced_before = step._cache_size()
+    program = getattr(step, 'program', step)  # of a step with a helper's variables
+    traced_before = program._cache_size()
     key = replicate(mesh, jax.random.key(seed))
     history = []
     for batch in batches:
         state, metrics = step(state, key, rule, shard(mesh, batch))
         history.append(Metrics(*jax.device_get(metrics)))
-    assert step._cache_size() <= traced_before + 1, 'the step was traced more than once'
+    assert program._cache_size() <= traced_before + 1, 'the step was traced more than once'
     return jax.device_get(state), history
 
 
@@ -253,6 +263,59 @@ def test_weight_perturbation_is_undone_before_the_update():
     after, _ = run(batches, options=PERTURBED)
     expected = jax.tree.map(lambda p, t: p - 0.1 * t, before.params, after.opt_state[1][0].trace)
     assert largest_difference(after.params, expected) < 1e-12
+
+
+def test_grad_align_over_devices_and_padding():
+    """Oracle: the loss without it, and the penalty of all images at once outside of the step."""
+    options = StepOptions(grad_align=0.7)
+    padded = images(8)._replace(mask=np.array([True] * 6 + [False] * 2))
+    _, [without] = run([padded], options=StepOptions())
+    _, [metrics] = run([padded], 2, options=options)
+
+    model, variables = network('per_device', False), fresh_state(3.0).variables
+    x = jnp.asarray(padded.images[:6] / 255)
+    keys = jax.vmap(
+        lambda i: jax.random.split(jax.random.fold_in(jax.random.fold_in(jax.random.key(1), 0), i))
+    )(padded.ids[:6])[:, 1]
+
+    def direction(z):
+        def loss(z):
+            logits, _ = forward.train(model, variables, z, jnp.ones(6, bool))
+            return -jax.nn.log_softmax(logits)[jnp.arange(6), padded.labels[:6]].sum()
+
+        flat = np.asarray(jax.jit(jax.grad(loss))(z)).reshape(6, -1)
+        return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+    cosines = (direction(x) * direction(near(keys, x, THREAT))).sum(1)
+    penalty = metrics.loss - without.loss
+    np.testing.assert_allclose(penalty, 0.7 * (1 - cosines).mean(), rtol=1e-6)
+
+
+def test_helper_examples():
+    """Oracle: the loss without them, and HAT's cross-entropy of all images outside of the step."""
+    batch = images(8)._replace(mask=np.array([True] * 6 + [False] * 2))
+    weights = jnp.asarray(np.random.default_rng(5).normal(size=(64, 3)))
+    helper = Helper(lambda w, z: (z.reshape(-1, 64) - 0.5) @ w, weights, weight=0.5, reach=2.0)
+    options = StepOptions(helper=helper, bn_updates=('natural', 'adversarial', 'helper'))
+    plain, [without] = run([batch], options=StepOptions())
+    state, [metrics] = run([batch], 2, options=options)
+
+    model, before = network('per_device', False), fresh_state(3.0)
+    seen, keys = make_augmented(model, options)(before, jax.random.key(1), batch)
+    attacked = make_attacked(model, Trades(), THREAT, BUDGET, options)
+    _, x_adv = jax.jit(attacked)(before, (seen, keys))
+    x = seen.images
+    labels = ((np.asarray(x_adv).reshape(8, 64) - 0.5) @ np.asarray(weights)).argmax(-1)
+    assert len(set(labels[:6])) > 1
+    logits, moments = jax.jit(partial(forward.train, model))(
+        before.variables, x + 2 * (x_adv - x), batch.mask
+    )
+    desired = -log_softmax(logits, axis=-1)[np.arange(6), labels[:6]].mean()
+    np.testing.assert_allclose(metrics.loss - without.loss, 0.5 * desired, rtol=1e-6)
+    assert metrics.natural_accuracy == without.natural_accuracy
+    assert metrics.adversarial_accuracy == without.adversarial_accuracy
+    last = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, plain.batch_stats, moments)
+    assert largest_difference(state.batch_stats, last) < 1e-9
 
 
 def test_third_natural_update_of_the_statistics():

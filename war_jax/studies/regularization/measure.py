@@ -38,7 +38,7 @@ from war_jax.measures.regularization.gains import (
 from war_jax.measures.regularization.margins import confidences, lower_bound, margins
 from war_jax.models import forward
 from war_jax.studies.regularization.settings import REACH, Measure
-from war_jax.training.build import make_model
+from war_jax.training.networks import make_model
 
 # Means over seeds are arithmetic ones.
 SCALARS = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from war_jax.lab.estimates import Estimate, Samples, changes, over_seeds, pooled
+from war_jax.lab.estimates import Estimate, Samples, changes, over_seeds, pooled, powers
 from war_jax.lab.quantities import quantity
 from war_jax.lab.verdicts import ABOVE, MARGIN, WHY_MARGIN, Claim, claim, claim_at_each, near
 from war_jax.studies.scaling.law import Point, estimates, fit
@@ -28,53 +28,56 @@ from war_jax.studies.scaling.results import (
 )
 from war_jax.studies.scaling.settings import AXES, described
 
-_POINTS = 'points per doubling'
+# Of the best network, but for the first; key of the rows -> what is asked of it.
+_GROW = {
+    'robust_overfitting': 'robust overfitting grows',
+    'local_lipschitz': 'local Lipschitzness (output ratio) grows',
+    'lipschitz_by_margin': 'local Lipschitzness divided by the margin grows',
+}
 
 
 def claims(results: Found) -> Iterator[Claim]:
     """Of each axis of size, of width at equal compute, of each switch, and of the law."""
     key = results.settings.measure.rank_by
-    title = quantity(key).title
+    title = quantity(key).title.lower()
     for axis in of_kind(results, 'size'):
         name = AXES[axis].title
-        yield _rises(
-            f'{key}_with_{axis}', f'All else equal, {title.lower()} rises with the {name}',
-            along(results, axis, key),
-        )  # fmt: skip
+        for other, what in ((key, f'{title} rises'), *_GROW.items()):
+            yield _rises(
+                f'{other}_with_{axis}', f'All else equal, {what} with the {name}', other,
+                along(results, axis, other),
+            )  # fmt: skip
         if of_kind(results, 'lam'):
             yield _rises(
-                f'{key}_with_{axis}_at_best_lambda',
-                f'At the best λ of each, {title.lower()} rises with the {name}',
-                along(results, axis, key, at_best_lambda(results)),
-            )
-        yield _rises(
-            f'robust_overfitting_with_{axis}',
-            f'All else equal, robust overfitting grows with the {name}',
-            along(results, axis, 'robust_overfitting'),
-        )
+                f'{key}_with_{axis}_at_best_lambda', f'At the best λ of each, {title} rises with '
+                f'the {name}', key, along(results, axis, key, at_best_lambda(results)),
+            )  # fmt: skip
     if {'width', 'epochs'} <= set(results.settings.varied):
         yield _rises(
             f'{key}_with_width_at_equal_compute',
-            f'At equal compute of the training, {title.lower()} rises with the width',
+            f'At equal compute of the training, {title} rises with the width', key,
             at_equal_compute(results),
             'Of each two neighbouring widths, in the middle of what compute both have; along each '
             'width’s own line through its lengths of training.',
-        )
+        )  # fmt: skip
     for axis in of_kind(results, 'switch'):
         yield from _switch(results, axis, key)
     for switching in switchings(results):
         yield _extrapolated(results, switching)
 
 
-def _rises(name: str, statement: str, places: dict[str, Samples], how: str = '') -> Claim:
-    by_place = {place: changes(samples, 100.0) for place, samples in places.items()}
+def _rises(
+    name: str, statement: str, key: str, places: dict[str, Samples], how: str = ''
+) -> Claim:
+    by_factors = quantity(key).by_factors
+    by_place = {p: powers(of) if by_factors else changes(of, 100.0) for p, of in places.items()}
     effects = {place: over_seeds(list(of.values())) for place, of in by_place.items()}
     if not effects:
         effects, how = {'all sizes': None}, 'Not evaluated: no place has all sizes yet.'
-    how = how or 'Least-squares slope of each seed against log2 of the size.'
-    return claim_at_each(
-        name, statement, effects, pooled(by_place.values()), ABOVE, _POINTS, how
-    )
+    line = 'log–log slope' if by_factors else 'slope against log2 of the size'
+    unit = 'exponent of the size' if by_factors else 'points per doubling'
+    how = how or f'Least-squares {line} of each seed.'
+    return claim_at_each(name, statement, effects, pooled(by_place.values()), ABOVE, unit, how)
 
 
 def at_equal_compute(results: Found) -> dict[str, Samples]:

@@ -43,6 +43,7 @@ def planted(error: Callable[[Cell], float], **grid: Any) -> Results[Settings]:
             'robust_accuracy': robust, 'robust_accuracy_all': robust, 'natural_accuracy': 0.9,
             'perturbation_stability': robust, 'robust_overfitting': 0.01 * math.log2(width),
             'validation_robust_accuracy': robust, 'device_seconds': 1.0,
+            'local_lipschitz': width**0.5, 'lipschitz_by_margin': width**-0.25,
         }  # fmt: skip
     return Results(settings, PROVENANCE, {}, rows, [])
 
@@ -56,6 +57,9 @@ def test_the_claims_follow_from_what_was_planted(lawful: Results[Settings]):
     found = {claim.name: claim for claim in claims(lawful)}
     assert found['robust_accuracy_with_width'].verdict == SUPPORTED
     assert found['robust_overfitting_with_width'].effect == pytest.approx(1.0)
+    assert found['local_lipschitz_with_width'].effect == pytest.approx(0.5)
+    shrinks = found['lipschitz_by_margin_with_width']
+    assert shrinks.verdict == CONTRADICTED and shrinks.effect == pytest.approx(-0.25)
     assert found['robust_overfitting_with_epochs'].verdict == UNDECIDED, 'it is always the same'
     carried = found['law_extrapolates']
     assert carried.verdict == SUPPORTED and carried.effect == pytest.approx(0.0, abs=0.05)
