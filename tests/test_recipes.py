@@ -45,6 +45,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         'optimizer.learning_rate': 0.2, 'optimizer.weight_decay': 5e-4,
         'optimizer.decay_norm_and_bias': False, 'optimizer.nesterov': True,
         'optimizer.schedule': 'one_cycle', 'optimizer.rise': 0.025, 'data.extra_fraction': 0.7,
+        'optimizer.cycle_momentum': True,
         'ema_decay': 0.995, 'ema_ramp': True, 'ema_batch_norm': 'copied',
         'batch_norm.momentum': 0.01,
     },
