@@ -97,7 +97,7 @@ def test_where_extra_images_count_the_steps_are_as_many(name: str):
 
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_the_header_says_what_is_published_and_that_we_have_not_run_it(name: str):
-    text = ' '.join(recipe(name).__doc__.split())
+    text = ' '.join((recipe(name).__doc__ or '').split())
     assert 'Published' in text and 'AutoAttack' in text and 'Not run by us' in text
     assert f'configs/recipes/{name}.py' in text and 'Source' in text
 
