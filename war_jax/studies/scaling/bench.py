@@ -56,8 +56,8 @@ class Bench:
         return self.splits[data]
 
     def work(self, cell: Cell) -> int:
-        """A fixed cost and one that grows with the channels' square, times depth, images and epochs:
-        only the remaining time that is shown depends on it."""
+        """A fixed cost and one that grows with the channels' square, times depth, images and
+        epochs: only the remaining time that is shown depends on it."""
         size = (1 + 2 * cell.value('width') ** 2) * cell.value('depth') * cell.value('epochs')
         return max(1, round(size * (cell.value('images') or 50_000) / 100))
 
