@@ -99,8 +99,8 @@ def drawn(state: dict[str, Any]) -> dict[str, Any]:
     return {name: draw(name, tensor) for name, tensor in state.items()}
 
 
-def compared(entry: Entry, folder: Path) -> tuple[str, str]:
-    """What is said of its class, and the largest difference of its logits."""
+def compared(entry: Entry, folder: Path) -> tuple[str, str, str]:
+    """What is said of its class, the largest difference of its logits, and the largest logit."""
     import torch  # pyright: ignore
 
     path = folder / 'network.pt'
@@ -112,10 +112,11 @@ def compared(entry: Entry, folder: Path) -> tuple[str, str]:
         with torch.no_grad():
             theirs = model(torch.as_tensor(IMAGES).permute(0, 3, 1, 2)).numpy()
     except ConfigError as error:
-        return f'refused: {str(error).partition(": ")[2][:160]}', '—'
+        return f'refused: {str(error).partition(": ")[2][:160]}', '—', '—'
     except Exception as error:  # whatever another package raises
-        return f'not made: {_brief(error)}', '—'
+        return f'not made: {_brief(error)}', '—', '—'
     del model
+    largest = float(np.abs(theirs).max())
     tries: list[dict[str, Any]] = [
         {},
         *(
@@ -131,10 +132,11 @@ def compared(entry: Entry, folder: Path) -> tuple[str, str]:
         ours = np.asarray(once(network.classify)(network.params, IMAGES))
         difference = float(np.abs(ours - theirs).max())
         nearest = min(nearest, difference)
-        if difference <= TOLERANCE * np.abs(theirs).max():
+        if difference <= TOLERANCE * largest:
             said = ', '.join(f'{name}={value}' for name, value in options.items())
-            return f'equal{f" with {said}" if said else ""}', f'{difference:.1e}'
-    return 'different', f'{nearest:.1e}'
+            outcome = f'equal{f" with {said}" if said else ""}'
+            return outcome, f'{difference:.1e}', f'{largest:.1e}'
+    return 'different', f'{nearest:.1e}', f'{largest:.1e}'
 
 
 def _brief(error: Exception) -> str:
@@ -155,11 +157,12 @@ def main() -> None:
             rows.append((class_name, data, len(listed), entry.name, *outcome))
             print(*rows[-1], flush=True)
     rows += [
-        ('—', name.partition('/')[0], 1, name, f'not made: {why}', '—')
+        ('—', name.partition('/')[0], 1, name, f'not made: {why}', '—', '—')
         for name, why in failed.items()
     ]
-    header = ('Class', 'Data', 'Entries', 'Compared', 'Outcome', 'Largest difference')
-    print(tables.markdown(header, rows, 'llrllr'))
+    header = ('Class', 'Data', 'Entries', 'Compared', 'Outcome')
+    header += ('Largest difference', 'Largest logit')
+    print(tables.markdown(header, rows, 'llrllrr'))
 
 
 if __name__ == '__main__':

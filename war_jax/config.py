@@ -136,6 +136,13 @@ def _check_together(config: Config) -> None:
         rule = "must not be that with objective.name = 'trades', whose KL has no gradient at x"
         raise refusal('attack.init', 'none', rule, "'gaussian'")
     name = config.objective.name
+    updates = config.batch_norm.updates
+    if updates == 'adversarial' and name == 'natural':
+        rule = "must not be that with objective.name = 'natural', which has no such pass"
+        raise refusal('batch_norm.updates', updates, rule, "'natural,adversarial'")
+    if 'helper' in updates and not config.objective.helper:
+        rule = 'needs objective.helper, whose images make a third pass'
+        raise refusal('batch_norm.updates', updates, rule, "'natural,adversarial'")
     if config.objective.helper and name == 'natural':
         rule = "must be empty with objective.name = 'natural', which has no perturbations"
         raise refusal('objective.helper', config.objective.helper, rule, "''")

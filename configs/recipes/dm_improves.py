@@ -34,6 +34,7 @@ def get_config(argument: str = '') -> Tree:
     config.optimizer.learning_rate = 0.2
     config.optimizer.schedule = 'one_cycle'
     config.optimizer.rise = 0.025
+    config.optimizer.cycle_momentum = True
     config.optimizer.weight_decay = 5e-4
     config.optimizer.decay_norm_and_bias = False
     config.optimizer.nesterov = True

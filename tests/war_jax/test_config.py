@@ -148,6 +148,11 @@ def test_impossible_depths(depth: int, suggestion: str):
         ({'optimizer__schedule': 'halving'}, 'optimizer.boundaries'),
         ({'optimizer__warmup_epochs': 77.0}, 'optimizer.warmup_epochs'),
         ({'optimizer__cycle_momentum': True}, 'optimizer.cycle_momentum'),
+        (
+            {'objective__name': 'natural', 'batch_norm__updates': 'adversarial'},
+            'batch_norm.updates',
+        ),
+        ({'batch_norm__updates': 'natural,adversarial,helper'}, 'batch_norm.updates'),
         ({'attack__warmup_epochs': 77.0}, 'attack.warmup_epochs'),
         ({'ema_start': 2.0}, 'ema_start'),
         ({'ema_ramp': True}, 'ema_ramp'),

@@ -31,7 +31,7 @@ from war_jax.studies.findings import ROOT
 
 RUNS = ('natural', 'demo')
 _SUMMARY = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability', 'num_examples')
-_BLOCK = re.compile(r'(<!-- (\w+) -->\n).*?(?=<!-- end -->)', re.DOTALL)
+_BLOCK = re.compile(r'(<!-- (?!end)(\w+) -->\n).*?(?=<!-- end -->)', re.DOTALL)
 # Claims of the width study that the table leaves to docs/findings.md.
 _LEFT_OUT = ('local_lipschitz_kl_gradient_with_width', 'risk_ratio_with_width')
 

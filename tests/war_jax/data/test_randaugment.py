@@ -1,5 +1,7 @@
 """Oracles: Pillow for what becomes of colours, a loop over pixels in float64 for what moves."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ def of_pillow(name: str, strength: float) -> np.ndarray:
         'contrast': lambda: ImageEnhance.Contrast(image).enhance(1 + 0.9 * strength),
         'sharpness': lambda: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * strength),
         'posterise': lambda: ImageOps.posterize(image, 8 - round(4 * size)),
-        'solarise': lambda: ImageOps.solarize(image, 255 * (1 - size)),
+        'solarise': lambda: ImageOps.solarize(image, math.ceil(255 * (1 - size))),
         'autocontrast': lambda: ImageOps.autocontrast(image),
         'equalise': lambda: ImageOps.equalize(image),
     }

@@ -107,7 +107,7 @@ def at_equal_compute(results: Found) -> dict[str, Samples]:
             name = f'k = {pair[0]:g} and {pair[1]:g} with {math.exp(at):.2g} operations'
             found[name if where == 'everywhere' else f'{name}, {where}'] = {
                 width: {
-                    seed: float(np.interp(at, *zip(*line, strict=True)))
+                    seed: float(np.interp(at, [x for x, _ in line], [y for _, y in line]))
                     for seed, line in by_seed.items()
                 }
                 for width, by_seed in whole.items()
