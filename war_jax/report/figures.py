@@ -84,7 +84,8 @@ def training_curves(
             x, y = _series(validation, key)
             options = {'color': colour, 'marker': marker, 'label': name}
             plots.plot_positive(lipschitz, x, y, style, markevery=plots.every(x), **options)
-        lipschitz.set(title=f'Local Lipschitzness ({split})', ylabel='logits or nats per unit of input')
+        lipschitz.set_title(f'Local Lipschitzness ({split})')
+        lipschitz.set_ylabel('logits or nats per unit of input')
         plots.log_axis(lipschitz)
 
         for axes in (accuracies, risks, lipschitz):
