@@ -88,7 +88,7 @@ def test_against_width_draws_means_and_intervals(tmp_path: Path, drawn: list[Fig
     for axes in figure.axes:
         assert axes.get_xscale() == 'log' and axes.get_yscale() == 'linear'
         assert axes.get_ylabel() == 'share of the images'
-        first, last = (found.lines[2][0].get_linewidth() for found in errorbars(axes))
+        first, last = (np.ravel(found.lines[2][0].get_linewidth())[0] for found in errorbars(axes))
         assert first > last, 'what is drawn over must show behind'
         assert [label.get_text() for label in axes.get_xticklabels()] == ['1', '2', '4']
         for found, given in zip(points(axes), bands['natural_accuracy'].values(), strict=True):
