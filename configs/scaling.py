@@ -6,7 +6,7 @@
 Argument, comma-separated:
     (nothing)   256 handwritten digits, WRN-10-{0.25 ... 2} times 10 ... 80 epochs
     depth       depths 10, 16 and 22 at two widths
-    data        64 ... 512 images at two widths
+    data        64 ... 512 images at three widths
     last_stage  the last stage alone, a quarter to twice as wide
     switches    WRN-10-1: Swish, averaged weights and weight perturbation, each with and without
     smoke       every part, as little as possible of each; alone or beside one of the others
@@ -76,7 +76,7 @@ def _depth(config: Tree) -> None:
 
 
 def _data(config: Tree) -> None:
-    config.grid.update(width=(0.25, 1.0), images=(64, 128, 256, 512), epochs=())
+    config.grid.update(width=(0.25, 0.5, 1.0), images=(64, 128, 256, 512), epochs=())
 
 
 def _last_stage(config: Tree) -> None:
@@ -88,7 +88,7 @@ def _switches(config: Tree) -> None:
     config.grid.update(width=(), epochs=())
     config.grid.update(activation=('relu', 'swish'), ema=(0.0, 0.99), awp=(0.0, 0.005))
     config.awp.warmup_epochs = 4  # a tenth of the training
-    config.ema_ramp = True
+    config.ema_decay, config.ema_ramp = 0.99, True
 
 
 def _smoke(config: Tree) -> None:

@@ -31,7 +31,7 @@ What has been measured with it, on what: docs/results.md. The papers report for 
 TRADES' 76 epochs 84.92 % natural and 56.61 % PGD-20 accuracy; we have not run that yet.
 """
 
-from war_jax.config_argument import COMMON, Tree, apply
+from war_jax.config_argument import COMMON, SIZE, Tree, apply
 from war_jax.configs import default
 
 
@@ -106,4 +106,7 @@ def _smoke_of_recipe(config: Tree) -> None:
 
 
 # What may stand behind the colon of the files in configs/recipes.
-RECIPE = {**COMMON, 'smoke': _smoke_of_recipe}
+RECIPE = {
+    **{token: COMMON[token] for token in (SIZE, 'lambda=', 'seed=')},
+    'smoke': _smoke_of_recipe,
+}

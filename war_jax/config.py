@@ -110,6 +110,7 @@ def _check_together(config: Config) -> None:
         ('optimizer.warmup_epochs', optimizer.warmup_epochs),
         ('attack.warmup_epochs', config.attack.warmup_epochs),
         ('ema_start', config.ema_start),
+        ('awp.warmup_epochs', config.awp.warmup_epochs if config.awp.gamma else 0),
     ):
         if value > optimizer.epochs:
             rule = f'must be at most optimizer.epochs = {optimizer.epochs}'
@@ -118,6 +119,10 @@ def _check_together(config: Config) -> None:
         rule = 'is not used while ema_decay is 0; set that, or leave this as it is'
         name = 'ema_start' if config.ema_start else 'ema_ramp'
         raise refusal(name, getattr(config, name), rule, 'ema_decay = 0.995')
+    if config.attack.early_stop >= config.attack.num_steps:
+        steps = config.attack.num_steps
+        rule = f'must be below attack.num_steps = {steps}, or -1 for no early stop'
+        raise refusal('attack.early_stop', config.attack.early_stop, rule, f'{steps - 1}')
     if optimizer.batch_size % optimizer.accumulation:
         rule = f'must divide optimizer.batch_size = {optimizer.batch_size}'
         divisors = [n for n in range(1, optimizer.batch_size + 1) if optimizer.batch_size % n == 0]

@@ -199,8 +199,8 @@ class OptimizerConfig:
     )
     rise: Annotated[float, above(0), below(1)] = key(
         0.25,
-        'Of one_cycle and cyclic: the share of the steps before the peak (Rebuffi et al. 2021 and '
-        'Wang et al. 2023: 0.25; Wong et al. 2020: 0.5; Rice et al. 2020: 0.4).',
+        'Of one_cycle and cyclic: the share of the steps before the peak (Rebuffi et al. 2021: '
+        '0.25, Wang et al. 2023: 0.025; Wong et al. 2020: 0.5; Rice et al. 2020: 0.4).',
         absent=0.25,
     )
     boundaries: Annotated[tuple[Positive, ...], increasing()] = key(

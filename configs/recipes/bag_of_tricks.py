@@ -5,7 +5,8 @@
 
 Published (their README, epsilon 8/255): WRN-34-10 85.48 % natural, 53.80 % AutoAttack; WRN-34-20
 86.43 % and 54.39 %. Not run by us. Source: github.com/P2333/Bag-of-Tricks-for-AT: weight decay 5e-4
-in the place of 2e-4, and 110 epochs with the rate cut at 100 and 105, all else as TRADES.
+in the place of 2e-4, and 110 epochs with the rate cut at 100 and 105; with epsilon 8/255 and steps
+of 2/255, all else is as in TRADES.
 """
 
 from war_jax.config_argument import Tree, apply

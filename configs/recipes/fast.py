@@ -26,4 +26,4 @@ def get_config(argument: str = '') -> Tree:
     config.optimizer.rise = 0.5
     config.optimizer.weight_decay = 5e-4
     COMMON['fgsm_rs'](config)
-    return apply(argument, config, wrn.RECIPE)
+    return apply(argument, config, {**wrn.RECIPE, 'n_fgsm': COMMON['n_fgsm']})

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from war_jax.attacks.threat import ThreatModel
 from war_jax.config import Config
 from war_jax.config_keys import DataConfig
+from war_jax.config_rules import refusal
 from war_jax.data.sources import Splits, balanced_subset, checksum, load
 from war_jax.lab.runs import read_run
 from war_jax.mesh import check_divisible, make_mesh
@@ -28,7 +29,7 @@ from war_jax.robustness.functions import evaluate
 from war_jax.robustness.network import read_network
 from war_jax.run import finish
 from war_jax.studies.scaling.settings import Cell, Settings
-from war_jax.training.build import Parts, build, precision
+from war_jax.training.build import Parts, build, extra_per_batch, precision
 
 Row = dict[str, Any]
 
@@ -48,6 +49,9 @@ class Bench:
         self.parts: dict[Config, Parts] = {}  # by what their programs are made for
         own = self.of(settings.base.data)
         self.data, self.checksum = own.provenance, checksum(own)
+        largest, there = max(settings.grid.images, default=0), len(own.train.labels)
+        if not settings.base.data.max_train_examples and largest > there:
+            raise refusal('grid.images', largest, f'must be at most the {there} images there are')
         self.about: Mapping[str, Any] = {}
 
     def of(self, data: DataConfig) -> Splits:
@@ -108,9 +112,22 @@ def forward_flops(parts: Parts, shape: tuple[int, ...]) -> float:
     return float((lowered.cost_analysis() or {})['flops'])
 
 
-def passes(config: Config) -> int:
-    """Of a training image in one epoch, in units of a forward pass: the gradient of an attack step
-    in the image costs one more, that of the update in the weights and activations two."""
-    if config.objective.name == 'natural':
-        return 3
-    return 1 + 2 * config.attack.num_steps + 2 * 3
+def passes(config: Config) -> float:
+    """Of each own training image in one epoch, in units of a forward pass; reckoned.
+
+    The gradient of an attack step in the image costs one more than the pass, that of the update in
+    weights and activations two more. Extra images go through beside the own ones.
+    """
+    objective, awp = config.objective, config.awp
+    if objective.name == 'natural':
+        count = 3.0
+    else:
+        count = 2.0 * config.attack.num_steps + 2 * 3 + (objective.name == 'trades')
+    if awp.gamma:
+        count += 2 * 3 * (1 - awp.warmup_epochs / config.optimizer.epochs)
+    if objective.helper:
+        count += 1 + 3
+    if objective.grad_align:
+        count += 2 * 2 * 3  # two gradients in the image, and the update through them
+    batch_size = config.optimizer.batch_size
+    return count * batch_size / (batch_size - extra_per_batch(config))

@@ -12,7 +12,7 @@ import numpy as np
 from war_jax.lab.estimates import Estimate, Samples, changes, over_seeds, pooled, powers
 from war_jax.lab.quantities import quantity
 from war_jax.lab.verdicts import ABOVE, MARGIN, WHY_MARGIN, Claim, claim, claim_at_each, near
-from war_jax.studies.scaling.law import Point, estimates, fit
+from war_jax.studies.scaling.law import Point, can_fit, estimates, fit
 from war_jax.studies.scaling.results import (
     SIZES,
     Found,
@@ -148,33 +148,39 @@ def _switch(results: Found, axis: str, key: str) -> Iterator[Claim]:
         )  # fmt: skip
 
 
-def largest(points: Sequence[Point]) -> tuple[list[Point], list[Point]]:
-    """The points but for those of the largest first size, and these."""
-    top = max((point.x[0] for point in points), default=0.0)
-    return [p for p in points if p.x[0] < top], [p for p in points if p.x[0] == top]
+def largest(points: Sequence[Point]) -> tuple[list[Point], list[Point], int]:
+    """The points but for those largest in one size, these, and which size: the one of which there
+    are most, so that what is left can be fitted."""
+    num_sizes = len(points[0].x) if points else 0
+    counts = [len({point.x[i] for point in points}) for i in range(num_sizes)]
+    which = counts.index(max(counts)) if counts else 0
+    top = max((point.x[which] for point in points), default=0.0)
+    rest = [point for point in points if point.x[which] < top]
+    return rest, [point for point in points if point.x[which] == top], which
 
 
 def extrapolation(points: Sequence[Point]) -> list[float]:
     """Predicted minus measured error of the largest, in points, by a law fitted without them."""
-    rest, held_out = largest(points)
+    rest, held_out, _ = largest(points)
     law = fit(rest)
     return [100.0 * math.fsum(law(p.x) - p.mean for p in held_out) / len(held_out)]
 
 
 def _extrapolated(results: Found, switching: Place) -> Claim:
     points = law_points(results, switching)
-    effect, how = None, 'Not evaluated: too few sizes for a law without the largest.'
-    columns = sizes(results)
-    if len(largest(points)[0]) > 1 + 2 * len(columns):
-        effect = estimates(points, extrapolation)[0]
+    rest, held_out, which = largest(points)
+    effect, size = None, 'sizes'
+    how = 'Not evaluated: a law needs three values of every size, without the largest.'
+    if can_fit(rest):
+        effect, size = estimates(points, extrapolation)[0], SIZES[sizes(results)[which]]
         how = (
-            f'Fitted to the {len(largest(points)[0])} sizes with fewer {SIZES[columns[0]]}; mean '
-            f'over the {len(largest(points)[1])} others; jackknife over seeds. {WHY_MARGIN}'
+            f'Fitted to the {len(rest)} sizes with fewer {size}; mean over the {len(held_out)} '
+            f'others; jackknife over seeds. {WHY_MARGIN}'
         )
     where = name_of(results, switching)
     of = '' if where == 'everywhere' else f' ({where})'
     return claim(
         f'law_extrapolates{f"-{where}" if of else ""}',
-        f'The law fitted without the largest networks predicts their robust error{of}',
+        f'The law fitted without the largest {size} predicts the robust error there{of}',
         effect, near(0.0, MARGIN), 'points', how,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from war_jax.report.conditions import OBJECTIVES
 from war_jax.studies.scaling import pictures
 from war_jax.studies.scaling.bench import Bench
 from war_jax.studies.scaling.claims import claims
-from war_jax.studies.scaling.law import Point, estimates, fit
+from war_jax.studies.scaling.law import Point, can_fit, estimates, fit
 from war_jax.studies.scaling.results import (
     SIZES,
     Found,
@@ -95,7 +95,7 @@ def law_table(results: Found) -> Table:
     listed += [f'next doubling of the {name}, points gained' for name in names]
     for switching in switchings(results):
         points = law_points(results, switching)
-        if len(points) <= 1 + 2 * len(names):
+        if not can_fit(points):
             continue
         for number, value in zip(listed, estimates(points, _numbers), strict=True):
             shown = value and (value.value, value.low, value.high)
@@ -120,13 +120,15 @@ def saturation(results: Found) -> str:
     for switching in switchings(results):
         points = law_points(results, switching)
         columns = sizes(results)
-        if len(points) <= 1 + 2 * len(columns):
+        if not can_fit(points):
             continue
         law, where = fit(points), name_of(results, switching)
         for which, size in enumerate(columns):
             end, top = law.ends_at(which, _SMALL_GAIN), max(point.x[which] for point in points)
             at = f'{end:.2g} {SIZES[size]}'
-            if end <= top:
+            if end <= min(point.x[which] for point in points):
+                text = f'even the smallest number of {SIZES[size]} gains less by a doubling'
+            elif end <= top:
                 text = f'a doubling of the {SIZES[size]} gains less than a point already at {at}'
             elif end <= 100 * top:
                 text = f'a doubling of the {SIZES[size]} gains a point up to about {at}'
@@ -176,8 +178,9 @@ def _how(results: Found) -> Section:
         ('Checkpoint', 'the best robust accuracy on validation images; test images are measured '
          'once, with it, and robust accuracy once more with the last network'),
         ('Operations of a training', 'of a forward pass, as XLA counts them unoptimised, times '
-         'images × epochs × passes: one for the clean images, two for each attack step, three for '
-         'each of the two passes of the update'),
+         'images × epochs × passes, reckoned: one for TRADES’ clean images, two for each attack '
+         'step, three for each of the two passes of the update, six for weight perturbation; extra '
+         'images count'),
         ('Intervals', '95 %, Student’s t over seeds; those of the law by the jackknife over seeds'),
         ('Device time', f'{duration(seconds)} in {len(results.rows)} runs'),
         *page.provenance_cells(results.provenance),

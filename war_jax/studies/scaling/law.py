@@ -71,14 +71,19 @@ class Law:
         return self.units[which] * (first / gain) ** (1.0 / exponent)
 
 
-def fit(points: Sequence[Point]) -> Law:
-    """Least squares on the mean errors over seeds.
-
-    Raises ValueError for no more points than the law has numbers: 1 + 2 for each size.
-    """
+def can_fit(points: Sequence[Point]) -> bool:
+    """Whether there are more points than the law has numbers (1, and 2 for each size), and three
+    values of each size: with two, nothing tells its scale from its exponent."""
     num_sizes = len(points[0].x) if points else 0
-    if len(points) <= 1 + 2 * num_sizes:
-        raise ValueError(f'{len(points)} points for a law of {1 + 2 * num_sizes} numbers')
+    values = [{point.x[i] for point in points} for i in range(num_sizes)]
+    return len(points) > 1 + 2 * num_sizes and all(len(some) >= 3 for some in values)
+
+
+def fit(points: Sequence[Point]) -> Law:
+    """Least squares on the mean errors over seeds. Raises ValueError where `can_fit` says no."""
+    if not can_fit(points):
+        raise ValueError(f'{len(points)} points, too few of some size, for a law')
+    num_sizes = len(points[0].x)
     sizes = np.array([point.x for point in points])
     errors = np.array([point.mean for point in points])
     units = sizes.min(axis=0)

@@ -16,7 +16,7 @@ from war_jax.lab.page import Picture
 from war_jax.lab.plots import BLUE, GREY, INK, STYLE, VERMILION
 from war_jax.lab.quantities import band, centre, quantity
 from war_jax.studies.scaling.claims import largest
-from war_jax.studies.scaling.law import fit
+from war_jax.studies.scaling.law import can_fit, fit
 from war_jax.studies.scaling.results import (
     Found,
     along,
@@ -25,7 +25,6 @@ from war_jax.studies.scaling.results import (
     law_points,
     name_of,
     of_kind,
-    sizes,
     switchings,
 )
 from war_jax.studies.scaling.settings import AXES
@@ -112,8 +111,8 @@ def _law(results: Found, folder: Path) -> Iterator[Picture]:
     found = []
     for switching in switchings(results):
         points = law_points(results, switching)
-        rest, held_out = largest(points)
-        if len(rest) > 1 + 2 * len(sizes(results)):
+        rest, held_out, _ = largest(points)
+        if can_fit(rest):
             found.append((name_of(results, switching), fit(rest), rest, held_out))
     if not found:
         return
@@ -152,6 +151,6 @@ def _law(results: Found, folder: Path) -> Iterator[Picture]:
         plots.save(figure, folder / 'law.png')
     yield Picture(
         'law.png', 'The law, and how far it carries',
-        'The law is fitted without the largest networks and predicts them. Bars: 95 % intervals of '
+        'The law is fitted without the largest sizes and predicts them. Bars: 95 % intervals of '
         'the mean over seeds (Student’s t).',
     )  # fmt: skip

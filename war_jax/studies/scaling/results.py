@@ -58,22 +58,27 @@ def along(
 
 def at_best_lambda(results: Found) -> list[Cell]:
     """The cells at the lambda that has, for their other axes, the highest robust accuracy on
-    validation images as a mean over seeds; of equals, the smallest. Cells without any lambda to
-    choose from are all there."""
+    validation images as a mean over the seeds that all lambdas have; of equals, the smallest. Cells
+    without any lambda to choose from are all there."""
     found: dict[Place, dict[float, list[Cell]]] = {}
     for cell in results.rows:
         by_lambda = found.setdefault(cell.without('lam'), {})
         by_lambda.setdefault(cell.value('lam'), []).append(cell)
 
-    def score(cells: Sequence[Cell]) -> float:
-        values = [results.rows[cell]['validation_robust_accuracy'] for cell in cells]
+    def score(cells: Sequence[Cell], seeds: set[int]) -> float:
+        values = [
+            results.rows[cell]['validation_robust_accuracy'] for cell in cells if cell.seed in seeds
+        ]
         return math.fsum(values) / len(values)
 
-    return [
-        cell
-        for by_lambda in found.values()
-        for cell in max((by_lambda[lam] for lam in sorted(by_lambda)), key=score)
-    ]
+    chosen = []
+    for by_lambda in found.values():
+        of_each = [{cell.seed for cell in cells} for cells in by_lambda.values()]
+        seeds = set.intersection(*of_each)  # of an unfinished study: those that can be compared
+        if seeds:
+            lams = sorted(by_lambda)
+            chosen += by_lambda[max(lams, key=lambda lam: score(by_lambda[lam], seeds))]
+    return chosen
 
 
 def compute(row: dict[str, Any]) -> float:
@@ -96,8 +101,8 @@ def switchings(results: Found) -> list[Place]:
 
 
 def law_points(results: Found, switching: Place) -> list[Point]:
-    """The robust error at each size, at its best lambda, of the runs with these switches; empty
-    where no size is varied."""
+    """The robust error at each size, at its best lambda, of the runs with these switches and the
+    seeds that are at every size; empty where there is none."""
     by_x: dict[tuple[float, ...], dict[int, float]] = {}
     if not sizes(results):
         return []
@@ -108,4 +113,7 @@ def law_points(results: Found, switching: Place) -> list[Point]:
         x = tuple(float(row[size]) for size in sizes(results))
         error = 1.0 - row[results.settings.measure.rank_by]
         by_x.setdefault(x, {})[cell.seed] = error
-    return [Point(x, errors) for x, errors in sorted(by_x.items())]
+    seeds = set.intersection(*map(set, by_x.values())) if by_x else set()
+    if not seeds:
+        return []
+    return [Point(x, {seed: by[seed] for seed in seeds}) for x, by in sorted(by_x.items())]

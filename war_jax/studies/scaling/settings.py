@@ -127,8 +127,30 @@ class Settings:
         if measure.rank_by == 'autoattack_accuracy' and not measure.autoattack_examples:
             rule = "must be at least 1 with measure.rank_by = 'autoattack_accuracy'"
             raise refusal('measure.autoattack_examples', 0, rule, '500')
+        if base.evaluation.select_on == 'test':
+            rule = 'must not be that: networks and λ would be chosen on what they are judged by'
+            raise refusal('evaluation.select_on', 'test', rule, "'validation'")
+        if 'epochs' in self.varied:
+            self._check_lengths()
         for cell in cells(self):
             self.config(cell)
+
+    def _check_lengths(self) -> None:
+        """Raises ConfigError for what would be of the same length in a training of any length."""
+        base = self.base
+        if (schedule := base.optimizer.schedule) in ('piecewise', 'halving'):
+            rule = 'has boundaries at fixed epochs: must not be that where grid.epochs varies'
+            raise refusal('optimizer.schedule', schedule, rule, "'cosine'")
+        has_awp = base.awp.gamma > 0 or any(self.grid.awp)
+        for name, epochs in (
+            ('optimizer.warmup_epochs', base.optimizer.warmup_epochs),
+            ('attack.warmup_epochs', base.attack.warmup_epochs),
+            ('ema_start', base.ema_start),
+            ('awp.warmup_epochs', base.awp.warmup_epochs if has_awp else 0),
+        ):
+            if epochs:
+                rule = 'is a number of epochs: must be 0 where grid.epochs varies'
+                raise refusal(name, epochs, rule, '0')
 
     def config(self, cell: Cell) -> Config:
         """Of its run. Raises ConfigError for values that do not go together."""
@@ -138,6 +160,8 @@ class Settings:
             _set(values, axis, value)
         if not values['data']['extra_fraction']:
             values['data']['extra_path'] = ''
+        if not values['ema_decay']:
+            values['ema_start'], values['ema_ramp'] = 0.0, False
         return resolve(values)
 
 

@@ -46,7 +46,7 @@ class Settings:
         """Raises ConfigError for a base that is no base of a study, and variants that cannot be."""
         if (name := self.base.objective.name) in ('natural', 'adversarial'):
             rule = f'must not be that in a study: {name!r} has no lambda'
-            raise refusal('objective.name', 'natural', rule, "'trades'")
+            raise refusal('objective.name', name, rule, "'trades'")
         if self.base.war.reference:
             rule = 'must be empty in a study, which makes its own references'
             raise refusal('war.reference', self.base.war.reference, rule, "''")

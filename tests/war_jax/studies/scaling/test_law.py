@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from war_jax.studies.scaling.law import Law, Point, estimates, fit
+from war_jax.studies.scaling.law import Law, Point, can_fit, estimates, fit
 
 WIDTHS, IMAGES = (1.0, 2.0, 4.0, 8.0, 16.0), (64.0, 128.0, 256.0, 512.0)
 
@@ -67,8 +67,11 @@ def test_the_doubling_that_gains_no_more_than_a_point():
 
 
 def test_too_few_points_or_no_whole_seed():
-    with pytest.raises(ValueError, match='3 points for a law of 3 numbers'):
+    with pytest.raises(ValueError, match='3 points, too few'):
         fit([Point((x,), {0: 0.3}) for x in WIDTHS[:3]])
+    # Of two widths no exponent follows, however many images there are.
+    assert not can_fit([Point((k, n), {0: 0.3}) for k in WIDTHS[:2] for n in IMAGES])
+    assert can_fit([Point((k, n), {0: 0.3}) for k in WIDTHS[:3] for n in IMAGES])
     with pytest.raises(ValueError, match='no seed'):
         estimates([Point((x,), {int(x): 0.3}) for x in WIDTHS], lambda some: [fit(some).floor])
     single = estimates([Point((x,), {3: 1 / x}) for x in WIDTHS], lambda some: [fit(some).floor])[0]

@@ -104,6 +104,28 @@ def test_each_size_is_judged_at_its_own_best_lambda():
     assert 'λ = 4' in found['robust_accuracy_with_width'].where, 'there it rises'
 
 
+def test_with_two_sizes_there_is_no_law(tmp_path: Path):
+    results = planted(law_of, width=(1.0, 2.0))
+    found = {claim.name: claim for claim in claims(results)}
+    assert found['law_extrapolates'].effect is None and findings.law_table(results)[1] == []
+    assert findings.saturation(results) == ''
+
+
+def test_of_an_unfinished_sweep_the_seeds_that_all_lambdas_have_decide():
+    """The third seed, which only lambda 2 lacks, would make lambda 1 the best one."""
+    results = planted(
+        lambda cell: 0.5 - (0.3 if (cell.seed, cell.value('lam')) == (2, 1.0) else 0.0)
+        - 0.01 * cell.value('lam'),
+        epochs=(), lam=(1.0, 2.0), width=(1.0, 2.0, 4.0),
+    )  # fmt: skip
+    rows = {
+        cell: row for cell, row in results.rows.items()
+        if (cell.seed, cell.value('lam')) != (2, 2.0)
+    }  # fmt: skip
+    partial = Results(results.settings, PROVENANCE, {}, rows, [])
+    assert {cell.value('lam') for cell in at_best_lambda(partial)} == {2.0}
+
+
 def test_a_switch_is_compared_with_its_first_value():
     results = planted(
         lambda cell: law_of(cell) - (0.05 if cell.value('ema') else 0.0), ema=(0.0, 0.9)

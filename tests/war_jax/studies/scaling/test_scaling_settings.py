@@ -1,17 +1,38 @@
 """Axes by name, and the command. Oracles: grids worked out by hand, what was typed wrong."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from configs import scaling
-from war_jax.config import ConfigError
+from configs import digits, scaling
+from war_jax.config import ConfigError, resolve
 from war_jax.studies.scaling import __main__ as command
+from war_jax.studies.scaling.bench import passes
 from war_jax.studies.scaling.settings import Settings, cells, resolve_scaling
 
 ROOT = Path(__file__).parents[4]
 CONFIG = f'--config={ROOT}/configs/scaling.py:smoke'
+
+
+@pytest.mark.parametrize('word', ['', 'depth', 'data', 'last_stage', 'switches'])
+def test_every_word_is_a_study(word: str):
+    for argument in (word, f'{word},smoke'):
+        settings = resolve_scaling(scaling.get_config(argument))
+        assert len(settings.varied) >= 2 and settings.smoke == argument.endswith('smoke')
+
+
+def test_what_a_training_costs_is_reckoned_with_all_that_it_does():
+    """By hand: 10 attack steps of 2, two passes of 3, TRADES' clean images 1; AWP another 6."""
+    config = resolve(digits.get_config())
+    assert passes(config) == 27
+    natural = dataclasses.replace(config.objective, name='natural')
+    assert passes(dataclasses.replace(config, objective=natural)) == 3
+    perturbed = dataclasses.replace(config.awp, gamma=0.005, warmup_epochs=10)  # of 40 epochs
+    assert passes(dataclasses.replace(config, awp=perturbed)) == 27 + 6 * 0.75
+    half = dataclasses.replace(config.data, extra_fraction=0.5, extra_path='x.npz')
+    assert passes(dataclasses.replace(config, data=half)) == 2 * 27
 
 
 def changed(**grid: Any) -> Settings:
@@ -58,6 +79,7 @@ def test_no_extra_images_need_no_file():
         ({'ema': (0.0, 0.0)}, 'grid.ema .* must not name one twice'),
         ({'generated': (0.0, 0.5)}, 'data.extra_path'),
         ({'width': (1.0, 0.5)}, 'strictly increasing'),
+        ({'epochs': (10, 20), 'awp': (0.005,)}, 'awp.warmup_epochs = 1: is a number of epochs'),
     ],
 )
 def test_what_cannot_be_is_refused(grid: dict[str, Any], line: str):
