@@ -133,7 +133,7 @@ def test_files_are_there_and_agree(tmp_path: Path) -> None:
     assert found == sorted(
         ['report.md', 'report.html', 'rows.csv', 'study.json', 'verdicts.json']
         + [f'tables/{name}.{form}' for name in TABLES for form in ('csv', 'md', 'tex')]
-        + [f'figures/{name}.png' for name in FIGURES]
+        + [f'figures/{name}.{form}' for name in FIGURES for form in ('png', 'pdf')]
     )
     for name in FIGURES:
         assert f'](figures/{name}.png)' in text
