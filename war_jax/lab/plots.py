@@ -24,6 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import (
     FixedLocator,
     FuncFormatter,
@@ -40,9 +41,13 @@ from war_jax.records.files import replacing
 INK, GREY = '#222222', '#767676'
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = '#0072B2', '#D55E00', '#009E73', '#AA4499', '#E69F00'
 
+# How symbols are set; f'{LAMBDA} = ' and a number name a line.
+LAMBDA, EPSILON, THETA = r'$\lambda$', r'$\varepsilon$', r'$\Theta$'
+INTERVAL = '95 % interval over seeds'
+
 MARKERS = 'os^Dv<>ph'
 _DPI = 160
-_LEAST_SPAN = 0.1  # of an axis of rates
+_LEAST_SPAN, _WIDE_SPAN = 0.1, 0.4  # of an axis of rates
 
 STYLE: dict[Any, Any] = {
     'font.family': 'DejaVu Sans',  # ships with matplotlib and has every symbol used here
@@ -100,9 +105,11 @@ def log_axis(axes: Axes) -> None:
 
 
 def rate_axis(axes: Axes) -> None:
-    """Linear y in percent, over ten points at least: noise stays small."""
+    """Linear y in percent, over ten points at least, as noise stays small; over all of 0 to 100 %
+    where the rates differ by much."""
     lower, upper = axes.get_ylim()
-    missing = max(0.0, _LEAST_SPAN - (upper - lower)) / 2
+    wide = upper - lower > _WIDE_SPAN
+    missing = 1.0 if wide else max(0.0, _LEAST_SPAN - (upper - lower)) / 2
     axes.set_ylim(max(-0.02, lower - missing), min(1.02, upper + missing))
     _percents(axes)
 
@@ -116,7 +123,8 @@ def difference_axis(axes: Axes) -> None:
 
 
 def scale(axes: Axes, of: Quantity) -> None:
-    """y as suits the quantity."""
+    """y as suits the quantity, labelled with its unit."""
+    axes.set_ylabel(of.unit)
     if of.is_rate:
         rate_axis(axes)
     elif of.unit == DIFFERENCE:
@@ -164,12 +172,17 @@ def area(axes: Axes, band: Band, style: Mapping[str, Any]) -> None:
     axes.plot(x, mean, markevery=every(x), **style)
 
 
-def bars(axes: Axes, band: Band, style: Mapping[str, Any], shift: float = 1.0) -> None:
-    """A line with error bars; shift: a factor of x, that bars do not hide each other."""
+def bars(axes: Axes, band: Band, style: Mapping[str, Any], behind: int = 0) -> None:
+    """A line with error bars, which are the broader and paler the more lines are drawn over it: so
+    bars at one x show behind each other, and each point stands at its own x."""
     x, mean, lower, upper = (np.asarray(values, float) for values in band)
     reach = np.maximum([mean - lower, upper - mean], 0.0)  # an end may be off by rounding
     reach[~np.isfinite(reach)] = np.nan  # of a single seed
-    axes.errorbar(x * shift, mean, reach, capsize=2.5, elinewidth=1.0, **style)
+    breadth = 1.0 + 1.2 * min(behind, 4)
+    options = {'elinewidth': breadth, 'capsize': 1.5 + breadth, 'capthick': 1.0, 'label': None}
+    line, _, (stems,) = axes.errorbar(x, mean, reach, **{**style, **options})
+    stems.set_alpha(0.3 if behind else 1.0)
+    line.set_label(style.get('label', '_nolegend_'))  # without a bar in the legend
 
 
 def against_epoch(
@@ -179,12 +192,13 @@ def against_epoch(
     size: tuple[float, float],
     finish: Callable[[Axes, Any, str], object],
     legend: str,
+    areas: str,
 ) -> None:
     """row -> key -> member -> band: a row of panels for each, a line for each member.
 
     colours: a colour map's name; size: inches of the width, and of the height of a row; finish:
     titles and scales one panel, once all of its lines are drawn; legend: what stands before a
-    member's number.
+    member's number; areas: what those around the lines are.
     """
     with matplotlib.rc_context(STYLE):
         keys = list(next(iter(rows.values())))
@@ -202,20 +216,38 @@ def against_epoch(
                 finish(axes, name, key)
         for axes in grid[-1]:
             epoch_axis(axes)
-        legend_below(figure, styles, legend)
+        legend_below(figure, styles, legend, [area_key(areas)])
         save(figure, path)
 
 
 def legend_below(
     figure: Figure, styles: Mapping[float, Mapping[str, Any]], name: str, more: Sequence[Any] = ()
 ) -> None:
-    """Below all panels, which share it: 'λ = 3' for a name 'λ = '."""
+    """Below all panels, which share it: 'width 2' for a name 'width '; more: further handles."""
     handles: list[Any] = [
         Line2D([], [], label=f'{name}{member:g}', **style) for member, style in styles.items()
     ]
     handles += more
-    columns = min(len(handles), int(figure.get_figwidth() / 1.5))  # as many as find room
+    # Inches of a key and of its letters: all in one row, or as many as find room.
+    sizes = [0.6 + 0.065 * len(str(handle.get_label())) for handle in handles]
+    room = figure.get_figwidth()
+    columns = len(handles) if sum(sizes) <= room else max(1, int(room / max(sizes)))
     figure.legend(handles=handles, loc='outside lower center', ncols=columns, labelcolor=INK)
+
+
+def area_key(label: str = INTERVAL) -> Patch:
+    """What the areas around lines are, for a legend."""
+    return Patch(facecolor=GREY, alpha=0.3, lw=0, label=label)
+
+
+def bar_key(label: str = INTERVAL) -> Line2D:
+    """What error bars are, likewise."""
+    return Line2D([], [], color=GREY, ls='', marker='|', ms=10, mew=1.2, label=label)
+
+
+def line_key(label: str, linestyle: str, color: str = GREY) -> Line2D:
+    """A line without points, whatever its colour in the panels."""
+    return Line2D([], [], color=color, ls=linestyle, lw=1.2, label=label)
 
 
 def legend(axes: Axes) -> None:

@@ -23,6 +23,8 @@ from war_jax.measures.statistics import geometric_interval, mean_interval
 Interval = tuple[float, float, float]  # mean, lower, upper
 RATE, COSINE, NATS, RATIO, NORM = 'share of the images', 'cosine', 'nats', 'ratio', 'norm'
 DIFFERENCE = 'difference of two shares'
+LOGITS, SLOPE = 'logits', 'logits per unit of input'
+NATS_SLOPE, RELATIVE_SLOPE = 'nats per unit of input', 'per unit of input'
 
 
 class Quantity(NamedTuple):
@@ -61,27 +63,28 @@ _LISTED = (
         'f(x) = y at x and at every x′ that AutoAttack found in the ball (Croce and Hein 2020)',
     ),
     Quantity(
-        'local_lipschitz', 'Local Lipschitzness, output ratio', NORM, True,
+        'local_lipschitz', 'Local Lipschitzness, output ratio', SLOPE, True,
         'mean over images of max ‖f(x) − f(x′)‖₁ / ‖x − x′‖ in the ball (Yang et al. 2020)',
     ),
     Quantity(
-        'margin', 'Margin of the logits', NORM, True,
+        'margin', 'Margin of the logits', LOGITS, True,
         'mean over images of the largest logit minus the second',
     ),
     Quantity(
-        'lipschitz_per_margin', 'Local Lipschitzness ÷ margin', NORM, True,
+        'lipschitz_per_margin', 'Local Lipschitzness ÷ margin', RELATIVE_SLOPE, True,
         'the mean output ratio / the mean margin: what a factor on the logits does not change',
     ),
     Quantity(
-        'local_lipschitz_kl_gradient', 'Local Lipschitzness, KL gradient', NORM, True,
+        'local_lipschitz_kl_gradient', 'Local Lipschitzness, KL gradient', NATS_SLOPE, True,
         'mean over images of max ‖∇ KL(f(x) ‖ f(x′))‖₁ over the steps of an attack '
         '(Wu et al. 2021)',
     ),
     Quantity(
-        'margin', 'Margin', NORM, True, 'mean over images of the largest logit minus the runner-up'
+        'margin', 'Margin', LOGITS, True,
+        'mean over images of the largest logit minus the runner-up',
     ),
     Quantity(
-        'lipschitz_by_margin', 'Lipschitzness / margin', NORM, True,
+        'lipschitz_by_margin', 'Lipschitzness / margin', RELATIVE_SLOPE, True,
         'local Lipschitzness (output ratio) divided by the margin of the logits, both means over '
         'the same images: it does not change if all logits are multiplied by a factor',
     ),
@@ -123,7 +126,8 @@ _LISTED = (
         'and Rostamizadeh 2012)',
     ),
     Quantity(
-        'kernel_trace', 'Kernel trace per image', NORM, True, 'tr Θ_t / number of images'
+        'kernel_trace', 'Kernel trace per image', 'squared logits', True,
+        'tr Θ_t / number of images',
     ),
     Quantity(
         'weight_movement', 'Movement of the weights', RATIO, True,
@@ -134,19 +138,19 @@ _LISTED = (
         '‖f − f_lin‖ / ‖f − f₀‖, f_lin the first Taylor polynomial in the weights at the start',
     ),
     Quantity(
-        'output_gradient', 'Input gradient of the outputs', NORM, True,
+        'output_gradient', 'Input gradient of the outputs', SLOPE, True,
         'root mean square over images and outputs of ‖∇ₓ f_c(x)‖₂',
     ),
     Quantity(
-        'loss_gradient', 'Input gradient of the loss', NORM, True,
+        'loss_gradient', 'Input gradient of the loss', NATS_SLOPE, True,
         'mean over images of the dual norm of the gradient in x of the label’s cross-entropy',
     ),
     Quantity(
-        'loss_gradient_ball', 'Largest gradient of the loss in the ball', NORM, True,
+        'loss_gradient_ball', 'Largest gradient of the loss in the ball', NATS_SLOPE, True,
         'mean over images of the largest dual norm of ∇ₓ of the cross-entropy met in the ball',
     ),
     Quantity(
-        'spectral_product', 'Product of spectral norms', NORM, True,
+        'spectral_product', 'Product of spectral norms', SLOPE, True,
         'upper bounds of the layers’ norms, multiplied: at least the Lipschitz constant of the '
         'logits, L2 (Szegedy et al. 2014)',
     ),

@@ -14,12 +14,15 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from war_jax.lab import plots
 from war_jax.lab.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILION
+from war_jax.lab.quantities import RATE
 
 NORMS = {'linf': 'L∞', 'l2': 'L2'}
+_SYMBOLS = {'linf': r'$L_\infty$', 'l2': '$L_2$'}
 MAX_EXAMPLES = 10
 
 # key in the rows -> (name, colour, line style, marker)
@@ -31,7 +34,7 @@ _RATES = {
 _RISKS = {
     'natural_risk': ('natural risk', BLUE, '-'),
     'robust_regularization': ('robust regularization', VERMILION, '-'),
-    'lambda': ('λ', INK, '--'),
+    'lambda': (plots.LAMBDA, INK, '--'),
 }
 _LIPSCHITZ = {
     'local_lipschitz': ('output ratio', PURPLE, '-', 'o'),
@@ -63,7 +66,8 @@ def training_curves(
             x, y = _series(validation, key)
             options = {'color': colour, 'marker': marker, 'label': name}
             accuracies.plot(x, y, style, markevery=plots.every(x), **options)
-        accuracies.set(title=f'{split.capitalize()} accuracy', ylim=(-0.02, 1.02))
+        title = f'{split.capitalize()} accuracy'
+        accuracies.set(title=title, ylabel=RATE, ylim=(-0.02, 1.02))
         plots.percent_axis(accuracies)
 
         regularized = any(row.get('robust_regularization') for row in train)
@@ -72,7 +76,8 @@ def training_curves(
                 continue  # natural training: the weight of nothing
             x, y = _series(train, key)
             plots.plot_positive(risks, x, y, style, color=colour, linewidth=1.2, label=name)
-        risks.set_title('Training risks (nats)' + (' and λ' if regularized else ''))
+        weight = f', {plots.LAMBDA} (ratio)' if regularized else ''
+        risks.set(title='Training risks', ylabel=f'risk (nats){weight}')
         plots.log_axis(risks)
 
         for key, (name, colour, style, marker) in _LIPSCHITZ.items():
@@ -80,6 +85,7 @@ def training_curves(
             options = {'color': colour, 'marker': marker, 'label': name}
             plots.plot_positive(lipschitz, x, y, style, markevery=plots.every(x), **options)
         lipschitz.set_title(f'Local Lipschitzness ({split})')
+        lipschitz.set_ylabel('logits or nats per unit of input')
         plots.log_axis(lipschitz)
 
         for axes in (accuracies, risks, lipschitz):
@@ -100,7 +106,7 @@ def stability_curve(
     *,
     epsilon: float,
     norm: str,
-    mark: str = 'training ε',
+    mark: str = f'training {plots.EPSILON}',
     points: Mapping[str, float] | None = None,
 ) -> None:
     """Natural accuracy, robust accuracy and stability against the radius of the attack.
@@ -110,7 +116,7 @@ def stability_curve(
     there under stronger attacks.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 3.8), layout='constrained')
+        figure = Figure(figsize=(5.6, 4.2), layout='constrained')
         axes = figure.subplots()
         x = np.asarray(epsilons, float)
         span = float(x.max()) or 1.0
@@ -123,10 +129,15 @@ def stability_curve(
         axes.axvline(epsilon, label=f'{mark} = {epsilon:.4g}', **_MARK)
         axes.set(xlim=(-0.02 * span, 1.02 * span), ylim=(-0.02, 1.02))
         axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-        axes.set_xlabel(f'{NORMS[norm]} radius ε of the attack (pixels in [0, 1])')
-        axes.set_ylabel('share of the images')
+        axes.set_xlabel(f'{_SYMBOLS[norm]} radius {plots.EPSILON} of the attack (pixels in [0, 1])')
+        axes.set_ylabel(RATE)
         plots.percent_axis(axes)
-        plots.legend(axes)
+        handles, _ = axes.get_legend_handles_labels()
+        handles.append(plots.area_key('95 % interval over images'))
+        if points:
+            style = {'color': GREY, 'marker': '*', 'ms': 11, 'label': 'under stronger attacks'}
+            handles.append(Line2D([], [], ls='', **style))
+        figure.legend(handles=handles, loc='outside lower center', ncols=3, labelcolor=INK)
         plots.save(figure, path)
 
 

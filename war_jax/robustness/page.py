@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from war_jax.attacks.threat import ThreatModel
+from war_jax.lab.plots import EPSILON
 from war_jax.lab.tables import markdown, percent
 from war_jax.measures.accuracy import Counts
 from war_jax.measures.network import intervals, rates
@@ -128,5 +129,5 @@ def _draw(path: Path, result: dict[str, Any]) -> None:
     }
     stability_curve(
         path, curve['epsilons'], lines, bands, epsilon=result['epsilon'], norm=result['norm'],
-        mark='ε', points={name: result[name] for name in list(lines)[1:] if name in result},
+        mark=EPSILON, points={name: result[name] for name in list(lines)[1:] if name in result},
     )  # fmt: skip

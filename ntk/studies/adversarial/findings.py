@@ -26,7 +26,7 @@ from war_jax.lab.estimates import BySeed, change, paired
 from war_jax.lab.experiment import Experiment, Results
 from war_jax.lab.page import Picture, Section
 from war_jax.lab.plots import BLUE, GREEN, GREY, STYLE, VERMILION
-from war_jax.lab.quantities import RATES, Interval, centre, quantity
+from war_jax.lab.quantities import RATE, RATES, Interval, centre, quantity
 from war_jax.lab.tables import Column, rate_mean, write_table
 from war_jax.lab.verdicts import (
     ABOVE,
@@ -175,7 +175,7 @@ def draw(results: Found, path: Path) -> None:
     beyond = widths[-1] * 4.0  # where infinite width is drawn
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 4.0), layout='constrained')
-        for axes, key in zip(figure.subplots(1, 2), ACCURACIES, strict=True):
+        for axes, key in zip(figure.subplots(1, 2, sharey=True), ACCURACIES, strict=True):
             for number, method in enumerate(METHODS):
                 colour, marker = _LOOKS[method]
                 # Side by side at infinite width, where there are four of them.
@@ -199,9 +199,11 @@ def draw(results: Found, path: Path) -> None:
             axes.set_xscale('log', base=2)
             axes.set_xticks([*widths, beyond], [*map(str, widths), '∞'])
             axes.minorticks_off()
-            axes.set_xlabel('width')
+            axes.set(xlabel='width (units)', ylim=(-0.02, 1.02))
             plots.percent_axis(axes)
+        figure.axes[0].set_ylabel(RATE)
         handles, names = figure.axes[0].get_legend_handles_labels()
+        handles, names = [*handles, plots.bar_key()], [*names, plots.INTERVAL]
         figure.legend(handles, names, loc='outside lower center', ncols=2)
         plots.save(figure, path)
 

@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ntk.studies.capacity.settings import Cell, Settings, SmallestNorm, SmallestWidth
 from war_jax.lab import plots
@@ -68,21 +69,27 @@ def draw(results: Found, folder: Path) -> list[Picture]:
     """Writes what the rows allow, in the order of the report."""
     pictures = []
     for file, key, label, title, caption in (
-        ('widths.png', 'width', 'm*', 'Smallest width that interpolates',
+        ('widths.png', 'width', '$m^*$ (units)', 'Smallest width that interpolates',
          'Dots: single seeds. Dashed: the predicted n/d (plain) and n (robust), through the mean '
          'at the base.'),
-        ('norms.png', 'norm', '‖f‖ in the RKHS', 'Smallest RKHS norm of a fit, infinite width',
+        ('norms.png', 'norm', r'$\|f\|$ in the RKHS (outputs)',
+         'Smallest RKHS norm of a fit, infinite width',
          'Certified lower bounds; dots: single seeds.'),
     ):  # fmt: skip
         with matplotlib.rc_context(STYLE):
-            figure = Figure(figsize=(9.3, 3.5), layout='constrained')
-            panels = zip(figure.subplots(1, 3), ('num_pairs', 'dimension', 'radius'), strict=True)
-            for axes, over in panels:
+            figure = Figure(figsize=(9.3, 3.7), layout='constrained')
+            panels = figure.subplots(1, 3, sharey=True)
+            for axes, over in zip(panels, ('num_pairs', 'dimension', 'radius'), strict=True):
                 _panel(axes, results, key, over)
             figure.axes[0].set_ylabel(label)
-            handles, names = figure.axes[0].get_legend_handles_labels()
+            handles, _ = figure.axes[0].get_legend_handles_labels()
             if handles:
-                figure.legend(handles, names, loc='outside lower center', ncols=len(handles))
+                handles += [Line2D([], [], ls='', marker='o', ms=3, color=GREY, label='a seed')]
+                handles += [plots.area_key()]
+                if key == 'width':
+                    predicted = 'predicted: $n/d$ plain, $n$ robust'
+                    handles += [plots.line_key(predicted, '--')]
+                figure.legend(handles=handles, loc='outside lower center', ncols=len(handles))
             plots.save(figure, folder / file)
         lines = 'Lines: geometric means over seeds; bands: their 95 % intervals (Student’s t).'
         pictures.append(Picture(file, title, f'{caption} {lines}'))
@@ -91,7 +98,7 @@ def draw(results: Found, folder: Path) -> list[Picture]:
 
 def _panel(axes: Axes, results: Found, key: str, over: str) -> None:
     base = results.settings.base
-    robust = f'robust, ρ = {base.radius:g}'
+    robust = rf'robust, $\rho$ = {base.radius:g}'
     lines: list[tuple[dict[str, Any], str, str]] = [({}, VERMILION, robust)]
     if over != 'radius':
         lines = [({'radius': 0.0}, BLUE, 'plain'), ({'radius': base.radius}, VERMILION, robust)]
@@ -114,11 +121,12 @@ def _panel(axes: Axes, results: Found, key: str, over: str) -> None:
             x = np.array(drawn.x, float)
             axes.plot(x, middle * (x / at) ** predicted, color=GREY, ls='--', lw=1.0)
     if over == 'radius':
-        axes.set(title='Robustness radius ρ', xlabel='ρ, in units of half the gap')
+        axes.set(title=r'Robustness radius $\rho$', xlabel=r'$\rho$ (halves of the gap)')
         axes.set_xticks(sorted(places))
     else:
-        axes.set_title('Number of pairs n' if over == 'num_pairs' else 'Dimension d')
-        axes.set_xlabel(LETTERS[over])
+        pairs = over == 'num_pairs'
+        axes.set_title('Number of pairs $n$' if pairs else 'Dimension $d$')
+        axes.set_xlabel('$n$ (pairs)' if pairs else '$d$ (coordinates)')
         plots.ticks(axes, sorted(places), base=2)
     if places:
         plots.log_axis(axes)

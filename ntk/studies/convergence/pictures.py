@@ -10,6 +10,7 @@ largest ball of the grid.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from war_jax.lab import plots
 from war_jax.lab.estimates import BySeed, Samples
 from war_jax.lab.experiment import Results
 from war_jax.lab.page import Picture
-from war_jax.lab.plots import BLUE, GREEN, INK, ORANGE, PURPLE, STYLE, VERMILION
+from war_jax.lab.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILION
 from war_jax.lab.quantities import NATS, NORM, RATIO, Quantity, band
 
 Found = Results[Settings]
@@ -46,6 +47,7 @@ MEASURED = {
                  '‖f − f_lin‖ / ‖f_lin‖ on adversarial points'),
     )
 }  # fmt: skip
+_WIDTH = 'width $m$ (units)'
 _STYLES: list[dict[str, Any]] = [
     {'color': colour, 'marker': marker}
     for colour, marker in zip((INK, BLUE, GREEN, VERMILION, PURPLE, ORANGE), 'osD^vP', strict=True)
@@ -141,7 +143,7 @@ def draw(results: Found, folder: Path) -> list[Picture]:
             'Robust loss reached and the best in the ball',
             'Points: min over the steps of L_A, mean over seeds and its 95 % interval; dashed: the '
             'best robust loss of the linearised network in the same ball (certified lower bound). '
-            'Grey: log 2, the loss at the start.',
+            'Dotted: log 2, the loss at the start. B(R): projected into balls of radius R.',
             _losses,
         ),
         (
@@ -169,20 +171,20 @@ def draw(results: Found, folder: Path) -> list[Picture]:
 
 def _losses(results: Found) -> Figure:
     designs = results.settings.grid.designs
-    figure = Figure(figsize=(3.1 * len(designs), 3.3), layout='constrained')
-    for axes, design in zip(
-        figure.subplots(1, len(designs), squeeze=False)[0], designs, strict=True
-    ):
+    figure = Figure(figsize=(3.1 * len(designs), 3.6), layout='constrained')
+    panels = figure.subplots(1, len(designs), squeeze=False, sharey=True)[0]
+    for axes, design in zip(panels, designs, strict=True):
         for index, radius in enumerate(results.settings.grid.radii):
             _line(axes, samples(results, design, 'least', radius=radius), 'least', index)
             best = band(samples(results, design, 'best', radius=radius), MEASURED['best'])
             if radius and best is not None:
                 axes.plot(best.x, best.mean, ls='--', lw=1.0, color=_STYLES[index % 6]['color'])
-        axes.axhline(math.log(2.0), color=plots.GREY, lw=0.8)
-        axes.set(title=titled(design), xlabel='width m', ylim=(0.0, None))
+        axes.axhline(math.log(2.0), color=GREY, ls=':', lw=1.2)
+        axes.set(title=titled(design), xlabel=_WIDTH, ylim=(0.0, None))
         plots.ticks(axes, results.settings.widths(design), base=2)
-    figure.axes[0].set_ylabel('logistic loss')
-    _radius_legend(figure, results)
+    figure.axes[0].set_ylabel(r'$\min\ L_A$ (nats)')
+    best = plots.line_key('best in the ball', '--')
+    _radius_legend(figure, results, [best, plots.line_key(r'start, $\log\,2$', ':')])
     return figure
 
 
@@ -200,16 +202,20 @@ def _movements(results: Found) -> Figure:
             plots.log_axis(axes)
             plots.ticks(axes, results.settings.widths(design), base=2)
             axes.set_title(f'{titled(design)}: {title}', fontsize=8.5)
-        grid[1][column].set_xlabel('width m')
+        grid[1][column].set_xlabel(_WIDTH)
+    grid[0][0].set_ylabel(r'$\|U\|_F$ (units of the weights)')
+    grid[1][0].set_ylabel(r'$\|f - f_{\mathrm{lin}}\|\ /\ \|f_{\mathrm{lin}}\|$ (ratio)')
     _radius_legend(figure, results)
     return figure
 
 
 def _sweeps(results: Found) -> Figure:
     base, grid = results.settings.base, results.settings.grid
-    figure = Figure(figsize=(9.3, 3.3), layout='constrained')
+    figure = Figure(figsize=(9.3, 3.8), layout='constrained')
     attacks, caps, time = figure.subplots(1, 3)
-    keys = {'least': 'min L_A', 'robust_loss': 'L_* at the end', 'best': 'best in the ball'}
+    keys = {
+        'least': r'$\min\ L_A$', 'robust_loss': r'$L_*$ at the end', 'best': 'best in the ball'
+    }  # fmt: skip
     for index, (key, name) in enumerate(keys.items()):
         by_attack: dict[float, BySeed] = {}
         for place, attack in enumerate(grid.attacks):
@@ -220,8 +226,9 @@ def _sweeps(results: Found) -> Figure:
         by_cap = samples(results, base.design, key, 'epsilon', width=base.width)
         _line(caps, by_cap, key, index, name)
     attacks.set_xticks(range(len(grid.attacks)), list(grid.attacks), fontsize=8)
-    attacks.set(title='Attack A', ylabel='logistic loss')
-    caps.set(title='Radius of the cap', xlabel='ε')
+    attacks.set(title='Attack $A$', xlabel='attack in training', ylabel='logistic loss (nats)')
+    caps.set(title='Radius of the cap', xlabel=f'{plots.EPSILON} (inputs of length 1)')
+    caps.set_ylabel('logistic loss (nats)')
     for index, radius in enumerate(grid.radii):
         gaps = gaps_over_time(results, base.design, radius)
         drawn = band(gaps, MEASURED['gap']._replace(by_factors=True))  # they shrink by factors
@@ -229,10 +236,13 @@ def _sweeps(results: Found) -> Figure:
             plots.area(time, drawn, {**_STYLES[index % 6], 'label': ball(radius)})
     time.set_xscale('log', base=2)
     plots.log_axis(time)
-    time.set(title='min L_A − best', xlabel='steps')
-    for axes in (attacks, time):
+    time.set(title='Excess over the best', xlabel='steps', ylabel=r'$\min\ L_A$ − best (nats)')
+    for axes in (attacks, caps, time):
         if axes.lines:
-            axes.legend(fontsize=7.5)
+            axes.legend(
+                loc='upper center', bbox_to_anchor=(0.5, -0.2), fontsize=7.5, ncols=2
+            )
+    figure.legend(handles=[plots.area_key()], loc='outside lower center', labelcolor=INK)
     return figure
 
 
@@ -243,9 +253,11 @@ def _line(axes: Axes, found: Samples, key: str, index: int, name: str | None = N
         plots.area(axes, drawn, {**_STYLES[index % 6], 'label': name})
 
 
-def _radius_legend(figure: Figure, results: Found) -> None:
-    handles = [
+def _radius_legend(figure: Figure, results: Found, more: Sequence[Line2D] = ()) -> None:
+    handles: list[Any] = [
         Line2D([], [], label=ball(radius), **_STYLES[index % 6])
         for index, radius in enumerate(results.settings.grid.radii)
     ]
-    figure.legend(handles=handles, loc='outside lower center', ncols=len(handles), labelcolor=INK)
+    handles += [*more, plots.area_key()]
+    columns = len(handles) if len(handles) < 6 else 4
+    figure.legend(handles=handles, loc='outside lower center', ncols=columns, labelcolor=INK)

@@ -25,12 +25,20 @@ from war_jax.lab.plots import BLUE, GREY, PURPLE, STYLE, VERMILION
 from war_jax.lab.probes import FIXED
 from war_jax.lab.quantities import Band, band, quantity
 
-WIDTH_PANELS = (
-    'kernel_drift', 'label_alignment', 'kernel_trace', 'weight_movement',
-    'output_gradient_train', 'output_gradient_test', 'loss_gradient_train', 'loss_gradient_test',
-    'local_lipschitz_train', 'local_lipschitz_test',
-    'local_lipschitz_kl_gradient_train', 'local_lipschitz_kl_gradient_test',
-)  # fmt: skip
+# file -> (title, its four panels).
+WIDTH_PANELS = {
+    'width.png': ('Local Lipschitzness against width', (
+        'local_lipschitz_train', 'local_lipschitz_test',
+        'local_lipschitz_kl_gradient_train', 'local_lipschitz_kl_gradient_test',
+    )),
+    'gradients.png': ('Input gradients against width', (
+        'output_gradient_train', 'output_gradient_test', 'loss_gradient_train',
+        'loss_gradient_test',
+    )),
+    'kernel.png': ('Kernel and weights against width', (
+        'kernel_drift', 'label_alignment', 'kernel_trace', 'weight_movement',
+    )),
+}  # fmt: skip
 EPOCH_PANELS = (
     'kernel_drift', 'label_alignment', 'output_gradient_test', 'local_lipschitz_test',
 )  # fmt: skip
@@ -76,16 +84,17 @@ def draw(rows: Sequence[Row], is_study: bool, folder: Path) -> list[Picture]:
         return [Picture('curves.png', 'Along the run', caption)]
     drawn = []
     if trained(rows):
-        panels = {
-            key: (by_width(rows, key), band(at_start(rows, key), quantity(key)))
-            for key in WIDTH_PANELS
-        }
-        against_width(folder / 'width.png', panels)
         caption = (
             'Solid: after training, at constant λ; dotted: before it. Means over seeds, bars: 95 % '
             'intervals (Student’s t). Training and test images share the scale.'
         )
-        drawn.append(Picture('width.png', 'Against width', caption))
+        for file, (title, keys) in WIDTH_PANELS.items():
+            panels = {
+                key: (by_width(rows, key), band(at_start(rows, key), quantity(key)))
+                for key in keys
+            }
+            against_width(folder / file, panels)
+            drawn.append(Picture(file, title, caption))
     if widths := sorted({row['widen_factor'] for row in rows if row['method'] == FIXED}):
         curves = {
             width: {key: by_epoch(rows, width, key) for key in EPOCH_PANELS}
@@ -125,16 +134,15 @@ def along_run(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def against_width(path: Path, panels: Mapping[str, tuple[Lines, Band | None]]) -> None:
-    """key -> (lambda -> line after training, line at the start): four panels in a row, log-log.
+    """key -> (lambda -> line after training, line at the start): four panels, log-log.
 
     Neighbours of one quantity on 'train' and 'test' images share their scale.
     """
     with matplotlib.rc_context(STYLE):
         lams = sorted({lam for lines, _ in panels.values() for lam in lines})
         styles = plots.ordered_styles(lams, 'plasma')
-        rows = -(-len(panels) // 4)
-        figure = Figure(figsize=(12.5, 0.7 + 3.1 * rows), layout='constrained')
-        grid = figure.subplots(rows, 4, squeeze=False)
+        figure = Figure(figsize=(8.6, 6.9), layout='constrained')
+        grid = figure.subplots(2, 2)
         drawn: dict[str, Axes] = {}
         for axes, (key, (lines, start)) in zip(grid.flat, panels.items(), strict=True):
             other = drawn.get(key.replace('_test', '_train')) if key.endswith('_test') else None
@@ -142,11 +150,9 @@ def against_width(path: Path, panels: Mapping[str, tuple[Lines, Band | None]]) -
                 axes.sharey(other)
             if start is not None:
                 plots.bars(axes, start, _START)
-            for lam, line in lines.items():
-                # Side by side, so that intervals do not cover one another.
-                shift = 2.0 ** (0.07 * (lams.index(lam) - (len(lams) - 1) / 2))
-                plots.bars(axes, line, styles[lam], shift)
-            axes.set(title=_title(key), xlabel='width k')
+            for number, (lam, line) in enumerate(lines.items()):
+                plots.bars(axes, line, styles[lam], len(lines) - 1 - number)
+            axes.set(title=_title(key), xlabel='width factor $k$')
             shown = [*lines.values(), *([start] if start is not None else [])]
             plots.ticks(axes, sorted({x for line in shown for x in line.x}), base=2)
             drawn[key] = axes
@@ -154,25 +160,22 @@ def against_width(path: Path, panels: Mapping[str, tuple[Lines, Band | None]]) -
             _scale(axes, key)
         has_start = any(start is not None for _, start in panels.values())
         start = [Line2D([], [], label='at initialisation', **_START)] * has_start
-        plots.legend_below(figure, styles, 'λ = ', start)
+        plots.legend_below(figure, styles, f'{plots.LAMBDA} = ', [*start, plots.bar_key()])
         plots.save(figure, path)
 
 
 def against_epoch(path: Path, curves: Mapping[float, Mapping[str, Lines]]) -> None:
     """width -> key -> lambda -> line: a row of panels per width."""
-    first_key, last = next(iter(next(iter(curves.values())))), list(curves)[-1]
-
     def finish(axes: Axes, width: float, key: str) -> None:
-        axes.set_title(_title(key))
-        if key == first_key:
-            axes.set_ylabel(f'width k = {width:g}')
-        if width == last:
-            _scale(axes, key)
+        axes.set_title(f'{_title(key)}\nwidth $k$ = {width:g}')
+        _scale(axes, key)
 
-    plots.against_epoch(path, curves, 'plasma', (12.5, 2.7), finish, 'λ = ')
+    legend, areas = f'{plots.LAMBDA} = ', 'lowest to highest seed'
+    plots.against_epoch(path, curves, 'plasma', (12.5, 2.9), finish, legend, areas)
 
 
 def _scale(axes: Axes, key: str) -> None:
+    axes.set_ylabel(quantity(key).unit)
     together = axes.get_shared_y_axes().get_siblings(axes)
     drawn = [line.get_ydata() for each in together for line in each.lines]
     if not any(np.isfinite(np.asarray(y, float)).any() for y in drawn):

@@ -70,7 +70,7 @@ def test_training_curves_show_every_row(tmp_path: Path, drawn: list[Figure]) -> 
     risks = lines(drawn[0], 1)
     assert risks['natural risk'] == [(0.5, 2.0), (1.0, None), (1.5, 0.5)]
     assert risks['robust regularization'] == [(0.5, None), (1.0, 0.1), (1.5, 0.2)]
-    assert risks['λ'] == [(0.5, 6.0), (1.0, 6.0), (1.5, 7.0)]
+    assert risks[plots.LAMBDA] == [(0.5, 6.0), (1.0, 6.0), (1.5, 7.0)]
     assert drawn[0].axes[1].get_yscale() == 'log'
     lipschitz = lines(drawn[0], 2)
     assert lipschitz['output ratio'] == [(1.0, 31.0), (2.0, 32.0)]
@@ -87,9 +87,8 @@ def test_natural_training_shows_no_weight_of_nothing(tmp_path: Path, drawn: list
     train = [{**row, 'robust_regularization': 0.0} for row in TRAIN]
     path = tmp_path / 'a.png'
     figures.training_curves(path, train, VALIDATION, selected_epoch=1.0, split='test')
-    assert set(lines(drawn[0], 1)) & {'natural risk', 'robust regularization', 'λ'} == {
-        'natural risk'
-    }
+    names = {'natural risk', 'robust regularization', plots.LAMBDA}
+    assert set(lines(drawn[0], 1)) & names == {'natural risk'}
 
 
 def test_a_run_without_rows_says_so(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -122,13 +121,14 @@ def test_stability_curve_draws_rates_bands_and_training_radius(
     path = tmp_path / 'stability.png'
     figures.stability_curve(path, epsilons, rates, bands, epsilon=0.1, norm='l2')
     with Image.open(path) as image:
-        assert (image.format, image.size) == ('PNG', (896, 608))
+        assert (image.format, image.size) == ('PNG', (896, 672))
     found = lines(drawn[0], 0)
     for name, key in zip(('natural', 'robust', 'stability'), NAMES, strict=True):
         assert found[name] == list(zip(epsilons, rates[key], strict=True))
-    assert [x for x, _ in found['training ε = 0.1']] == [0.1, 0.1]
+    assert [x for x, _ in found[f'training {plots.EPSILON} = 0.1']] == [0.1, 0.1]
     axes = drawn[0].axes[0]
-    assert 'L2 radius' in axes.get_xlabel()
+    assert axes.get_xlabel().startswith('$L_2$ radius')
+    assert axes.get_ylabel() == 'share of the images'
     for line, band in zip(axes.get_lines(), axes.collections, strict=False):
         assert to_hex(np.asarray(band.get_facecolor())[0]) == str(line.get_color()).lower()
     drawn_bands = {

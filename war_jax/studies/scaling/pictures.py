@@ -54,20 +54,22 @@ def _against_sizes(results: Found, folder: Path) -> Iterator[Picture]:
             for number, (place, samples) in enumerate(shown.items()):
                 line = band(samples, measured)
                 if line is not None:
-                    spread = 1.0 + 0.012 * (number - len(shown) / 2)
-                    plots.bars(axes, line, {**styles[number], 'label': place}, spread)
+                    plots.bars(
+                        axes, line, {**styles[number], 'label': place}, len(shown) - 1 - number
+                    )
             plots.ticks(axes, sorted(getattr(results.settings.grid, axis)), base=2)
             axes.set_xlabel(AXES[axis].title)
             if list(shown) != ['everywhere']:
                 axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.18), ncols=2)
-        panels[0].set_ylabel(measured.title)
-        plots.rate_axis(panels[0])
+        plots.scale(panels[0], measured)
+        panels[0].set_title(measured.title)
+        figure.legend(handles=[plots.bar_key()], loc='outside lower center', labelcolor=INK)
         plots.save(figure, folder / 'sizes.png')
     tuned = ' Each at its best λ.' if of_kind(results, 'lam') else ''
     yield Picture(
         'sizes.png', f'{measured.title} against size',
-        f'Test images; means over seeds with 95 % intervals (Student’s t).{tuned} Points of one '
-        'size stand side by side that their bars can be told apart.',
+        f'Test images; means over seeds with 95 % intervals (Student’s t).{tuned} Where bars '
+        'overlap, those drawn first are broader and paler.',
     )  # fmt: skip
 
 
@@ -92,9 +94,9 @@ def _compute(results: Found, folder: Path) -> Iterator[Picture]:
             if line is not None:
                 plots.bars(axes, line, styles[width])
         axes.set_xscale('log')
-        axes.set(xlabel='operations of the training', ylabel=measured.title)
-        plots.rate_axis(axes)
-        plots.legend_below(figure, styles, 'k = ')
+        axes.set(xlabel='compute of the training (operations)', title=measured.title)
+        plots.scale(axes, measured)
+        plots.legend_below(figure, styles, 'width $k$ = ', [plots.bar_key()])
         plots.save(figure, folder / 'compute.png')
     yield Picture(
         'compute.png', f'{measured.title} against compute',
@@ -132,7 +134,10 @@ def _law(results: Found, folder: Path) -> Iterator[Picture]:
                     )  # fmt: skip
                     ends += [law(point.x), mean[0]]
             axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=GREY, ls='--', lw=1.0)
-            axes.set(xlabel='robust error by the law', ylabel='robust error measured')
+            axes.set(
+                xlabel='robust error by the law (share of the images)',
+                ylabel='robust error measured (share of the images)',
+            )
             axes.set_title('' if place == 'everywhere' else place)
             plots.percent_axis(axes)
             axes.xaxis.set_major_formatter(axes.yaxis.get_major_formatter())
@@ -140,8 +145,9 @@ def _law(results: Found, folder: Path) -> Iterator[Picture]:
             Line2D([], [], marker='o', ls='', color=BLUE, label='fitted'),
             Line2D([], [], marker='o', ls='', color=VERMILION, label='largest, held out'),
             Line2D([], [], ls='--', color=GREY, label='as predicted'),
+            plots.bar_key(),
         ]
-        figure.legend(handles=handles, loc='outside lower center', ncols=3, labelcolor=INK)
+        figure.legend(handles=handles, loc='outside lower center', ncols=2, labelcolor=INK)
         plots.save(figure, folder / 'law.png')
     yield Picture(
         'law.png', 'The law, and how far it carries',

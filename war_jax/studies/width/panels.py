@@ -17,25 +17,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from war_jax.lab import plots, tables
+from war_jax.lab import plots
 from war_jax.lab.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILION
-from war_jax.lab.quantities import Band, quantity
+from war_jax.lab.quantities import RATIO, Band, Interval, quantity
 
 Lines = dict[float, Band]  # of a width or lambda
-WIDTH, LAMBDA = 'width k = ', 'λ = '
+WIDTH, LAMBDA = 'width $k$ = ', f'{plots.LAMBDA} = '
+_WIDTH_AXIS, _LAMBDA_AXIS = 'width factor $k$', f'weight {plots.LAMBDA} of the regularization'
 # Of the variants.
 MARKERS = {'trajectory': '*', 'constant': 'P', 'fixed_step': 'X', 'power_law': '^',
            'extrapolated': 'D'}  # fmt: skip
 SHORT = {
-    'best': 'best λ of the sweep', 'thin': 'λ of the thin network', 'trajectory': 'WAR, trajectory',
-    'constant': 'WAR, constant', 'fixed_step': 'WAR, fixed step', 'power_law': 'power law of λ',
-    'extrapolated': 'WAR, extrapolated',
+    'best': f'best {plots.LAMBDA} of the sweep', 'thin': f'{plots.LAMBDA} of the thin network',
+    'trajectory': 'WAR, trajectory', 'constant': 'WAR, constant', 'fixed_step': 'WAR, fixed step',
+    'power_law': f'power law of {plots.LAMBDA}', 'extrapolated': 'WAR, extrapolated',
 }  # fmt: skip
 COLOURS = (INK, GREY, BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 # The parts of what tuning costs -> (name, colour).
 PARTS = {
-    'sweep': ('sweep of λ at the widest', BLUE),
-    'thin_sweep': ('sweep of λ at the thinnest', ORANGE),
+    'sweep': (f'sweep of {plots.LAMBDA} at the widest', BLUE),
+    'thin_sweep': (f'sweep of {plots.LAMBDA} at the thinnest', ORANGE),
     'war': ('WAR at the widest', GREEN),
 }
 
@@ -45,19 +46,20 @@ class Marker(NamedTuple):
 
     method: str
     widen_factor: float
-    lam: float  # at the end of training
-    rates: Mapping[str, float]  # key -> mean
+    lam: Interval  # at the end of training
+    rates: Mapping[str, Interval]  # key -> mean over seeds
 
 
 def against_epoch(path: Path, bands: Mapping[float, Mapping[str, Lines]]) -> None:
     """lambda -> key -> width -> band: a row of panels per lambda, a line per width."""
 
     def finish(axes: Axes, lam: float, key: str) -> None:
-        axes.set_title(f'{quantity(key).title}, λ = {lam:g}')
-        if lam == list(bands)[-1]:
-            plots.scale(axes, quantity(key))
+        axes.set_title(f'{quantity(key).title}, {LAMBDA}{lam:g}')
+        plots.scale(axes, quantity(key))
 
-    plots.against_epoch(path, bands, 'viridis', (11.0, 2.3), finish, WIDTH)
+    plots.against_epoch(
+        path, bands, 'viridis', (11.0, 2.3), finish, WIDTH, 'lowest to highest seed'
+    )
 
 
 def against_width(path: Path, bands: Mapping[str, Lines]) -> None:
@@ -65,10 +67,10 @@ def against_width(path: Path, bands: Mapping[str, Lines]) -> None:
     with matplotlib.rc_context(STYLE):
         members = sorted({member for lines in bands.values() for member in lines})
         styles = plots.ordered_styles(members, 'plasma')
-        figure, panels = _panels(bands, styles, 'width k')
+        figure, panels = _panels(bands, styles, _WIDTH_AXIS)
         for key, axes in panels.items():
             plots.scale(axes, quantity(key))
-        plots.legend_below(figure, styles, LAMBDA)
+        plots.legend_below(figure, styles, LAMBDA, [plots.bar_key()])
         plots.save(figure, path)
 
 
@@ -80,24 +82,27 @@ def against_lambda(
 ) -> None:
     """key -> width -> band: a panel per key, a line per width; the best lambda of each in a ring.
 
-    WAR runs stand at the lambda that they ended with.
+    WAR runs stand at the lambda that they ended with, with the intervals of that and of the rate.
     """
     with matplotlib.rc_context(STYLE):
         # A width may have WAR runs and no finished line.
         marked = {mark.widen_factor for mark in markers}
         members = sorted({member for lines in bands.values() for member in lines} | marked)
         styles = plots.ordered_styles(members, 'viridis')
-        figure, panels = _panels(bands, styles, 'λ')
+        figure, panels = _panels(bands, styles, _LAMBDA_AXIS)
         for key, axes in panels.items():
             for width, line in bands[key].items():
                 if width in best:
                     at, colour = list(line.x).index(best[width]), styles[width]['color']
-                    point = line.x[at] * _shift(width, members), line.mean[at]
+                    point = line.x[at], line.mean[at]
                     axes.plot(*point, 'o', ms=11, mfc='none', mec=colour, mew=1.4)
             for mark in markers:
                 colour, shape = styles[mark.widen_factor]['color'], MARKERS[mark.method]
-                point = mark.lam, mark.rates[key]
-                axes.plot(*point, shape, ms=11, mfc=colour, mec=INK, mew=0.8, zorder=5)
+                x, y = mark.lam, mark.rates[key]
+                axes.errorbar(
+                    x[0], y[0], _reach(y), _reach(x), fmt=shape, ms=9, mfc=colour, mec=INK,
+                    mew=0.8, ecolor=colour, elinewidth=1.0, capsize=2.5, zorder=5,
+                )  # fmt: skip
             plots.scale(axes, quantity(key))
         used = {mark.method for mark in markers}
         shapes = [('o', 'best on validation')] if best else []
@@ -106,7 +111,7 @@ def against_lambda(
             Line2D([], [], marker=shape, ls='', ms=9, mfc='white', mec=INK, label=name)
             for shape, name in shapes
         ]
-        plots.legend_below(figure, styles, WIDTH, more)
+        plots.legend_below(figure, styles, WIDTH, [*more, plots.bar_key()])
         plots.save(figure, path)
 
 
@@ -132,7 +137,7 @@ def lambda_under_war(
                 for width, line in lines.items():
                     plots.area(axes, line, styles[width])
             column[0].axhline(thin, color=INK, linestyle=':', linewidth=1.2, zorder=0.5)
-            column[0].set_title(f'λ, {SHORT[target]}')
+            column[0].set_title(f'{plots.LAMBDA}, {SHORT[target]}')
             x, y = targets[target]
             plots.plot_positive(
                 column[1], np.asarray(x, float), np.asarray(y, float), '--', color=INK,
@@ -142,9 +147,11 @@ def lambda_under_war(
             plots.epoch_axis(column[1])
         for axes in grid[:, 0]:
             plots.log_axis(axes)
+            axes.set_ylabel(RATIO)
         more = [
-            Line2D([], [], color=INK, linestyle=':', linewidth=1.2, label='λ of the thin network'),
-            Line2D([], [], color=INK, linestyle='--', linewidth=1.2, label='target'),
+            plots.line_key(f'{plots.LAMBDA} of the thin network', ':', INK),
+            plots.line_key('target', '--', INK),
+            plots.area_key('lowest to highest seed'),
         ]
         plots.legend_below(figure, styles, WIDTH, more)
         plots.save(figure, path)
@@ -163,7 +170,7 @@ def tuning_costs(path: Path, bars: Mapping[str, Mapping[str, float]]) -> None:
                 name, colour = PARTS[part]
                 axes.barh(place, value / seconds, 0.62, left, color=colour, label=name)
                 left += value / seconds
-            text = tables.duration(sum(parts.values()))
+            text = f'{left:.3g} {unit}'
             axes.annotate(text, (left, place), (4, 0), textcoords='offset points', va='center')
         axes.set_yticks(range(len(bars)), list(bars))
         axes.invert_yaxis()
@@ -183,12 +190,13 @@ def ways_against_width(path: Path, bands: Mapping[str, Band]) -> None:
         for number, (way, band) in enumerate(bands.items()):
             style = {'color': COLOURS[number], 'marker': MARKERS.get(way, 'o'), 'label': SHORT[way]}
             style['linestyle'] = '-' if way in ('best', 'thin') else 'none'
-            shift = 2.0 ** (0.06 * (number - (len(bands) - 1) / 2))
-            plots.bars(axes, band, {**style, 'ms': 7}, shift)
-        axes.set(title=quantity('robust_accuracy').title, xlabel='width k')
+            plots.bars(axes, band, {**style, 'ms': 7}, len(bands) - 1 - number)
+        axes.set(title=quantity('robust_accuracy').title, xlabel=_WIDTH_AXIS)
         plots.ticks(axes, places, base=2)
         plots.scale(axes, quantity('robust_accuracy'))
-        figure.legend(loc='outside lower center', ncols=4)
+        handles, names = axes.get_legend_handles_labels()
+        handles, names = [*handles, plots.bar_key()], [*names, plots.INTERVAL]
+        figure.legend(handles, names, loc='outside lower center', ncols=3)
         plots.save(figure, path)
 
 
@@ -196,13 +204,18 @@ def premise(path: Path, best: Band, ratio: Band) -> None:
     """The best lambda of each width, and the risk ratio there, which WAR takes for constant."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.4), layout='constrained')
-        titles = ('Best λ', 'Risk ratio at the best λ')
+        titles = (f'Best {plots.LAMBDA}', f'Risk ratio at the best {plots.LAMBDA}')
         for axes, band, title in zip(figure.subplots(1, 2), (best, ratio), titles, strict=True):
             plots.bars(axes, band, {'color': BLUE, 'marker': 'o'})
             axes.axhline(band.mean[0], color=INK, linestyle=':', linewidth=1.2, zorder=0.5)
-            axes.set(title=title, xlabel='width k')
+            axes.set(title=title, xlabel=_WIDTH_AXIS, ylabel=RATIO)
             plots.ticks(axes, band.x, base=2)
             plots.log_axis(axes)
+        handles = [
+            plots.line_key('that of the thinnest', ':', INK),
+            plots.bar_key('2.5 to 97.5 % of seeds and images drawn anew'),
+        ]
+        figure.legend(handles=handles, loc='outside lower center', ncols=2, labelcolor=INK)
         plots.save(figure, path)
 
 
@@ -215,13 +228,15 @@ def _panels(
     panels = dict(zip(bands, grid, strict=True))
     for key, axes in panels.items():
         axes.set_xscale('log', base=2)
-        for member, line in bands[key].items():
-            plots.bars(axes, line, styles[member], _shift(member, list(styles)))
+        for number, (member, line) in enumerate(bands[key].items()):
+            plots.bars(axes, line, styles[member], len(bands[key]) - 1 - number)
         axes.set(title=quantity(key).title, xlabel=xlabel)
         plots.ticks(axes, sorted({x for line in bands[key].values() for x in line.x}))
     return figure, panels
 
 
-def _shift(member: float, members: Sequence[float]) -> float:
-    """Side by side, so that intervals do not cover one another."""
-    return 2.0 ** (0.07 * (members.index(member) - (len(members) - 1) / 2))
+def _reach(interval: Interval) -> np.ndarray:
+    """(2, 1): how far an interval goes below and above its mean; none of a single seed."""
+    mean, lower, upper = interval
+    reach = np.array([[mean - lower], [upper - mean]])
+    return np.where(np.isfinite(reach), np.maximum(reach, 0.0), 0.0)

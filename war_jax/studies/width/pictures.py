@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from war_jax.lab.page import Picture
-from war_jax.lab.quantities import RATES, Band, band, envelope, quantity
-from war_jax.measures.statistics import geometric_interval, mean_interval
+from war_jax.lab.quantities import RATES, Band, band, centre, envelope, quantity
+from war_jax.measures.statistics import geometric_interval
 from war_jax.studies.width import panels, tuning
 from war_jax.studies.width.costs import tuning_cost
 from war_jax.studies.width.panels import Lines, Marker
@@ -62,7 +62,8 @@ def draw(study: Study, folder: Path) -> list[Picture]:
             'lambda.png',
             'Test accuracies against λ for each width, and WAR',
             'Test images. A ring marks the λ that is best on validation images; WAR stands at the '
-            f'λ that it ended with. {_INTERVALS}',
+            'λ that it ended with, with the interval of that as well. Where bars overlap, those '
+            f'of thinner networks are broader. {_INTERVALS}',
         ),
         Picture(
             'lipschitz.png',
@@ -242,6 +243,10 @@ def war_markers(rows: Sequence[Row]) -> list[Marker]:
             group = list(of_method(rows, method, width).values())
             ends = [row['final_lambda'] for row in group if row['final_lambda'] > 0]
             if ends:
-                rates = {key: mean_interval([row[key] for row in group])[0] for key in RATES}
-                found.append(Marker(method, width, geometric_interval(ends)[0], rates))
+                rates = {
+                    key: mean
+                    for key in RATES
+                    if (mean := centre([row[key] for row in group], quantity(key)))
+                }
+                found.append(Marker(method, width, geometric_interval(ends), rates))
     return found

@@ -167,11 +167,12 @@ def test_files_are_there_and_agree(tmp_path: Path) -> None:
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob('*') if path.is_file()}
     tables = {f'tables/{name}.{form}' for name in [*TABLES, 'claims', 'exponents', 'changes']
               for form in ('csv', 'md', 'tex')}  # fmt: skip
-    assert names == tables | {
-        'report.md', 'report.html', 'rows.csv', 'study.json', 'verdicts.json', 'figures/width.png',
-        'figures/epochs.png',
+    drawn = ('width', 'gradients', 'kernel', 'epochs')
+    figures = {f'figures/{name}.{form}' for name in drawn for form in ('png', 'pdf')}
+    assert names == tables | figures | {
+        'report.md', 'report.html', 'rows.csv', 'study.json', 'verdicts.json',
     }  # fmt: skip
-    for name in ('width', 'epochs'):
+    for name in drawn:
         assert f'](figures/{name}.png)' in text
         with Image.open(tmp_path / f'figures/{name}.png') as image:
             image.verify()
@@ -270,8 +271,9 @@ def test_any_part_of_a_study_can_be_reported(tmp_path: Path, changes: dict[str, 
 def test_what_has_no_value_can_be_drawn(tmp_path: Path) -> None:
     nothing: Any = dict.fromkeys(('kernel_drift', 'local_lipschitz_test'), lambda *_: None)
     rows = study(lams=(3.0,), seeds=(0,), steps=(0, 20), truths=nothing)
-    [width, epochs] = pictures.draw(rows, True, tmp_path)
-    for picture in (width, epochs):
+    drawn = pictures.draw(rows, True, tmp_path)
+    assert [picture.file for picture in drawn] == [*pictures.WIDTH_PANELS, 'epochs.png']
+    for picture in drawn:
         with Image.open(tmp_path / picture.file) as image:
             image.verify()
 
@@ -288,7 +290,9 @@ def test_train_and_test_share_their_scale(tmp_path: Path, undrawn: dict[str, Fig
         'local_lipschitz_test': lambda k, lam, seed: 100.0 + seed,
     }
     pictures.draw(study(truths=truths, starts=truths), True, tmp_path)
-    limits = {axes.get_title(loc='left'): axes.get_ylim() for axes in undrawn['width.png'].axes}
+    panels = [axes for file in pictures.WIDTH_PANELS for axes in undrawn[file].axes]
+    assert all(axes.get_ylabel() for axes in panels)
+    limits = {axes.get_title(loc='left'): axes.get_ylim() for axes in panels}
     title = 'Local Lipschitzness,\noutput ratio, '
     train, test = (limits[f'{title}{split}'] for split in ('train', 'test'))
     assert train == test and train[0] < 1.0 and train[1] > 100.0

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from configs import ntk_width
 from ntk.studies.width.claims import claims, exponent
 from ntk.studies.width.findings import EXPERIMENT
-from ntk.studies.width.pictures import Found
+from ntk.studies.width.pictures import Found, draw
 from ntk.studies.width.settings import Cell, Limit, Settings
+from war_jax.lab import plots
 from war_jax.lab.experiment import Results, read_results, read_rows, rows_text, write_report
 from war_jax.lab.settings import read
 from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
@@ -211,7 +213,27 @@ def test_the_page_of_the_start_alone_has_the_figures_of_the_start(tmp_path: Path
     written(planted({'ntk': -0.5}, seeds=1, phases=()), tmp_path)
     text = write_report(EXPERIMENT, tmp_path).read_text('utf-8')
     drawn = sorted(path.stem for path in (tmp_path / 'figures').glob('*.png'))
-    assert drawn == ['kernels', 'start'] and all(f'{name}.png' in text for name in drawn)
+    assert drawn == ['kernels', 'linearisation', 'start']
+    assert all(f'{name}.png' in text for name in drawn)
+
+
+def test_axes_name_quantity_and_unit_once_for_panels_that_share_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    made: dict[str, Figure] = {}
+    monkeypatch.setattr(plots, 'save', lambda figure, path: made.update({path.name: figure}))
+    draw(planted({'ntk': 0.25, 'mup': -0.5}, phases=('natural', 'trades')), tmp_path)
+    start, natural, trades = made['kernels.png'].axes
+    assert start.get_ylabel().startswith(r'$\|\Theta_m - \Theta_\infty\|')
+    assert natural.get_ylabel().endswith('(ratio)') and trades.get_ylabel() == ''
+    assert natural.get_ylim() == trades.get_ylim()
+    assert [axes.get_title(loc='left') for axes in (start, trades)] == [
+        'Start', f'TRADES, {plots.LAMBDA} = 3'
+    ]  # fmt: skip
+    [legend] = made['start.png'].legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        'NTK', r'$\mu$P', 'infinite width', plots.INTERVAL
+    ]  # fmt: skip
 
 
 def test_studies_of_before_the_frame_are_read(tmp_path: Path):

@@ -4,9 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tests.war_jax.studies.regularization.planted import LAYERS, networks, workdir
+from war_jax.lab import plots
 from war_jax.records.files import ReportError
 from war_jax.studies.regularization import pictures
 from war_jax.studies.regularization.findings import (
@@ -77,7 +80,7 @@ def test_the_report_and_its_verdicts(tmp_path: Path):
     assert 'holds on 18 of 18 images; the distance is at least 25 times its bound' in report
     assert '| margin of logits | 0.51 (0.485 to 0.535) |' in report and '## Against ε' in report
     files = {path.name for path in (tmp_path / 'figures').glob('*.png')}
-    assert {name for name in files if f'figures/{name}' in report} == files and len(files) == 5
+    assert {name for name in files if f'figures/{name}' in report} == files and len(files) == 6
     verdicts = {row['name']: row for row in json.loads((tmp_path / 'verdicts.json').read_text())}
     margin = verdicts['margin_with_epsilon']
     assert (margin['verdict'], margin['low'], margin['seeds']) == ('supported', None, 3)
@@ -122,3 +125,22 @@ def test_widths_need_not_have_the_same_layers(tmp_path: Path, no_figures):
         report = write_report(workdir(tmp_path), order).read_text()
         assert '## Against width' in report and '### All trends' in report
         assert not any('_with_width' in claim.name for claim in decide(tmp_path)[0])
+
+
+def test_layers_stand_by_stage_coloured_by_depth_and_units_do_not_mix(monkeypatch, tmp_path: Path):
+    made: dict[str, Figure] = {}
+    monkeypatch.setattr(plots, 'save', lambda figure, path: made.update({path.name: figure}))
+    pictures.draw(networks(), 'epsilon', tmp_path)
+    assert [axes.get_ylabel() for axes in made['epsilon_fit.png'].axes] == [
+        'share of the images', 'nats', 'difference of two shares', 'nats',
+    ]  # fmt: skip
+    gains = made['epsilon_gains.png'].axes
+    assert [axes.get_title(loc='left') for axes in gains[:2]] == ['Ends', 'Stage 1']
+    solid = {
+        str(line.get_label()): float(np.asarray(line.get_color())[:3].sum())
+        for axes in gains[:2]
+        for line in axes.get_lines()
+        if line.get_linestyle() == '-'
+    }
+    assert sorted(solid, key=lambda name: solid[name]) == ['stem', 'block0/conv1', 'head']
+    assert len(gains[0].get_lines()) == 2 * 2, 'at the end, and at the same loss'

@@ -24,6 +24,7 @@ from war_jax.studies.width import panels, pictures
 from war_jax.studies.width.panels import Marker
 from war_jax.studies.width.results import collect
 
+INTERVAL = plots.INTERVAL
 RATES = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability')
 X = [1.0, 2.0, 4.0]
 T2 = 4.3026527297  # two-sided 95 % quantile of Student's t with two degrees of freedom
@@ -82,14 +83,17 @@ def test_against_width_draws_means_and_intervals(tmp_path: Path, drawn: list[Fig
     assert [axes.get_title(loc='left') for axes in figure.axes] == [
         'Natural accuracy', 'Robust accuracy', 'Perturbation stability',
     ]  # fmt: skip
-    assert names(figure) == ['λ = 1', 'λ = 9']
+    assert names(figure) == [f'{panels.LAMBDA}1', f'{panels.LAMBDA}9', INTERVAL]
+    assert figure.axes[0].get_xlabel() == 'width factor $k$'
     for axes in figure.axes:
         assert axes.get_xscale() == 'log' and axes.get_yscale() == 'linear'
+        assert axes.get_ylabel() == 'share of the images'
+        first, last = (np.ravel(found.lines[2][0].get_linewidth())[0] for found in errorbars(axes))
+        assert first > last, 'what is drawn over must show behind'
         assert [label.get_text() for label in axes.get_xticklabels()] == ['1', '2', '4']
         for found, given in zip(points(axes), bands['natural_accuracy'].values(), strict=True):
             x, y = np.array(found).T
-            # Side by side, but nearer to their own width than a tenth of the way to the next.
-            assert np.abs(np.log2(x / np.array(X))).max() < 0.1
+            assert x.tolist() == X
             np.testing.assert_allclose(y, given.mean)
         assert intervals(axes) == [
             [pytest.approx(pair) for pair in zip(given.lower, given.upper, strict=True)]
@@ -138,30 +142,36 @@ def test_percent_labels_are_not_rounded(
 def test_against_lambda_rings_the_best_and_places_war(tmp_path: Path, drawn: list[Figure]) -> None:
     grid = [1.0, 3.0, 9.0]
     bands = {key: {1.0: band(0.5, x=grid), 2.0: band(0.6, x=grid)} for key in RATES}
-    rates = {'natural_accuracy': 0.9, 'robust_accuracy': 0.66, 'perturbation_stability': 0.7}
-    markers = [Marker('trajectory', 2.0, 4.5, rates)]
+    rates = {key: (0.66 + 0.1 * place, 0.6, 0.9) for place, key in enumerate(RATES)}
+    markers = [Marker('trajectory', 2.0, (4.5, 4.0, 6.0), rates)]
     panels.against_lambda(tmp_path / 'a.png', bands, {1.0: 3.0, 2.0: 9.0}, markers)
     [figure] = drawn
-    assert names(figure) == ['width k = 1', 'width k = 2', 'best on validation', 'WAR, trajectory']
+    assert names(figure) == [
+        f'{panels.WIDTH}1', f'{panels.WIDTH}2', 'best on validation', 'WAR, trajectory', INTERVAL
+    ]  # fmt: skip
     for axes, key in zip(figure.axes, RATES, strict=True):
         curves = points(axes)
         rings = [line for line in axes.get_lines() if str(line.get_markerfacecolor()) == 'none']
         found = [tuple(np.asarray(ring.get_xydata())[0]) for ring in rings]
         assert found == [curves[0][1], curves[1][2]]
         [star] = [line for line in axes.get_lines() if line.get_marker() == '*']
-        assert tuple(np.asarray(star.get_xydata())[0]) == (4.5, rates[key])
+        assert tuple(np.asarray(star.get_xydata())[0]) == (4.5, rates[key][0])
+        of_lambda, of_rate = errorbars(axes)[-1].lines[2]
+        assert of_lambda.get_segments()[0][:, 0].tolist() == pytest.approx([4.0, 6.0])
+        assert of_rate.get_segments()[0][:, 1].tolist() == pytest.approx([0.6, 0.9])
         colour = errorbars(axes)[1].lines[0].get_color()
         assert to_hex(star.get_markerfacecolor()) == to_hex(colour)
 
 
 def test_war_at_a_width_without_a_line_is_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
     bands = {'robust_accuracy': {1.0: band(0.5)}}
-    markers = [Marker('constant', 4.0, 4.5, {'robust_accuracy': 0.7})]
+    alone = (-math.inf, math.inf)  # of a single seed
+    markers = [Marker('constant', 4.0, (4.5, *alone), {'robust_accuracy': (0.7, *alone)})]
     panels.against_lambda(tmp_path / 'a.png', bands, {1.0: 2.0}, markers)
     [figure] = drawn
-    assert names(figure)[:2] == ['width k = 1', 'width k = 4']
+    assert names(figure)[:2] == [f'{panels.WIDTH}1', f'{panels.WIDTH}4']
     [axes] = figure.axes
-    assert len(errorbars(axes)) == 1
+    assert len(errorbars(axes)) == 2
     [plus] = [line for line in axes.get_lines() if line.get_marker() == 'P']
     assert tuple(np.asarray(plus.get_xydata())[0]) == (4.5, 0.7)
 
@@ -177,7 +187,8 @@ def test_against_epoch_has_a_row_per_lambda(tmp_path: Path, drawn: list[Figure])
     panels.against_epoch(tmp_path / 'a.png', bands)
     [figure] = drawn
     titles = [axes.get_title(loc='left') for axes in figure.axes]
-    assert titles[0] == 'Natural accuracy, λ = 1' and titles[4] == 'Robust accuracy, λ = 9'
+    assert titles[0] == f'Natural accuracy, {panels.LAMBDA}1'
+    assert titles[4] == f'Robust accuracy, {panels.LAMBDA}9'
     line = figure.axes[4].get_lines()[1]
     given = bands[9.0]['robust_accuracy'][2.0]
     assert np.asarray(line.get_xydata()).tolist() == [
@@ -186,7 +197,7 @@ def test_against_epoch_has_a_row_per_lambda(tmp_path: Path, drawn: list[Figure])
     outline = np.asarray(figure.axes[4].collections[1].get_paths()[0].vertices).round(9).tolist()
     for x, lower, upper in zip(epochs, given.lower, given.upper, strict=True):
         assert [x, round(lower, 9)] in outline and [x, round(upper, 9)] in outline
-    assert names(figure) == ['width k = 1', 'width k = 2']
+    assert names(figure) == [f'{panels.WIDTH}1', f'{panels.WIDTH}2', 'lowest to highest seed']
 
 
 def test_lambda_under_war_shows_start_and_target(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -204,14 +215,19 @@ def test_lambda_under_war_shows_start_and_target(tmp_path: Path, drawn: list[Fig
     ratio, target = below.get_lines()
     assert np.asarray(ratio.get_ydata()).tolist() == [8.0, 7.0]
     assert np.asarray(target.get_xydata()).tolist() == [[0.0, 6.0], [2.0, 6.0]]
-    assert names(figure) == ['width k = 2', 'λ of the thin network', 'target']
+    assert names(figure) == [
+        f'{panels.WIDTH}2', f'{plots.LAMBDA} of the thin network', 'target',
+        'lowest to highest seed',
+    ]  # fmt: skip
 
 
 def test_ways_are_drawn_where_they_were_run(tmp_path: Path, drawn: list[Figure]) -> None:
     bands = {'best': band(0.5), 'fixed_step': band(0.6, x=[2.0, 4.0])}
     panels.ways_against_width(tmp_path / 'a.png', bands)
     [axes] = drawn[0].axes
-    assert names(drawn[0]) == ['best λ of the sweep', 'WAR, fixed step']
+    assert names(drawn[0]) == [
+        f'best {plots.LAMBDA} of the sweep', 'WAR, fixed step', INTERVAL
+    ]  # fmt: skip
     assert [[y for _, y in line] for line in points(axes)] == [
         pytest.approx([0.5, 0.55, 0.6]), pytest.approx([0.6, 0.65])
     ]  # fmt: skip
@@ -225,7 +241,7 @@ def test_costs_are_stacked_to_scale(tmp_path: Path, drawn: list[Figure]) -> None
     assert found == [(0.0, 2.0), (0.0, 0.25), (0.25, 0.5)]
     assert axes.get_xlabel() == 'device-hours'
     assert [label.get_text() for label in axes.get_yticklabels()] == list(bars)
-    assert [text.get_text() for text in axes.texts] == ['2 h 0 min', '45 min 0 s']
+    assert [text.get_text() for text in axes.texts] == ['2 hours', '0.75 hours']
     panels.tuning_costs(tmp_path / 'b.png', {'sweep': {'sweep': 90.0}})
     assert drawn[1].axes[0].get_xlabel() == 'device-minutes'
     assert rectangles(drawn[1].axes[0])[0].get_width() == 1.5
@@ -294,8 +310,10 @@ def test_war_runs_are_on_no_line_but_are_markers(tmp_path: Path) -> None:
     assert pictures.by_width(rows, 'robust_accuracy')[3.0].mean == [0.5, 0.5]
     [marker] = pictures.war_markers(rows)
     assert (marker.method, marker.widen_factor) == ('constant', 2.0)
-    assert marker.lam == pytest.approx(4.0)
-    assert marker.rates['robust_accuracy'] == pytest.approx(0.61)
+    half = T2 / math.sqrt(3)  # in doublings of lambda, and in points of the accuracy
+    assert marker.lam == pytest.approx((4.0, 2.0 ** (2.0 - half), 2.0 ** (2.0 + half)))
+    rate = (0.61, 0.61 - 0.01 * half, 0.61 + 0.01 * half)
+    assert marker.rates['robust_accuracy'] == pytest.approx(rate)
 
 
 def test_lines_over_epochs_reach_from_the_lowest_to_the_highest_seed(tmp_path: Path) -> None:
