@@ -9,7 +9,7 @@ madry | madry_per_example | trades | trades_ce | mart, fgsm | fgsm_rs | n_fgsm |
 (adversarial with an attack of one step), smoke.
 
 Two minutes on two CPU cores, 99 % natural and 73 % robust accuracy (PGD-20, 5 starts) at
-epsilon 0.2; the twin 98 % and 0 %. Provenance and intervals: docs/results.md
+epsilon 0.2; the twin 99 % and 0 %. Provenance and intervals: docs/results.md
 """
 
 from war_jax.config_argument import COMMON, Tree, apply

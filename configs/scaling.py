@@ -14,7 +14,7 @@ Argument, comma-separated:
 Each cell is a training of its own, from five seeds; lambda is 3 unless grid.lam has values, of
 which each size then takes its best one on validation images. Axes that can be given values in
 `grid` are listed in war_jax/studies/scaling/settings.py; every key of a run is explained in
-war_jax/config_keys.py. Verdicts and intervals: docs/results.md.
+war_jax/config_keys.py.
 """
 
 from typing import Any

@@ -175,6 +175,7 @@ def _training(origin: Mapping[str, Any], run: Run | None) -> str:
         ('SHA-256 of the data', about['checksum']),
         ('Training, as planned', conditions.training(config, lam)),
         ('Optimizer', conditions.optimizer(config)),
+        ('Training images', conditions.images(config)),
         ('Seed', config['seed']),
         ('Commit', about['commit']),
         ('Versions', conditions.versions(about)),

@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from war_jax.families import network_name
@@ -50,6 +51,7 @@ def table(run: Run) -> str:
         ('Network', f'{network_name(config["model"])}, {config["model"]["compute_dtype"]}'),
         ('Training', training(config, _lambda(run))),
         ('Optimizer', optimizer(config)),
+        ('Training images', images(config)),
         ('Seed', config['seed']),
         ('Commit', about['commit']),
         ('Device', f'{about["num_devices"]} × {about["device"]}'),
@@ -115,12 +117,37 @@ def training(config: Mapping[str, Any], lam: str) -> str:
         'AWP γ': config['awp']['gamma'],
         'gradient clipped to length': config['optimizer'].get('clip_norm'),
         'measured weights: moving average with decay': config['ema_decay'],
+        'its start at epoch': config.get('ema_start'),
     }
-    return text + ''.join(f'; {name} {value:g}' for name, value in options.items() if value)
+    listed = [f'{name} {value:g}' for name, value in options.items() if value]
+    if config.get('ema_batch_norm') == 'copied' and config['ema_decay']:
+        listed.append('its batch statistics copied')
+    updates = config.get('batch_norm', {}).get('updates', 'natural,adversarial')
+    if updates != 'natural,adversarial':
+        listed.append(f'batch statistics of: {updates.replace(",", ", ")}')
+    return '; '.join([text, *listed])
+
+
+def images(config: Mapping[str, Any]) -> str:
+    """What was done to training images, and which were added; an older config.json lacks keys."""
+    data, augment = config.get('data', {}), config.get('augment', {})
+    operations = augment.get('randaugment')
+    done = [
+        f'random crop after {data["pad"]} pixels of padding' if data.get('pad') else '',
+        'random flip' if data.get('flip') else '',
+        f'RandAugment, {operations} of magnitude {augment["magnitude"]:g}' if operations else '',
+        f'Cutout of {augment["cutout"]} pixels' if augment.get('cutout') else '',
+        f'CutMix with probability {augment["cutmix"]:g}' if augment.get('cutmix') else '',
+        f'{data["extra_fraction"]:.0%} of each batch of {Path(data["extra_path"]).name}'
+        if data.get('extra_fraction') else '',
+    ]  # fmt: skip
+    return ', '.join(filter(None, done)) or 'as they are'
 
 
 def _attack_options(attack: Mapping[str, Any]) -> Iterator[str]:
     """How the attack in training is not the usual one; an older config.json has no such keys."""
+    if attack.get('project_start'):
+        yield ', projected as steps are'
     if attack.get('projection') == 'box':
         yield ', not kept to the ball'
     if (further := attack.get('early_stop', -1)) >= 0:
@@ -133,10 +160,15 @@ def _attack_options(attack: Mapping[str, Any]) -> Iterator[str]:
 
 def optimizer(config: Mapping[str, Any]) -> str:
     settings = config['optimizer']
+    rises = settings['schedule'] in ('one_cycle', 'cyclic')
+    rise = f', rising for {settings["rise"]:.3g} of the training' if rises else ''
+    cycled = settings.get('cycle_momentum', False)
+    momentum = '0.95 to 0.85 and back' if cycled else f'{settings["momentum"]:g}'
+    nesterov = ' (Nesterov)' if settings.get('nesterov') else ''
     return (
         f'SGD, {settings["epochs"]} epochs, batch {settings["batch_size"]}, learning rate '
-        f'{settings["learning_rate"]:g} ({settings["schedule"]}), momentum '
-        f'{settings["momentum"]:g}, weight decay {settings["weight_decay"]:g}'
+        f'{settings["learning_rate"]:g} ({settings["schedule"]}{rise}), momentum {momentum}'
+        f'{nesterov}, weight decay {settings["weight_decay"]:g}'
     )
 
 

@@ -46,6 +46,7 @@ STUDIES = (
     Study('scaling', _SCALING, 20),
     Study('scaling_depth', f'{_SCALING}:depth', 20),
     Study('scaling_data', f'{_SCALING}:data', 15),
+    Study('scaling_last_stage', f'{_SCALING}:last_stage', 20),
     Study('scaling_switches', f'{_SCALING}:switches', 15),
     Study('width_digits', _WIDTH, 85),
     Study('width_cifar10', f"{_WIDTH}:cifar10 '--config.study.widths=(0.25, 1.0)'", 60),

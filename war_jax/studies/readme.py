@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from war_jax.lab.tables import markdown, percent, percent_interval, small, small_interval
-from war_jax.lab.verdicts import Record, read_verdicts
+from war_jax.lab.verdicts import Record, after_holm, read_verdicts
 from war_jax.measures.statistics import binomial_interval
 from war_jax.records.files import (
     ReportError,
@@ -94,13 +94,16 @@ def _rate(row: Mapping[str, Any], key: str) -> str:
 
 
 def width_table(root: Path) -> str:
-    """The claims of the width study on digits, those on WAR included."""
+    """The claims of the width study on digits, those on WAR included; beside each verdict the one
+    that is left after Holm's correction for all tested claims of the study."""
     found = read_verdicts(root / 'docs/studies/width_digits/verdicts.json')
+    corrected = after_holm([(record.verdict, record.p_value) for record in found])
     cells = [
-        [record.claim, record.verdict, *_effect(record), record.seeds or '—']
-        for record in found if record.name not in _LEFT_OUT
+        [record.claim, record.verdict, left, *_effect(record), record.seeds or '—']
+        for record, left in zip(found, corrected, strict=True) if record.name not in _LEFT_OUT
     ]  # fmt: skip
-    return markdown(['claim', 'verdict', 'effect', '95 % interval', 'seeds'], cells, 'llllr')
+    header = ['claim', 'verdict', 'after Holm', 'effect', '95 % interval', 'seeds']
+    return markdown(header, cells, 'lllllr')
 
 
 def _effect(record: Record) -> tuple[str, str]:

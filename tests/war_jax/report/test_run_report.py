@@ -13,7 +13,10 @@ from PIL import Image
 
 from tests.war_jax.lab.markdown_cells import parse_markdown
 from tests.war_jax.report.runs import make_run, session
-from war_jax.report import figures, run_report
+from war_jax.config import Config, to_dict
+from war_jax.config_data import AugmentConfig, DataConfig
+from war_jax.config_training import OptimizerConfig
+from war_jax.report import conditions, figures, run_report
 from war_jax.report.run_files import read_run
 from war_jax.report.run_report import write_report
 
@@ -304,3 +307,22 @@ def test_command_line_says_in_one_line_what_is_missing(
     error = capsys.readouterr().err
     assert error.count('\n') == 1 and 'missing summary.json' in error
     assert sorted(workdir.rglob('*')) == before
+
+
+def test_the_page_says_what_was_done_in_training():
+    config = to_dict(
+        Config(
+            ema_decay=0.99,
+            ema_batch_norm='copied',
+            augment=AugmentConfig(randaugment=2, cutmix=0.5),
+            optimizer=OptimizerConfig(schedule='one_cycle', rise=0.025, cycle_momentum=True),
+            data=DataConfig(extra_path='there/1m.npz', extra_fraction=0.7, flip=False),
+        )
+    )
+    images = 'random crop after 4 pixels of padding, RandAugment, 2 of magnitude 9, CutMix with '
+    assert conditions.images(config) == f'{images}probability 0.5, 70% of each batch of 1m.npz'
+    optimizer = conditions.optimizer(config)
+    assert '(one_cycle, rising for 0.025 of the training), momentum 0.95 to 0.85' in optimizer
+    training = conditions.training(config, 'λ = 6')
+    assert training.endswith('moving average with decay 0.99; its batch statistics copied')
+    assert conditions.images({'data': {'pad': 0}}) == 'as they are'
