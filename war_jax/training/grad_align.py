@@ -28,8 +28,8 @@ def near(keys: Array, x: Array, threat: Threat) -> Array:
 def misalignment(losses: Callable[[Array], Array], x: Array, x_near: Array) -> Array:
     """(b, ...), (b, ...) -> (b,): 1 - the cosine of the gradients of the losses at both points.
 
-    0 where one of the gradients is: their code leaves such images out of the mean, ours counts them as 0. `losses`
-    are of both at once, (2, b, ...) -> (2, b).
+    0 where one of the gradients is: their code leaves such images out of the mean, ours counts them
+    as 0. `losses` are of both at once, (2, b, ...) -> (2, b).
     """
     gradients = jax.grad(lambda z: losses(z).sum())(jnp.stack([x, x_near]))
     flat = gradients.reshape(2, len(x), -1)
