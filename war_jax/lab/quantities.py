@@ -67,10 +67,6 @@ _LISTED = (
         'mean over images of max ‖f(x) − f(x′)‖₁ / ‖x − x′‖ in the ball (Yang et al. 2020)',
     ),
     Quantity(
-        'margin', 'Margin of the logits', LOGITS, True,
-        'mean over images of the largest logit minus the second',
-    ),
-    Quantity(
         'lipschitz_per_margin', 'Local Lipschitzness ÷ margin', RELATIVE_SLOPE, True,
         'the mean output ratio / the mean margin: what a factor on the logits does not change',
     ),
