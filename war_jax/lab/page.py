@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from war_jax.lab import tables
 from war_jax.lab.tables import Column, small, small_interval, write_table
-from war_jax.lab.verdicts import MIN_SEEDS, WORDS, Claim
+from war_jax.lab.verdicts import MIN_SEEDS, WORDS, Claim, counts
 from war_jax.records.console import SMOKE_SENTENCE
 
 RULES = (
@@ -78,6 +78,15 @@ def again(command: str | None) -> str:
     if not command:
         return 'It was started from Python.'
     return '\n'.join(f'    {line}' for line in command.splitlines())
+
+
+def opening(asked: str, found: str, claims: Sequence[Claim]) -> Section:
+    """The first three lines of a page: what was asked, what came out, and how sure that is."""
+    seeds = sorted({claim.num_seeds for claim in claims if claim.num_seeds})
+    span = ' to '.join(str(number) for number in dict.fromkeys((*seeds[:1], *seeds[-1:])))
+    behind = f'Behind each are {span} seeds.' if seeds else 'No seed is whole yet.'
+    sure = f'{counts(claims)} {behind}'
+    return Section('', [f'- **Asked.** {asked}\n- **Found.** {found}\n- **How sure.** {sure}'])
 
 
 def claims_section(claims: Sequence[Claim], folder: Path, name: str = 'claims') -> Section:

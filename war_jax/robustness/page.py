@@ -63,6 +63,7 @@ def write_page(workdir: Path, result: dict[str, Any]) -> None:
         f'# {result["settings"]["network"]}',
         sentence(result),
         *(f'**Doubt:** {doubt}.' for doubt in result['doubts']),
+        '' if result['doubts'] else 'No sign of masked gradients was found.',
         attacks_table(result),
         'Each attack sees only what the ones before it left standing; accuracies are those under '
         'all of them up to there. Intervals are Wilson’s at 95 % over the images.',
@@ -82,7 +83,7 @@ def write_page(workdir: Path, result: dict[str, Any]) -> None:
         f'{origin["device"]}, commit {origin["commit"]}, {versions}.',
         f'    {origin["command"]}',
     ]
-    pages.write_page(workdir / 'evaluation.md', '\n\n'.join(blocks) + '\n')
+    pages.write_page(workdir / 'evaluation.md', '\n\n'.join(filter(None, blocks)) + '\n')
 
 
 def sentence(result: dict[str, Any]) -> str:

@@ -130,7 +130,7 @@ def best_plain(results: Found) -> Method:
 
 
 def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterator[Section]:
-    yield Section('', [answer(results, found)])
+    yield page.opening(_ASKED, answer(results), found)
     yield page.claims_section(found, workdir / 'tables')
     draw(results, workdir / 'figures' / 'accuracy.png')
     yield from page.picture_sections([
@@ -150,8 +150,14 @@ def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterator[
     yield page.how_section(how(results))
 
 
-def answer(results: Found, found: Sequence[Claim]) -> str:
-    """What was asked, and what came out."""
+_ASKED = (
+    'Is the infinitely wide network, trained adversarially, more robust than the same kernel '
+    'without an adversary, stopped as well as can be? (Fu and Wang 2024)'
+)
+
+
+def answer(results: Found) -> str:
+    """What came out."""
     robust = {method: interval(results, INFINITE, method, 'robust_accuracy') for method in METHODS}
     if any(value is None for value in robust.values()):
         return 'The predictors of infinite width are not finished.'
@@ -160,7 +166,7 @@ def answer(results: Found, found: Sequence[Claim]) -> str:
         'Robust accuracy at infinite width: the kernel without an adversary, fully learned, '
         f'{percent["natural"]}; stopped at one common time on validation images '
         f'{percent["natural_stopped"]}, on attacked ones {percent["attacked_stopped"]}; trained '
-        f'adversarially (Adv-NTK) {percent["adversarial"]}. Claims: {page.verdict_counts(found)}.'
+        f'adversarially (Adv-NTK) {percent["adversarial"]}.'
     )
 
 

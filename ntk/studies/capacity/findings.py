@@ -80,6 +80,12 @@ def _too_thin(results: Found, over: str, radius: float) -> str:
     )
 
 
+_ASKED = (
+    'Does it take a wider network to fit points robustly than to fit them, and the more so the '
+    'higher the dimension? (Gao et al. 2019)'
+)
+
+
 def answer(results: Found, found: Sequence[Claim]) -> str:
     """A paragraph: does robust interpolation need more width, and more so in higher dimension."""
     drawn = band(samples(results, 'width_ratio', 'dimension'), MEASURED['width_ratio'])
@@ -167,7 +173,8 @@ def how(results: Found) -> Section:
 
 def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterable[Section]:
     tables = workdir / 'tables'
-    yield Section('', [*_warnings(results), answer(results, found)])
+    yield Section('', list(_warnings(results)))
+    yield page.opening(_ASKED, answer(results, found), found)
     yield page.claims_section(found, tables)
     yield Section('', [
         'A width that was found is an upper bound of the smallest there is: a thinner network may '

@@ -106,6 +106,12 @@ def _reaches_best(
     )  # fmt: skip
 
 
+_ASKED = (
+    'Does adversarial training near its start come to the best robust loss that there is in the '
+    'ball, whatever the width and the attack? (Gao et al. 2019)'
+)
+
+
 def answer(found: Sequence[Claim]) -> str:
     """A paragraph: how many of which claims hold."""
     low, high = (f'm^−{-bound:g}' for bound in LINEARISATION)
@@ -219,7 +225,8 @@ def how(results: Found) -> Section:
 
 def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterable[Section]:
     tables = workdir / 'tables'
-    yield Section('', [*_warnings(results), answer(found)])
+    yield Section('', list(_warnings(results)))
+    yield page.opening(_ASKED, answer(found), found)
     yield page.claims_section(found, tables)
     yield from page.picture_sections(draw(results, workdir / 'figures'))
     yield Section('Losses at the widest network', [

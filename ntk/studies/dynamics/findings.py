@@ -155,7 +155,7 @@ def sections(
         by_key = {key: effects(rows, key) for key in KEYS}
         columns, lines = exponents(by_key)
         write_table(folder, 'changes', *changes_table(by_key))
-        yield Section('', [answer(by_key)])
+        yield page.opening(_ASKED, answer(by_key), found)
         yield page.claims_section(found, folder)
         yield Section('Change with width', [
             write_table(folder, 'exponents', columns, lines)
@@ -176,6 +176,12 @@ def sections(
     lines = ''.join(f'- *{name}*: {each.meaning}.\n' for name, each in meanings.items())
     yield Section('What each quantity is', [lines])
     yield page.how_section(how(results))
+
+
+_ASKED = (
+    'What do trained networks’ kernels, gradients and Lipschitzness do as the width grows, at '
+    'equal λ and at the start?'
+)
 
 
 def answer(by_key: Effects) -> str:

@@ -171,6 +171,12 @@ def _ratio(ours: BySeed, theirs: BySeed) -> BySeed:
     return {seed: ours[seed] / theirs[seed] for seed in sorted(ours.keys() & theirs.keys())}
 
 
+_ASKED = (
+    'Do input gradients near the start keep the bound √(mL) of the theorem, do they attain it, and '
+    'what makes it loose? (Wu et al. 2021)'
+)
+
+
 def answer(found: Sequence[Claim]) -> str:
     """A paragraph: is the bound kept, is it attained, and what makes it loose."""
     by_name = {claim.name: claim for claim in found}
@@ -295,7 +301,7 @@ def how(results: Found) -> Section:
 
 def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterable[Section]:
     tables = workdir / 'tables'
-    yield Section('', [answer(found)])
+    yield page.opening(_ASKED, answer(found), found)
     yield page.claims_section(found, tables)
     yield from page.picture_sections(draw(results, workdir / 'figures'))
     for over, letter in (('width', 'm'), ('depth', 'L')):

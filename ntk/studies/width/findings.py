@@ -18,11 +18,16 @@ from war_jax.lab import page
 from war_jax.lab.experiment import Experiment
 from war_jax.lab.page import Section
 from war_jax.lab.tables import estimated, write_table
-from war_jax.lab.verdicts import Claim, counts
+from war_jax.lab.verdicts import Claim
 from war_jax.report import conditions
 
+_ASKED = (
+    'Does Lipschitzness grow with width, at the start and after training, in which '
+    'parametrization, and does it beside the margin?'
+)
 
-def answer(results: Found, found: Sequence[Claim]) -> list[str]:
+
+def answer(results: Found) -> str:
     """Does Lipschitzness grow with width, and where; and does it beside the margin."""
     sentences = []
     for phase in results.settings.labels:
@@ -39,7 +44,7 @@ def answer(results: Found, found: Sequence[Claim]) -> list[str]:
                     parts.append(f'{NAMES[name]} m^{estimated((power.value, *power.interval))}')
             if parts:
                 sentences.append(f'{when}, {text} on test images goes as {"; ".join(parts)}.')
-    return [*sentences, counts(found)]
+    return ' '.join(sentences) or 'Not enough is finished to say.'
 
 
 def how(results: Found) -> Section:
@@ -104,7 +109,8 @@ def title(results: Found) -> str:
 
 def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterable[Section]:
     tables = workdir / 'tables'
-    yield Section('', [*_warnings(results), *answer(results, found)])
+    yield Section('', list(_warnings(results)))
+    yield page.opening(_ASKED, answer(results), found)
     yield page.claims_section(found, tables)
     yield Section('', [
         'Powers of theory are those of m → ∞, except for spectral products and movements, where '

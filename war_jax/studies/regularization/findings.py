@@ -187,7 +187,8 @@ def _sections(
 ) -> Iterator[Section]:
     tables, varied = workdir / 'tables', axes(networks)
     answers = [_answer(axis, of_axis) for axis, of_axis in found.items()]
-    yield Section('', [*answers, _bound_holds(networks)])
+    claimed = list(chain.from_iterable(found.values()))
+    yield page.opening(_ASKED, ' '.join([*answers, _bound_holds(networks)]), claimed)
     if not varied:
         yield Section('', ['> All networks were trained alike: there is nothing to compare.'])
     for axis in varied:
@@ -204,6 +205,12 @@ def _sections(
     yield _how(networks, study)
 
 
+_ASKED = (
+    'Does adversarial training regularize a network: smaller margins and confidence, more even '
+    'layers, a smaller gap? (Wen et al. 2020)'
+)
+
+
 def _answer(axis: Axis, found: Sequence[Claim]) -> str:
     names = {claim.name: claim for claim in found}
     parts = []
@@ -214,8 +221,7 @@ def _answer(axis: Axis, found: Sequence[Claim]) -> str:
         final, matched = (names[_name(key, axis, when)].verdict for when in WHEN)
         parts.append(f'{text}: {final}, at the same training loss {matched}')
     return (
-        f'Claims as {AXES[axis]} grows: {page.verdict_counts(found)}. Claims of a fall among '
-        f'these: {"; ".join(parts)}.'
+        f'Claims of a fall as {AXES[axis]} grows: {"; ".join(parts)}.'
     )
 
 

@@ -13,7 +13,7 @@ from war_jax.lab.experiment import Experiment
 from war_jax.lab.page import Section
 from war_jax.lab.quantities import RATES, centre, quantity
 from war_jax.lab.tables import Column, duration, estimated, rate_mean, write_table
-from war_jax.lab.verdicts import Claim, counts
+from war_jax.lab.verdicts import Claim
 from war_jax.report import conditions
 from war_jax.report.conditions import OBJECTIVES
 from war_jax.studies.scaling import pictures
@@ -35,20 +35,20 @@ _SMALL_GAIN = 0.01  # of a doubling, beyond which a size is called saturated
 Table = tuple[list[Column], list[dict[str, Any]]]
 
 
-def answer(results: Found, found: Sequence[Claim]) -> str:
-    """What was asked, what came out, and how sure it is."""
+def asked(results: Found) -> str:
     varied = ', '.join(AXES[axis].title for axis in results.settings.varied)
     key = quantity(results.settings.measure.rank_by).title.lower()
-    asked = f'Asked: how {key} changes with {varied}. {counts(found)}'
-    said = []
-    for claim in found:
-        if claim.effect is not None and claim.interval is not None:
-            low, high = claim.interval
-            said.append(
-                f'- *{claim.verdict}*{f" ({claim.where})" if claim.where else ""}: '
-                f'{claim.statement}: {estimated((claim.effect, low, high))} {claim.unit}.'
-            )
-    return '\n'.join([asked, '', *said])
+    return f'How does {key} change with {varied}, by which law, and where does that end?'
+
+
+def answer(found: Sequence[Claim]) -> str:
+    """Each claim that has a number, in a clause."""
+    said = [
+        f'{claim.statement}: {estimated((claim.effect, *claim.interval))} {claim.unit} '
+        f'({claim.verdict})'
+        for claim in found if claim.effect is not None and claim.interval is not None
+    ]  # fmt: skip
+    return f'{"; ".join(said)}.' if said else 'Not enough is finished to say.'
 
 
 def accuracy_table(results: Found) -> Table:
@@ -143,7 +143,7 @@ def saturation(results: Found) -> str:
 
 def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterator[Section]:
     tables = workdir / 'tables'
-    yield Section('', [answer(results, found)])
+    yield page.opening(asked(results), answer(found), found)
     yield page.claims_section(found, tables)
     yield from page.picture_sections(pictures.draw(results, workdir / 'figures'))
     columns, rows = law_table(results)

@@ -39,6 +39,12 @@ _OUTCOME = {
 }
 
 
+_ASKED = (
+    'Does a wider network help against adversarial examples at equal λ, does the best λ grow with '
+    'width, and does width adjusted regularization find it? (Wu et al. 2021)'
+)
+
+
 def decide(folder: Path) -> tuple[list[Claim], Mapping[str, Any]]:
     """The claims, decided anew from a workdir or from study.json and rows.csv alone, and the
     provenance, with commit, data and command.
@@ -138,7 +144,8 @@ def write_report(workdir: Path) -> Path:
     networks, data = conditions.networks(study), config['data']['name']
     title = f'Width and λ: {objective} training of {networks} on {data}'
     sections = [
-        Section('', [*_warnings(study), answer(study, claims)]),
+        Section('', list(_warnings(study))),
+        page.opening(_ASKED, answer(study, claims), claims),
         page.claims_section(claims, workdir / 'tables'),
         *page.picture_sections(drawn),
         *_tables(study, workdir / 'tables'),

@@ -70,7 +70,10 @@ def test_the_answer_comes_first(tmp_path: Path) -> None:
         '# Kernel, input gradients and Lipschitzness along 18 runs of WRN-10-k, k = 1 … 4, on '
         'digits'
     )
-    end, start = answer.split(' At initialisation: ')
+    asked, found, sure = answer.split('\n')
+    assert asked.startswith('- **Asked.** What do trained networks’ kernels')
+    assert sure.startswith('- **How sure.** Of ') and sure.endswith('Behind each are 3 seeds.')
+    end, start = found.removeprefix('- **Found.** ').split(' At initialisation: ')
     assert end == (
         'After training, at equal λ (the mean over λ = 1, 9): what **falls** with width: kernel '
         'drift (k^−0.50, −0.52 to −0.48), local Lipschitzness (output ratio) on training images '

@@ -152,7 +152,9 @@ def test_the_law_is_one_of_parameters_and_epochs(lawful: Results[Settings]):
 def test_page_and_figures(lawful: Results[Settings], tmp_path: Path):
     found = list(claims(lawful))
     sections = list(findings.sections(lawful, found, tmp_path))
-    assert sections[0].blocks[0].startswith('Asked: how robust accuracy changes with width')
+    opening = sections[0].blocks[0]
+    assert opening.startswith('- **Asked.** How does robust accuracy change with width')
+    assert 'rises with the width: ' in opening and 'Behind each are 3 seeds.' in opening
     assert {path.name for path in (tmp_path / 'figures').glob('*.png')} == {
         'sizes.png', 'compute.png', 'law.png',
     }  # fmt: skip

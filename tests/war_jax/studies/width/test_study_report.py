@@ -65,7 +65,10 @@ def test_the_answer_comes_first(tmp_path: Path) -> None:
         validation_robust_accuracy=lambda k, lam, seed: 0.5 - 0.1 * abs(math.log(lam / 3)),
         final_lambda=lambda *_: 4.5,
     )  # fmt: skip
-    title, answer, table = text.split('\n\n')[:3]
+    title, opening, table = text.split('\n\n')[:3]
+    asked, answer, sure = opening.split('\n')
+    assert asked.startswith('- **Asked.** Does a wider network help')
+    assert sure.startswith('- **How sure.** Of 14 claims') and sure.endswith('are 3 seeds.')
     assert title == '# Width and λ: TRADES training of WRN-10-k, k = 1 … 4 on digits'
     assert 'natural accuracy changes by 2.00 (2.00 to 2.00) points' in answer
     assert 'robust accuracy by −1.10 (−1.35 to −0.85)' in answer
