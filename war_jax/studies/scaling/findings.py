@@ -3,6 +3,7 @@
     report = run(EXPERIMENT, settings, Path('runs/scaling'), command)    # war_jax.lab.experiment
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,10 @@ def law_table(results: Found) -> Table:
         if not can_fit(points):
             continue
         for number, value in zip(listed, estimates(points, _numbers), strict=True):
-            shown = value and (value.value, value.low, value.high)
+            # At the edge of what the law may be, all fits agree: that is no certainty.
+            at_edge = value is not None and value.low == value.high
+            interval = (-math.inf, math.inf) if at_edge else value and value.interval
+            shown = value and interval and (value.value, *interval)
             rows.append({'where': name_of(results, switching), 'number': number, 'value': shown})
     return columns, rows
 
@@ -153,7 +157,8 @@ def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterator[
             'Error = floor + a power of each size, fitted by least squares to the means over '
             'seeds; intervals by leaving one seed out at a time. Exponents and floor trade against '
             'each other: an interval beyond what can be (below 0 or above 100 points) says that '
-            'these sizes do not tell.'
+            'these sizes do not tell. Without an interval, a number is at the edge of what the law '
+            'may be.'
         )
         yield Section('The law', [text, note, saturation(results)])
     yield Section('All networks', [write_table(tables, 'accuracy', *accuracy_table(results))])
