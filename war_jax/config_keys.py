@@ -8,7 +8,8 @@ the errors are made from it. The defaults are those of TRADES' own CIFAR-10 trai
 (Zhang et al. 2019); configs/digits.py and configs/wrn.py start from them and change what differs.
 On the command line any key can be set: `--config.attack.step_size=2/255` (numbers may be
 fractions). The keys of the data stand in war_jax/config_data.py, those of the network in
-war_jax/config_model.py; rules that tie several keys together: there and in war_jax/config.py.
+war_jax/config_model.py, those of training in war_jax/config_training.py; rules that tie several
+keys together: there and in war_jax/config.py.
 """
 
 from dataclasses import dataclass

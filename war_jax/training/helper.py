@@ -1,6 +1,6 @@
 """Helper-based adversarial training (HAT; Rade & Moosavi-Dezfooli 2022).
 
-    helper = read_helper(config, mesh)                 # None without objective.helper
+    helper = read_helper(config, (32, 32, 3), mesh)    # None without objective.helper
     x_help = helper.examples(x, x_adv)                 # x + 2 r, r the adversarial perturbation
     labels = helper.label(x_adv, helper.variables)     # by a network trained without an adversary
 
