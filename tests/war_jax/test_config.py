@@ -154,6 +154,8 @@ def test_impossible_depths(depth: int, suggestion: str):
         ),
         ({'batch_norm__updates': 'natural,adversarial,helper'}, 'batch_norm.updates'),
         ({'attack__warmup_epochs': 77.0}, 'attack.warmup_epochs'),
+        ({'awp__gamma': 0.1, 'awp__warmup_epochs': 77}, 'awp.warmup_epochs'),
+        ({'attack__early_stop': 10}, 'attack.early_stop'),  # of as many steps
         ({'ema_start': 2.0}, 'ema_start'),
         ({'ema_ramp': True}, 'ema_ramp'),
         ({'ema_start': 77.0, 'ema_decay': 0.9}, 'ema_start'),

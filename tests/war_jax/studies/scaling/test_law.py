@@ -64,6 +64,10 @@ def test_the_doubling_that_gains_no_more_than_a_point():
     law = Law(0.2, (0.4,), (1.0,), (1.0,))  # a doubling of x takes away 0.2 / x
     assert law.ends_at(0, 0.01) == pytest.approx(20.0)
     assert law((20.0,)) - law((40.0,)) == pytest.approx(0.01)
+    slow = Law(0.2, (0.4,), (0.5,), (1.0,))  # a doubling takes away 0.4 (1 - 2^-0.5) / sqrt(x)
+    end = slow.ends_at(0, 0.01)
+    assert end == pytest.approx((40 * (1 - 2**-0.5)) ** 2)
+    assert slow((end,)) - slow((2 * end,)) == pytest.approx(0.01)
 
 
 def test_too_few_points_or_no_whole_seed():

@@ -87,6 +87,13 @@ def test_what_cannot_be_is_refused(grid: dict[str, Any], line: str):
         changed(**grid)
 
 
+def test_networks_and_lambdas_are_not_chosen_on_test_images():
+    config = scaling.get_config('smoke').unlock()
+    config.evaluation.select_on = 'test'
+    with pytest.raises(ConfigError, match="select_on = 'test': must not be that"):
+        resolve_scaling(config)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'line'),
     [
