@@ -31,6 +31,10 @@ def test_what_a_training_costs_is_reckoned_with_all_that_it_does():
     assert passes(dataclasses.replace(config, objective=natural)) == 3
     perturbed = dataclasses.replace(config.awp, gamma=0.005, warmup_epochs=10)  # of 40 epochs
     assert passes(dataclasses.replace(config, awp=perturbed)) == 27 + 6 * 0.75
+    aligned = dataclasses.replace(config.objective, grad_align=0.2)  # two gradients, and through
+    assert passes(dataclasses.replace(config, objective=aligned)) == 27 + 2 * 2 * 3
+    helped = dataclasses.replace(config.objective, helper='runs/natural')  # a label, and a pass
+    assert passes(dataclasses.replace(config, objective=helped)) == 27 + 1 + 3
     half = dataclasses.replace(config.data, extra_fraction=0.5, extra_path='x.npz')
     assert passes(dataclasses.replace(config, data=half)) == 2 * 27
 
