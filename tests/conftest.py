@@ -4,6 +4,7 @@ import gc
 import os
 import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 # Before JAX starts: four devices on any machine, so that sharding is always exercised; and code
 # that compiles four times faster, since the tests ask what is computed and not how fast.
@@ -32,6 +33,21 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 # Tracing makes objects by the million, few of them in cycles: by default, to look for those takes a
 # fifth of its time.
 gc.set_threshold(100_000, 20, 20)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def room_for_programs():
+    """Lets go of all compiled programs while there is room for more.
+
+    Each takes three to four memory maps, of which Linux allows a process 65,530 by default
+    (vm.max_map_count). A worker that runs half of this suite needs more, and the compiler crashes
+    where it gets none. What is used again is traced again.
+    """
+    yield
+    maps = Path('/proc/self/maps')
+    if maps.exists() and maps.read_bytes().count(b'\n') > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True, scope='session')
