@@ -116,8 +116,11 @@ def nearest_key(key: str, known: Sequence[str]) -> str:
     """Like `nearest` for dotted keys, whose last part alone may be what was meant.
 
     'stepsize' is then near 'attack.step_size', and 'model.epsilon' near 'threat.epsilon'; for
-    `SYNONYMS`, 'lr' is near 'optimizer.learning_rate'.
+    `SYNONYMS`, 'lr' is near 'optimizer.learning_rate'. Below a key, where nothing can be, that key.
     """
+    for parent in known:
+        if key.startswith(f'{parent}.'):
+            return parent
     groups, dot, last = key.rpartition('.')
     # A misspelt key of its own group is nearer than a synonym: study.width is study.widths.
     misspelt = any(_nearness(key, k) > _ALIKE for k in known if k.rpartition('.')[0] == groups)
