@@ -10,14 +10,17 @@ from pathlib import Path
 # Before JAX starts: four devices on any machine, so that sharding is always exercised; and code
 # that compiles eight times faster, since the tests ask what is computed and not how fast: not
 # optimized, each program in one piece, by the plainer emitters that JAX had until 0.11.
-OPTIONS = [
-    '--xla_force_host_platform_device_count=4',
-    '--xla_backend_optimization_level=0',
-    '--xla_cpu_parallel_codegen_split_count=1',
-]
-if tuple(map(int, version('jaxlib').split('.')[:2])) < (0, 11):
-    OPTIONS.append('--xla_cpu_use_fusion_emitters=false')
-os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *OPTIONS])
+os.environ['XLA_FLAGS'] = ' '.join(
+    [
+        os.environ.get('XLA_FLAGS', ''),
+        '--xla_force_host_platform_device_count=4',
+        '--xla_backend_optimization_level=0',
+        '--xla_cpu_parallel_codegen_split_count=1',
+        '--xla_cpu_use_fusion_emitters=false'
+        if version('jaxlib').startswith(('0.9.', '0.10.'))
+        else '',
+    ]
+)
 
 # Programs that several tests, and the processes that they start, compile alike, are compiled once.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', tempfile.mkdtemp(prefix='war-jax-tests-'))
