@@ -32,8 +32,11 @@ from war_jax.studies.findings import ROOT
 RUNS = ('natural', 'demo')
 _SUMMARY = ('natural_accuracy', 'robust_accuracy', 'perturbation_stability', 'num_examples')
 _BLOCK = re.compile(r'(<!-- (?!end)(\w+) -->\n).*?(?=<!-- end -->)', re.DOTALL)
-# Claims of the width study that the table leaves to docs/findings.md.
-_LEFT_OUT = ('local_lipschitz_kl_gradient_with_width', 'risk_ratio_with_width')
+# Claims of the width study that the table leaves to docs/findings.md, by how their names begin
+# and end.
+_LEFT_OUT = re.compile(
+    'natural_accuracy|perturbation_stability|local_lipschitz_kl|risk_ratio|.*_thin_lambda$'
+)
 
 
 def keep(name: str, run: Path, root: Path = ROOT) -> None:
@@ -94,13 +97,13 @@ def _rate(row: Mapping[str, Any], key: str) -> str:
 
 
 def width_table(root: Path) -> str:
-    """The claims of the width study on digits, those on WAR included; beside each verdict the one
-    that is left after Holm's correction for all tested claims of the study."""
+    """The leading claims of the width study on digits; beside each verdict the one that is left
+    after Holm's correction for all tested claims of the study."""
     found = read_verdicts(root / 'docs/studies/width_digits/verdicts.json')
     corrected = after_holm([(record.verdict, record.p_value) for record in found])
     cells = [
         [record.claim, record.verdict, left, *_effect(record), record.seeds or '—']
-        for record, left in zip(found, corrected, strict=True) if record.name not in _LEFT_OUT
+        for record, left in zip(found, corrected, strict=True) if not _LEFT_OUT.match(record.name)
     ]  # fmt: skip
     header = ['claim', 'verdict', 'after Holm', 'effect', '95 % interval', 'seeds']
     return markdown(header, cells, 'lllllr')
