@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 # Before JAX starts: four devices on any machine, so that sharding is always exercised; and code
-# that compiles eight times faster, since the tests ask what is computed and not how fast: not
+# that compiles several times faster, since the tests ask what is computed and not how fast: not
 # optimized, each program in one piece, by the plainer emitters that JAX had until 0.11.
 os.environ['XLA_FLAGS'] = ' '.join(
     [
