@@ -39,6 +39,7 @@ STUDY: dict[str, Any] = {
     'seeds': (0, 1, 2, 3, 4),
     'war': (),
     'devices_per_run': 1,
+    'autoattack_examples': 0,
 }
 SWEEP: dict[str, Any] = {
     # Radii of the ball that the networks are trained against; 0 is natural training.

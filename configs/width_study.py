@@ -39,6 +39,8 @@ STUDY: dict[str, Any] = {
     'war': ('trajectory', 'constant', 'fixed_step', 'power_law', 'extrapolated'),
     # A run takes so many devices, and as many runs as find room go side by side.
     'devices_per_run': 1,
+    # Test images on which the networks at each width's best lambda meet AutoAttack. 0: none.
+    'autoattack_examples': 0,
 }
 
 

@@ -58,6 +58,9 @@ class Settings:
         if self.study.study.war:
             rule = 'must be (): the sweep is of constant lambda'
             raise refusal('study.war', self.study.study.war, rule, '()')
+        if count := self.study.study.autoattack_examples:
+            rule = 'must be 0: nothing here is chosen or claimed of accuracies under attack'
+            raise refusal('study.autoattack_examples', count, rule, '0')
         if base.model.activation != 'relu':
             rule = "must be 'relu', the only one whose Lipschitz bound is known"
             raise refusal('model.activation', base.model.activation, rule, "'relu'")

@@ -6,10 +6,11 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from war_jax.lab.estimates import Estimate, Samples, changes, over_seeds, pooled, powers
+from war_jax.lab.estimates import BySeed, Estimate, Samples, changes, over_seeds, pooled, powers
 from war_jax.lab.quantities import quantity
 from war_jax.lab.verdicts import ABOVE, MARGIN, WHY_MARGIN, Claim, claim, claim_at_each, near
 from war_jax.studies.scaling.law import Point, can_fit, estimates, fit
@@ -125,17 +126,9 @@ def _whole_lines(
 
 def _switch(results: Found, axis: str, key: str) -> Iterator[Claim]:
     """Each later value of a switch against its first one."""
-    first, *others = getattr(results.settings.grid, axis)
+    first = getattr(results.settings.grid, axis)[0]
     title = quantity(key).title.lower()
-    places = along(results, axis, key, at_best_lambda(results))
-    for value in others:
-        differences = {
-            place: {
-                seed: 100.0 * (by[value][seed] - by[first][seed])
-                for seed in by[value].keys() & by[first].keys()
-            }
-            for place, by in places.items()
-        }  # fmt: skip
+    for value, differences in gains(results, axis, key).items():
         effects: dict[str, Estimate | None] = {
             place: over_seeds(list(of.values())) for place, of in differences.items()
         }
@@ -146,6 +139,23 @@ def _switch(results: Found, axis: str, key: str) -> Iterator[Claim]:
             effects or {'all sizes': None}, pooled(differences.values()), ABOVE, 'points',
             'Differences of each seed, each at its best λ.',
         )  # fmt: skip
+
+
+def gains(results: Found, axis: str, key: str) -> dict[Any, dict[str, BySeed]]:
+    """Later value of a switch -> place -> seed -> points more than with the first value, each at
+    its best lambda."""
+    first, *others = getattr(results.settings.grid, axis)
+    places = along(results, axis, key, at_best_lambda(results))
+    return {
+        value: {
+            place: {
+                seed: 100.0 * (by[value][seed] - by[first][seed])
+                for seed in sorted(by[value].keys() & by[first].keys())
+            }
+            for place, by in places.items()
+        }
+        for value in others
+    }
 
 
 def largest(points: Sequence[Point]) -> tuple[list[Point], list[Point], int]:

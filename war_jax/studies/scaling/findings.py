@@ -39,7 +39,8 @@ Table = tuple[list[Column], list[dict[str, Any]]]
 def asked(results: Found) -> str:
     varied = ', '.join(AXES[axis].title for axis in results.settings.varied)
     key = quantity(results.settings.measure.rank_by).title.lower()
-    return f'How does {key} change with {varied}, by which law, and where does that end?'
+    law = ', by which law, and where does that end' if sizes(results) else ''
+    return f'How does {key} change with {varied}{law}?'
 
 
 def answer(found: Sequence[Claim]) -> str:

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from war_jax.lab import plots
+from war_jax.lab.estimates import Estimate, over_seeds, pooled
 from war_jax.lab.page import Picture
 from war_jax.lab.plots import BLUE, GREY, INK, STYLE, VERMILION
 from war_jax.lab.quantities import band, centre, quantity
-from war_jax.studies.scaling.claims import largest
+from war_jax.studies.scaling.claims import gains, largest
 from war_jax.studies.scaling.law import can_fit, fit
 from war_jax.studies.scaling.results import (
     Found,
@@ -27,14 +28,17 @@ from war_jax.studies.scaling.results import (
     of_kind,
     switchings,
 )
-from war_jax.studies.scaling.settings import AXES
+from war_jax.studies.scaling.settings import AXES, described
 
 _MOST_LINES = 9
 
 
 def draw(results: Found, folder: Path) -> list[Picture]:
     """Writes what the rows allow, in the order of the report."""
-    return [*_against_sizes(results, folder), *_compute(results, folder), *_law(results, folder)]
+    return [
+        *_against_sizes(results, folder), *_compute(results, folder),
+        *_switches(results, folder), *_law(results, folder),
+    ]  # fmt: skip
 
 
 def _against_sizes(results: Found, folder: Path) -> Iterator[Picture]:
@@ -103,6 +107,44 @@ def _compute(results: Found, folder: Path) -> Iterator[Picture]:
         'Each point is a training of its own, with a schedule of its own length. Where one line '
         'lies above another at the same compute, its width is the better one to spend it on. '
         'Means over seeds with 95 % intervals (Student’s t).',
+    )  # fmt: skip
+
+
+def _switches(results: Found, folder: Path) -> Iterator[Picture]:
+    """What each switch gains in accuracy, at each combination of everything else and as a mean."""
+    key = results.settings.measure.rank_by
+    rows: list[tuple[str, Estimate | None, str]] = []
+    for axis in of_kind(results, 'switch'):
+        first = described(getattr(results.settings.grid, axis)[0])
+        for value, places in gains(results, axis, key).items():
+            name = f'{AXES[axis].title}: {described(value)} instead of {first}'
+            rows.append((name, pooled(places.values()), INK))
+            if len(places) > 1:
+                rows += [(at, over_seeds(list(of.values())), BLUE) for at, of in places.items()]
+    known = [(label, gain, colour) for label, gain, colour in rows if gain is not None]
+    if not known:
+        return
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 1.0 + 0.26 * len(known)), layout='constrained')
+        axes = figure.subplots()
+        for height, (_, gain, colour) in enumerate(known):
+            low, high = gain.interval
+            if np.isfinite(low):
+                axes.plot([low, high], [height, height], color=colour)
+            axes.plot(gain.value, height, 'o', color=colour)
+        axes.axvline(0.0, color=GREY, ls=':', lw=1.2)
+        axes.set_yticks(range(len(known)), [label for label, _, _ in known])
+        for label, (_, _, colour) in zip(axes.get_yticklabels(), known, strict=True):
+            label.set(color=INK, fontweight='bold' if colour == INK else 'normal')
+        axes.grid(axis='y', visible=False)
+        axes.invert_yaxis()
+        axes.set(xlabel='points gained', title=quantity(key).title)
+        plots.save(figure, folder / 'switches.png')
+    yield Picture(
+        'switches.png', 'What each switch gains',
+        'Differences on test images, seed by seed, with 95 % intervals (Student’s t): bold the '
+        'mean over all else that was varied, below it each combination of that. Nothing is shown '
+        'of a switch whose interval holds zero.',
     )  # fmt: skip
 
 

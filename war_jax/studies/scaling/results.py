@@ -33,10 +33,10 @@ def of_kind(results: Found, kind: str) -> list[str]:
 
 
 def name_of(results: Found, place: Place) -> str:
-    """'epochs = 20, λ = 3': the values of the varied axes; 'everywhere' where there is none."""
+    """'epochs = 20 and λ = 3': the values of the varied axes; 'everywhere' where there is none."""
     varied = results.settings.varied
     parts = [f'{AXES[a].letter} = {described(value)}' for a, value in place if a in varied]
-    return ', '.join(parts) or 'everywhere'
+    return ' and '.join(parts) or 'everywhere'
 
 
 def along(
@@ -94,7 +94,10 @@ def sizes(results: Found) -> list[str]:
 
 
 def switchings(results: Found) -> list[Place]:
-    """The combinations of the switches; [()] where none is varied."""
+    """The combinations of the switches, each of which has a law; [()] where none is varied, and
+    none where no size is: then there is no law."""
+    if not sizes(results):
+        return []
     switches = of_kind(results, 'switch')
     points = ({a: v for a, v in cell.point if a in switches} for cell in results.rows)
     return list(dict.fromkeys(tuple(point.items()) for point in points))
@@ -104,8 +107,6 @@ def law_points(results: Found, switching: Place) -> list[Point]:
     """The robust error at each size, at its best lambda, of the runs with these switches and the
     seeds that are at every size; empty where there is none."""
     by_x: dict[tuple[float, ...], dict[int, float]] = {}
-    if not sizes(results):
-        return []
     for cell in at_best_lambda(results):
         if not set(switching) <= set(cell.point):
             continue

@@ -1,18 +1,19 @@
 """What the paper claims of width at equal lambda, and of the best lambda, held against the runs.
 
-    found = [with_width(study, key) for key in WITH_WIDTH] + [best_lambda_grows(study.rows)]
+    found = [with_width(study, key) for key in WITH_WIDTH]
+    found += [best_lambda_grows(study.rows), *at_the_best(study)]
 
 An effect is computed for each seed from that seed's own runs; how it becomes a verdict is the
 business of war_jax/lab/verdicts.py. The claims on WAR: war_jax/studies/width/war_claims.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from war_jax.lab.estimates import over_seeds, pooled
+from war_jax.lab.estimates import changes, over_seeds, pooled
 from war_jax.lab.quantities import quantity
 from war_jax.lab.verdicts import ABOVE, BELOW, Claim, Range, claim, claim_at_each
 from war_jax.studies.width import tuning
-from war_jax.studies.width.results import Row, slopes, slopes_unit, widths
+from war_jax.studies.width.results import Row, fixed, slopes, slopes_unit, widths
 from war_jax.studies.width.study import Study
 
 # Of the resampled fits: with more at an edge of the grid, the growth of the best lambda is unknown.
@@ -49,6 +50,32 @@ def with_width(study: Study, key: str) -> Claim:
         how = f'Least-squares {line} of each seed, widths {listed(widths(rows))}.'
     name = f'{key}_with_width'
     return claim_at_each(name, statement, effects, mean, supported, slopes_unit(key), how)
+
+
+def at_the_best(study: Study) -> Iterator[Claim]:
+    """Of robust accuracy with width, each network at its own width's best lambda."""
+    rows, best = study.rows, tuning.best_lambdas(study.rows)
+    attacks = {'robust_accuracy': ''}
+    if study.plan.get('autoattack_examples'):
+        attacks['autoattack_accuracy'] = ' under AutoAttack'
+    for key, under in attacks.items():
+        found: dict[float, dict[int, float]] = {}
+        for (width, lam, seed), row in fixed(rows).items():
+            if lam == best.get(width) and row[key] is not None:
+                found.setdefault(width, {})[seed] = row[key]
+        slopes_of = changes(found, 100.0) if list(found) == widths(rows) else {}
+        how = 'Not evaluated: no seed has the best λ of every width, of two or more.'
+        if slopes_of:
+            named = listed([best[width] for width in found])
+            how = (
+                f'Least-squares slope of each seed against log2 of the width, widths '
+                f'{listed(list(found))} at λ = {named}, the best of the grid on validation images.'
+            )
+        yield claim(
+            f'{key}_at_the_best_lambda',
+            f'Each at its best λ, wider networks have more robust accuracy{under}',
+            over_seeds(list(slopes_of.values())), ABOVE, slopes_unit(key), how,
+        )  # fmt: skip
 
 
 def best_lambda_grows(rows: Sequence[Row]) -> Claim:

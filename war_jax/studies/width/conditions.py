@@ -48,6 +48,11 @@ def conditions(study: Study) -> list[tuple[str, object]]:
             'the highest robust accuracy of those checkpoints on validation images, as a mean '
             'over seeds; of equals, the smallest. WAR starts from that of the thinnest network',
         ),
+        *(
+            [('AutoAttack', f'the standard version, on {count} test images, of the networks at '
+              'the best λ of the grid')]
+            if (count := plan.get('autoattack_examples')) else []
+        ),
         (
             'Intervals',
             '95 %, Student’s t over seeds: they cover the draw of the seed (initial weights, '

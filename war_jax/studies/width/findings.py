@@ -21,7 +21,13 @@ from war_jax.records.files import write_text
 from war_jax.records.pages import write_page
 from war_jax.report.conditions import OBJECTIVES
 from war_jax.studies.width import conditions, pictures, tabulate, tuning
-from war_jax.studies.width.claims import WITH_WIDTH, best_lambda_grows, listed, with_width
+from war_jax.studies.width.claims import (
+    WITH_WIDTH,
+    at_the_best,
+    best_lambda_grows,
+    listed,
+    with_width,
+)
 from war_jax.studies.width.results import COLUMNS, Row, fixed, of_method, widths
 from war_jax.studies.width.study import Study, read_study
 from war_jax.studies.width.tasks import TITLES
@@ -58,7 +64,7 @@ def decide(folder: Path) -> tuple[list[Claim], Mapping[str, Any]]:
 def evaluate(study: Study) -> list[Claim]:
     """All claims, in the order of the argument."""
     claims = [with_width(study, key) for key in WITH_WIDTH]
-    return [*claims, best_lambda_grows(study.rows), *war_claims(study)]
+    return [*claims, best_lambda_grows(study.rows), *at_the_best(study), *war_claims(study)]
 
 
 def answer(study: Study, claims: Sequence[Claim]) -> str:
@@ -83,6 +89,16 @@ def answer(study: Study, claims: Sequence[Claim]) -> str:
         known = grows.effect is not None
         power = f'; it goes with k to the power {_effect(grows)}' if known else ''
         sentences.append(f'The best λ of the grid on validation images is {named}{power}.')
+    at_best = by_name['robust_accuracy_at_the_best_lambda']
+    if at_best.effect is not None:
+        attacked = by_name.get('autoattack_accuracy_at_the_best_lambda')
+        under = ''
+        if attacked is not None and attacked.effect is not None:
+            under = f', and under AutoAttack by {_effect(attacked)}'
+        sentences.append(
+            'Each at its best λ, robust accuracy changes with each doubling of the width by '
+            f'{_effect(at_best)} points{under}.'
+        )
     if 'war_premise' in by_name and (premise := tuning.fit_premise(rows)) is not None:
         named = ', '.join(
             f'{ratio[0]:.3g} at k = {width:g}'

@@ -34,6 +34,7 @@ COLUMNS = (
     'perturbation_stability',
     'robust_accuracy_all',  # under all attacks together, as the next one
     'perturbation_stability_all',
+    'autoattack_accuracy',  # of the networks at their width's best lambda; see autoattack.py
     'local_lipschitz',
     'local_lipschitz_kl_gradient',
     'margin',

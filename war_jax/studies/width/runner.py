@@ -35,6 +35,7 @@ from war_jax.records.provenance import WorkdirInUse, claim_workdir
 from war_jax.records.reference import read_reference, write_reference
 from war_jax.run import finish, read_checked
 from war_jax.studies.width import findings
+from war_jax.studies.width.autoattack import attack_best
 from war_jax.studies.width.progress import Overview
 from war_jax.studies.width.results import collect
 from war_jax.studies.width.settings import Settings
@@ -52,6 +53,10 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
     """
     base = settings.base
     splits = load(base.data)
+    attacked, there = settings.study.autoattack_examples, len(splits.test.labels)
+    if attacked > there:
+        rule = f'must be at most {there}, the test images'
+        raise refusal('study.autoattack_examples', attacked, rule, f'{there}')
     groups = device_groups(settings)
     config = to_dict(base)
     devices = [device for group in groups for device in group]
@@ -68,6 +73,7 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
         write_json(workdir / 'study.json', study)
     with precision(base), signals() as stop:
         outcome = Runner(settings, splits, workdir, stop, groups, command, shard)()
+    attack_best(settings, workdir / 'runs', command)
     for task, reason in outcome.failed.items():
         print(f'{task.name} failed: {reason}', file=sys.stderr)
     if outcome.elsewhere:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
-from war_jax.config import NOT_EMPTY, AboveZero, Config, Positive, Width, resolve
+from war_jax.config import NOT_EMPTY, AboveZero, Config, Count, Positive, Width, resolve
 from war_jax.config_rules import build, increasing, refusal
 from war_jax.lab.settings import Seeds, distinct
 from war_jax.studies.width.tasks import FROM_TWO, RULES, Plan, Task, Variant, grid
@@ -25,6 +25,7 @@ class StudyConfig:
     seeds: Seeds
     war: tuple[Variant, ...]
     devices_per_run: Positive
+    autoattack_examples: Count
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from war_jax.records.files import ReportError, read_file, read_json, require
+from war_jax.studies.width.autoattack import with_autoattack
 from war_jax.studies.width.matched import with_matched
 from war_jax.studies.width.results import Row, collect, of_method, read_rows
 from war_jax.studies.width.tasks import TITLES, Plan, grid, variants
@@ -59,6 +60,8 @@ def read_study(folder: Path) -> Study:
     rows = planned(rows, about['study'])
     if curves:
         rows = with_matched(rows, curves)
+        if count := about['study'].get('autoattack_examples', 0):
+            rows = with_autoattack(rows, folder / 'runs', count)
     return Study(about['config'], about['study'], about['provenance'], rows, curves)
 
 

@@ -111,6 +111,13 @@ def all_tables(study: Study, with_width: Iterable[str]) -> dict[str, tuple[str, 
             'between the λ of the grid linear in logarithms.',
             optima(rows),
         ),
+        'attacked': (
+            'Under AutoAttack, each width at its best λ',
+            'Mean over seeds and its 95 % interval, in percent: the headline attack and all of the '
+            'study’s attacks on the test images, AutoAttack (standard version) on '
+            f'{study.plan.get("autoattack_examples", 0)} of them.',
+            attacked(rows),
+        ),
         'lambdas': ('λ for the widest network', '', lambdas_at_the_widest(study)),
         'war': (
             'Which way to λ is best where',
@@ -220,6 +227,19 @@ def optima(rows: Sequence[Row]) -> Table:
     ratios = dict(zip(premise.widths, premise.ratios, strict=True)) if premise else {}
     found = tuning.peaks(rows)
     return columns, [{**vars(peak), 'ratio': ratios.get(peak.widen_factor)} for peak in found]
+
+
+def attacked(rows: Sequence[Row]) -> Table:
+    """The networks at their width's best lambda; none where AutoAttack has not been run."""
+    best = tuning.best_lambdas(rows)
+    some = [
+        row for (width, lam, _), row in fixed(rows).items()
+        if lam == best.get(width) and row['autoattack_accuracy'] is not None
+    ]  # fmt: skip
+    title = 'Robust, AutoAttack (%)'
+    columns = [*_RATES[:2], _RATES[3], Column('autoattack_accuracy', title, rate_mean)]
+    found = _grouped(some, ('widen_factor', 'lambda'), columns)
+    return [_WIDTH, _LAMBDA, _SEEDS, *columns], found
 
 
 def lambdas_at_the_widest(study: Study) -> Table:

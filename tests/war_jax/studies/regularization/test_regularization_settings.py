@@ -32,6 +32,7 @@ def test_attacks_are_in_proportion_to_epsilon():
         ('sweep__epsilons', (0.0, 2.0), r'sweep\.epsilons .* must be at most 1'),
         ('ntk__every', 0, r'ntk\.every = 0: must be at least 1'),
         ('study__war', ('constant',), r'study\.war .* must be \(\)'),
+        ('study__autoattack_examples', 9, r'study\.autoattack_examples = 9: must be 0'),
         ('measure__num_distance', 1000, r'measure\.num_distance = 1000: must be at most'),
         ('measure__directions', 0, r'measure\.directions = 0: must be at least 1'),
     ],

@@ -12,7 +12,7 @@ from configs import scaling
 from war_jax.lab.experiment import Results
 from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 from war_jax.studies.scaling import findings, pictures
-from war_jax.studies.scaling.claims import at_equal_compute, claims
+from war_jax.studies.scaling.claims import at_equal_compute, claims, gains
 from war_jax.studies.scaling.results import at_best_lambda, law_points, sizes
 from war_jax.studies.scaling.settings import Cell, Settings, cells, resolve_scaling
 
@@ -136,6 +136,22 @@ def test_a_switch_is_compared_with_its_first_value():
     assert {name for name in found if name.startswith('law')} == {
         'law_extrapolates-ema = 0', 'law_extrapolates-ema = 0.9'
     }  # fmt: skip
+
+
+def test_of_switches_alone_there_is_no_law_but_a_figure(tmp_path: Path):
+    """Gains of 5 and -2 points, whatever the other one is."""
+    results = planted(
+        lambda cell: 0.5 - 0.05 * bool(cell.value('ema')) + 0.02 * bool(cell.value('awp')),
+        width=(), epochs=(), ema=(0.0, 0.9), awp=(0.0, 0.01),
+    )  # fmt: skip
+    found = {claim.name: claim for claim in claims(results)}
+    assert set(found) == {'ema-0.9', 'awp-0.01'}
+    assert found['ema-0.9'].where == 'supported at awp = 0, awp = 0.01'
+    by_place = gains(results, 'awp', 'robust_accuracy')[0.01]
+    assert set(by_place) == {'ema = 0', 'ema = 0.9'}
+    assert all(gain == pytest.approx(-2.0) for of in by_place.values() for gain in of.values())
+    assert [picture.file for picture in pictures.draw(results, tmp_path)] == ['switches.png']
+    assert 'law' not in findings.asked(results)
 
 
 def test_the_law_is_one_of_parameters_and_epochs(lawful: Results[Settings]):

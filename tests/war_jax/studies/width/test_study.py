@@ -65,7 +65,7 @@ def test_two_small_files_decide_as_the_whole_study_does(tmp_path: Path) -> None:
     (kept / 'rows.csv').write_text(csv_text(COLUMNS, read_study(whole).rows))
     claims, provenance = decide(whole)
     assert decide(kept) == (claims, provenance)
-    assert len(claims) == 12 and {claim.verdict for claim in claims} > {'supported'}
+    assert len(claims) == 13 and {claim.verdict for claim in claims} > {'supported'}
     assert provenance['command'].startswith('python -m war_jax.studies.width')
     assert {'commit', 'data'} <= provenance.keys()
 

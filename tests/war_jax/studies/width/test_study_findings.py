@@ -131,7 +131,7 @@ def test_a_best_lambda_beyond_the_grid_decides_nothing(tmp_path: Path) -> None:
 
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:
     found = evaluate(tmp_path, seeds=(4,), targets=TARGETS)
-    assert len(found) == 8 + 1 + 2 * len(TARGETS) + 1
+    assert len(found) == 9 + 1 + 2 * len(TARGETS) + 1
     del found['war_costs_less']  # which is not over seeds
     for claim in found.values():
         assert claim.verdict == UNDECIDED and claim.num_seeds == 1
@@ -202,7 +202,7 @@ def test_what_is_missing_is_the_reason(
         tmp_path, targets=('trajectory',), skip=skip, thin_lambda=lam,
         validation_robust_accuracy=lambda k, tried, seed: -abs(tried - lam),
     )  # fmt: skip
-    told = [claim for claim in list(found.values())[-5:] if reason in claim.how]
+    told = [claim for claim in list(found.values())[-6:] if reason in claim.how]
     assert told and all((claim.effect, claim.verdict) == (None, UNDECIDED) for claim in told)
 
 

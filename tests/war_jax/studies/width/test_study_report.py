@@ -18,8 +18,8 @@ from war_jax.studies.width.findings import write_report
 
 TARGETS = ('trajectory', 'constant')
 TABLES = (
-    'claims', 'accuracy', 'lipschitz', 'checkpoints', 'matched', 'slopes', 'optima', 'lambdas',
-    'war', 'costs',
+    'claims', 'accuracy', 'lipschitz', 'checkpoints', 'matched', 'slopes', 'optima', 'attacked',
+    'lambdas', 'war', 'costs',
 )  # fmt: skip
 FIGURES = (
     'width', 'lambda', 'lipschitz', 'overfitting', 'epochs', 'epochs_all', 'premise', 'ways', 'war',
@@ -68,7 +68,7 @@ def test_the_answer_comes_first(tmp_path: Path) -> None:
     title, opening, table = text.split('\n\n')[:3]
     asked, answer, sure = opening.split('\n')
     assert asked.startswith('- **Asked.** Does a wider network help')
-    assert sure.startswith('- **How sure.** Of 14 claims') and sure.endswith('are 3 seeds.')
+    assert sure.startswith('- **How sure.** Of 15 claims') and sure.endswith('are 3 seeds.')
     assert title == '# Width and λ: TRADES training of WRN-10-k, k = 1 … 4 on digits'
     assert 'natural accuracy changes by 2.00 (2.00 to 2.00) points' in answer
     assert 'robust accuracy by −1.10 (−1.35 to −0.85)' in answer
@@ -76,9 +76,9 @@ def test_the_answer_comes_first(tmp_path: Path) -> None:
     assert 'validation images is 3 at k = 1, 3 at k = 2, 3 at k = 4' in answer
     assert 'WAR (target: constant) ends with λ = 4.5 and reaches 55.0\u00a0%' in answer
     assert 'of the sweep, 3, reaches 47.8\u00a0%' in answer
-    assert answer.count('. ') == 3 and answer.endswith('.')
+    assert answer.count('. ') == 4 and answer.endswith('.')
     rows = {row[1]: [row[0], *row[2:]] for row in parse_markdown(f'{table}\n')}
-    assert len(rows) == 1 + 14
+    assert len(rows) == 1 + 15
     assert rows['At equal λ, natural accuracy rises with width'][:5] == [
         'supported (supported at λ = 1, λ = 3, λ = 9)', '2.00', '2.00 to 2.00',
         'points per doubling of the width', '3',
