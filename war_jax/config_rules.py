@@ -240,17 +240,24 @@ def build(kind: type, values: Mapping[str, Any], path: str = '') -> Any:
     result = {}
     for name, hint in hints.items():
         key = f'{path}{name}'
-        if name not in values:
+        if name not in values and not _may_be_empty(hint):
             result[name] = _absent(key, fields[name])
-            continue
-        if dataclasses.is_dataclass(hint):
-            if not isinstance(values[name], Mapping):
+        elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            group = values.get(name, {})
+            if not isinstance(group, Mapping):
                 fields = ', '.join(field.name for field in dataclasses.fields(hint))
-                raise refusal(key, values[name], f'must be a group of the keys {fields}')
-            result[name] = build(hint, values[name], f'{key}.')  # pyright: ignore[reportArgumentType]
+                raise refusal(key, group, f'must be a group of the keys {fields}')
+            result[name] = build(hint, group, f'{key}.')
         else:
             result[name] = convert(key, values[name], hint)
     return kind(**result)
+
+
+def _may_be_empty(kind: Any) -> bool:
+    """Whether it is a group of which older configurations lack every key, and so the group."""
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        return False
+    return len(absent_values(kind)) == len(dataclasses.fields(kind))
 
 
 def absent_values(kind: type, path: str = '') -> dict[str, Any]:

@@ -224,6 +224,9 @@ def test_a_config_json_from_before_any_key_that_may_be_absent():
         for name in groups:
             group = group[name]
         del group[key]
+    assert not config['augment']
+    assert resolve(config) == Config()
+    del config['augment']  # nor was there the group
     assert resolve(config) == Config()
 
 
