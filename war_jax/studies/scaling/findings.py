@@ -44,13 +44,13 @@ def asked(results: Found) -> str:
 
 
 def answer(found: Sequence[Claim]) -> str:
-    """Each claim that has a number, in a clause."""
+    """Each claim that has a number, in a sentence."""
     said = [
         f'{claim.statement}: {estimated((claim.effect, *claim.interval))} {claim.unit} '
         f'({claim.verdict})'
         for claim in found if claim.effect is not None and claim.interval is not None
     ]  # fmt: skip
-    return f'{"; ".join(said)}.' if said else 'Not enough is finished to say.'
+    return f'{". ".join(said)}.' if said else 'Not enough is finished to say.'
 
 
 def accuracy_table(results: Found) -> Table:
