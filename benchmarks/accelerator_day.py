@@ -107,7 +107,8 @@ def rehearsed_parts(output: Path) -> list[Part]:
             'study', 3,
             [f'war_jax.studies.width --config=configs/width_study.py:smoke '
              f'--workdir={output}/study --config.study.war=() --config.study.widths=(0.125,) '
-             '--config.study.lams=(1.0,)'],
+             '--config.study.lams=(1.0,) --config.study.seeds=(0,) --config.optimizer.epochs=1 '
+             '--config.evaluation.curve_scales=(0.0,)'],
             ['study/verdicts.json'],
         ),
         Part(

@@ -38,7 +38,7 @@ STUDIES = (
     Study('adv_ntk', f'{_NTK}/adv_ntk.py', 4),
     Study('adv_ntk_cifar10', f'{_NTK}/adv_ntk.py:cifar10', 15),
     Study('ntk_width', f'{_NTK}/ntk_width.py', 12),
-    Study('ntk_theorem', f'{_NTK}/ntk_theorem.py', 15),
+    Study('ntk_theorem', f'{_NTK}/ntk_theorem.py', 7),
     Study(
         'epsilon_to_02', f"{_EPSILON} '--config.sweep.epsilons=(0.0, 0.05, 0.1, 0.15, 0.2)'", 9
     ),
@@ -48,7 +48,7 @@ STUDIES = (
     Study('scaling_data', f'{_SCALING}:data', 15),
     Study('scaling_last_stage', f'{_SCALING}:last_stage', 20),
     Study('scaling_switches', f'{_SCALING}:switches', 15),
-    Study('width_digits', _WIDTH, 85),
+    Study('width_digits', f'{_WIDTH} --config.study.autoattack_examples=100', 105),
     Study('width_cifar10', f"{_WIDTH}:cifar10 '--config.study.widths=(0.25, 1.0)'", 60),
 )
 

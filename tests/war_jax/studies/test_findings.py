@@ -60,6 +60,17 @@ def test_page_shows_both_verdicts_and_the_size_of_the_family():
     assert '| supported | supported | Claim margin' in single
 
 
+def test_every_claim_of_a_kept_study_stands_in_the_page_once():
+    studies = {path.name: read_verdicts(path / 'verdicts.json') for path in KEPT}
+    kept = [(name, record.name) for name, found in studies.items() for record in found]
+    shown = [
+        (name, record.name)
+        for question in findings.QUESTIONS
+        for name, record in findings._of(question, studies)
+    ]
+    assert kept and sorted(shown) == sorted(kept)
+
+
 def test_a_study_is_kept_and_decided_again(tmp_path: Path, capsys):
     workdir = toy(tmp_path / 'work')
     assert main([f'ntk_toy={workdir}'], tmp_path) == 0

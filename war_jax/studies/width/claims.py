@@ -72,7 +72,7 @@ def at_the_best(study: Study) -> Iterator[Claim]:
                 f'{listed(list(found))} at λ = {named}, the best of the grid on validation images.'
             )
         yield claim(
-            f'{key}_at_the_best_lambda',
+            f'best_lambda_{key}',
             f'Each at its best λ, wider networks have more robust accuracy{under}',
             over_seeds(list(slopes_of.values())), ABOVE, slopes_unit(key), how,
         )  # fmt: skip

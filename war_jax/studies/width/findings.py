@@ -89,9 +89,9 @@ def answer(study: Study, claims: Sequence[Claim]) -> str:
         known = grows.effect is not None
         power = f'; it goes with k to the power {_effect(grows)}' if known else ''
         sentences.append(f'The best λ of the grid on validation images is {named}{power}.')
-    at_best = by_name['robust_accuracy_at_the_best_lambda']
+    at_best = by_name['best_lambda_robust_accuracy']
     if at_best.effect is not None:
-        attacked = by_name.get('autoattack_accuracy_at_the_best_lambda')
+        attacked = by_name.get('best_lambda_autoattack_accuracy')
         under = ''
         if attacked is not None and attacked.effect is not None:
             under = f', and under AutoAttack by {_effect(attacked)}'

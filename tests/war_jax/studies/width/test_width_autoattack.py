@@ -106,14 +106,14 @@ def test_what_another_process_attacks_is_left_to_it(
 
 def test_claim_answer_and_table_say_what_was_found(study: Path, asked: list[Any]):
     before = {claim.name: claim for claim in findings.evaluate(read_study(study))}
-    assert before['autoattack_accuracy_at_the_best_lambda'].effect is None
+    assert before['best_lambda_autoattack_accuracy'].effect is None
     # Of the made-up accuracies: 0.02 below those on validation images, which are 0.6 at the best.
-    pgd = before['robust_accuracy_at_the_best_lambda']
+    pgd = before['best_lambda_robust_accuracy']
     assert pgd.effect is not None and 'λ = 3, 3, 9' in pgd.how
     attack_best(settings(study), study / 'runs', 'python -m x')
     text = findings.write_report(study).read_text()
     found = {claim.name: claim for claim in findings.evaluate(read_study(study))}
-    claim = found['autoattack_accuracy_at_the_best_lambda']
+    claim = found['best_lambda_autoattack_accuracy']
     assert claim.verdict == SUPPORTED and claim.effect == pytest.approx(10.0)
     assert 'and under AutoAttack by 10.00 (10.00 to 10.00)' in text
     table = table_under(text, 'Under AutoAttack, each width at its best λ')
@@ -132,9 +132,9 @@ def test_the_claim_at_the_best_lambda_is_of_that_lambda_alone(tmp_path: Path):
         ),
     )  # fmt: skip
     found = {claim.name: claim for claim in findings.evaluate(read_study(study))}
-    claim = found['robust_accuracy_at_the_best_lambda']
+    claim = found['best_lambda_robust_accuracy']
     assert claim.effect == pytest.approx(2.0)  # of 30, 31 and 34: the slope of three points
-    assert 'autoattack_accuracy_at_the_best_lambda' not in found
+    assert 'best_lambda_autoattack_accuracy' not in found
 
 
 def test_more_images_than_there_are_is_refused_before_anything_is_trained(tmp_path: Path):
