@@ -35,7 +35,8 @@ _BLOCK = re.compile(r'(<!-- (?!end)(\w+) -->\n).*?(?=<!-- end -->)', re.DOTALL)
 # Claims of the width study that the table leaves to docs/findings.md, by how their names begin
 # and end.
 _LEFT_OUT = re.compile(
-    'natural_accuracy|perturbation_stability|local_lipschitz_kl|risk_ratio|.*_thin_lambda$'
+    'natural_accuracy|perturbation_stability|local_lipschitz_kl|risk_ratio|best_lambda_robust|'
+    '.*_thin_lambda$'
 )
 
 
