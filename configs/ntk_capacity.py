@@ -79,6 +79,7 @@ def _many_pairs(config: Tree) -> None:
     config.grid.update(num_pairs=(16, 32, 64), radii=(0.0, 0.8))
     config.base.update(num_pairs=64, dimension=4)
     config.search.widest = 1024
+    config.data.half_gap = 0.05  # 64 pairs have to find room in dimension 4
 
 
 def _smoke(config: Tree) -> None:
