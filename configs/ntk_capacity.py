@@ -5,11 +5,12 @@
 
 Argument, comma-separated:
     (nothing)   two-layer ReLU networks, 8 to 32 pairs in dimension 4 to 16, five seeds
-    many_pairs  16 to 64 pairs, so that plain interpolation takes 8 units and more everywhere:
-                below that, one unit more is a factor of its own, and powers cannot be told
+    many_pairs  16 to 64 pairs in dimension 4, and 64 in dimension 4 to 16, half as far apart;
+                of so many that plain interpolation takes 8 units and more, as below that one unit
+                more is a factor of its own, and powers cannot be told
     smoke       every part, as little as possible of each; alone or behind the other
 
-A few minutes on two cores. Robust interpolation (rho = 0.8) takes 4.5, 7.4 and 5.4 times the width
+The default takes a few minutes on two cores. Robust interpolation (rho = 0.8) takes 4.5, 7.4 and 5.4 times the width
 of plain interpolation at d = 4, 8, 16: docs/results.md.
 """
 

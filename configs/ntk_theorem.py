@@ -7,7 +7,7 @@ Argument:
     (nothing)   ReLU networks of 2, 4 and 8 layers on digits, m = 16 ... 512, five seeds
     smoke       every part, as little as possible of each
 
-36 minutes on two cores that had much other work. The supremum over a ball of constant radius grows
+Six minutes on two idle cores. The supremum over a ball of constant radius grows
 as m^0.12 (-0.04 to 0.28), no faster than sqrt(m) and not as fast: docs/results.md.
 """
 

@@ -131,6 +131,7 @@ def test_every_file_has_a_smoke_run_and_is_locked(file: ModuleType):
         (scaling, 'depth,smoke', 'optimizer.epochs', {'grid.epochs': (), 'smoke': True}),
         (adv_ntk, 'cifar10,smoke', 'data.num_train', {'data.name': 'cifar10'}),
         (ntk_width, 'wrn,smoke', 'grid.widths', {'network.kind': 'wrn'}),
+        (ntk_capacity, 'many_pairs,smoke', 'grid.num_pairs', {'data.half_gap': 0.05}),
         (ntk_width, 'relu,smoke', 'grid.widths', {'network.activation': 'relu'}),
     ],
 )

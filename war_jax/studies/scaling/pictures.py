@@ -143,8 +143,8 @@ def _switches(results: Found, folder: Path) -> Iterator[Picture]:
     yield Picture(
         'switches.png', 'What each switch gains',
         'Differences on test images, seed by seed, with 95 % intervals (Student’s t): bold the '
-        'mean over all else that was varied, below it each combination of that. Nothing is shown '
-        'of a switch whose interval holds zero.',
+        'mean over all else that was varied, below it each combination of that. An interval '
+        'that holds zero decides nothing.',
     )  # fmt: skip
 
 

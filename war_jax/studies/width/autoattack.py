@@ -10,10 +10,14 @@ a run's folder is what `python -m war_jax.evaluate` does, and goes on after an i
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 
+from war_jax.config_rules import ConfigError
+from war_jax.processes import on_first
 from war_jax.records.files import read_file, read_json, require
 from war_jax.records.provenance import WorkdirInUse
 from war_jax.robustness import run as evaluation
@@ -21,53 +25,68 @@ from war_jax.studies.width import tuning
 from war_jax.studies.width.results import Row, collect
 from war_jax.studies.width.settings import Settings
 from war_jax.studies.width.tasks import Plan, Task, grid
+from war_jax.training.checkpoint import UnreadableError
 
 
 def best_tasks(plan: Plan, rows: Sequence[Row]) -> list[Task]:
     """Those at the best lambda of their width; [] while runs of the grid are missing."""
-    tasks, finished = grid(plan), {row['run'] for row in rows}
-    if any(task.name not in finished for task in tasks):
+    tasks = grid(plan)
+    names = {task.name for task in tasks}
+    swept = [row for row in rows if row['run'] in names]  # a study may have been larger before
+    if len(swept) < len(tasks):
         return []
-    best = tuning.best_lambdas(rows)
+    best = tuning.best_lambdas(swept)
     return [task for task in tasks if task.lam == best[task.width]]
 
 
-def attack_best(settings: Settings, runs: Path, command: str) -> None:
+def attack_best(settings: Settings, runs: Path, command: str) -> dict[str, str]:
     """Attacks what is not attacked yet; what another process is at is left to it.
 
-    Raises ReportError for a finished run that cannot be read, and SystemExit(128 + signal number)
-    after SIGINT or SIGTERM.
+    Returns why an attack could not be made, by the name of the run. Raises ReportError for a
+    finished run that cannot be read, and SystemExit(128 + signal number) after SIGINT or SIGTERM.
     """
     count, batch_size = settings.study.autoattack_examples, settings.base.evaluation.batch_size
-    tasks = best_tasks(settings.plan, collect(runs)[0]) if count else []
+    if not count:
+        return {}
+    failed: dict[str, str] = {}
+    # Processes of one job must not see different files.
+    names = on_first(lambda: [t.name for t in best_tasks(settings.plan, collect(runs)[0])])
+    if not names:
+        print('AutoAttack waits until all runs of the grid are finished.')
     devices = jax.device_count()
-    for number, task in enumerate(tasks, 1):
-        if accuracy(runs / task.name, count) is not None:
+    for number, name in enumerate(names, 1):
+        if on_first(partial(_read, runs / name, count)):
             continue
-        print(f'AutoAttack on {task.name}, {number} of {len(tasks)}', flush=True)
+        print(f'AutoAttack on {name}, {number} of {len(names)}', flush=True)
         asked = evaluation.Settings(
-            str(runs / task.name), num_examples=count, stability=False, curve_examples=0,
+            str(runs / name), num_examples=count, stability=False, curve_examples=0,
             batch_size=-(-min(batch_size, count) // devices) * devices,  # as devices can share
         )  # fmt: skip
         try:
-            evaluation.run(asked, _folder(runs / task.name, count), command)
+            evaluation.run(asked, _folder(runs / name, count), command)
         except WorkdirInUse:
-            print(f'{task.name} is being attacked by another process.')
+            print(f'{name} is being attacked by another process.')
+        except (ConfigError, UnreadableError) as error:  # of this network; the others go on
+            failed[name] = str(error)
+    return failed
 
 
 def with_autoattack(rows: Sequence[Row], runs: Path, count: int) -> list[Row]:
     """With the robust accuracy on so many test images, of the runs that were attacked."""
-    return [{**row, 'autoattack_accuracy': accuracy(runs / row['run'], count)} for row in rows]
+    return [{**row, **_read(runs / row['run'], count)} for row in rows]
 
 
-def accuracy(run: Path, count: int) -> float | None:
-    """Under AutoAttack; None where it has not been measured. Raises ReportError."""
+def _read(run: Path, count: int) -> dict[str, Any]:
+    """The columns of an attacked run; {} of any other. Raises ReportError."""
     path = _folder(run, count) / 'evaluation.json'
     if not path.is_file():
-        return None
+        return {}
     found = read_file(path, read_json)
-    require(path, found, ('robust_accuracy',))
-    return found['robust_accuracy']
+    require(path, found, ('robust_accuracy', 'origin'))
+    return {
+        'autoattack_accuracy': found['robust_accuracy'],
+        'autoattack_commit': found['origin']['commit'],
+    }
 
 
 def _folder(run: Path, count: int) -> Path:

@@ -55,21 +55,28 @@ def with_width(study: Study, key: str) -> Claim:
 def at_the_best(study: Study) -> Iterator[Claim]:
     """Of robust accuracy with width, each network at its own width's best lambda."""
     rows, best = study.rows, tuning.best_lambdas(study.rows)
-    attacks = {'robust_accuracy': ''}
-    if study.plan.get('autoattack_examples'):
-        attacks['autoattack_accuracy'] = ' under AutoAttack'
-    for key, under in attacks.items():
+    chosen = {cell: row for cell, row in fixed(rows).items() if cell[1] == best.get(cell[0])}
+    attacks = {'robust_accuracy': ('', '')}
+    if count := study.plan.get('autoattack_examples'):
+        commits = {row['autoattack_commit'] for row in chosen.values()} - {None}
+        by = f' by commit {", ".join(sorted(commits))}' if commits else ''
+        attacks['autoattack_accuracy'] = (
+            ' under AutoAttack', f' The standard version, on {count} of the test images{by}.',
+        )  # fmt: skip
+    for key, (under, on) in attacks.items():
         found: dict[float, dict[int, float]] = {}
-        for (width, lam, seed), row in fixed(rows).items():
-            if lam == best.get(width) and row[key] is not None:
+        for (width, _, seed), row in chosen.items():
+            if row[key] is not None:
                 found.setdefault(width, {})[seed] = row[key]
         slopes_of = changes(found, 100.0) if list(found) == widths(rows) else {}
-        how = 'Not evaluated: no seed has the best λ of every width, of two or more.'
+        what = 'been attacked' if under else 'the best λ of every width, of two or more'
+        how = f'Not evaluated: no seed has {what}{" at every width yet" if under else ""}.'
         if slopes_of:
             named = listed([best[width] for width in found])
             how = (
                 f'Least-squares slope of each seed against log2 of the width, widths '
                 f'{listed(list(found))} at λ = {named}, the best of the grid on validation images.'
+                f'{on}'
             )
         yield claim(
             f'best_lambda_{key}',

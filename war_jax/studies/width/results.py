@@ -35,6 +35,7 @@ COLUMNS = (
     'robust_accuracy_all',  # under all attacks together, as the next one
     'perturbation_stability_all',
     'autoattack_accuracy',  # of the networks at their width's best lambda; see autoattack.py
+    'autoattack_commit',  # of the program that attacked them
     'local_lipschitz',
     'local_lipschitz_kl_gradient',
     'margin',
@@ -62,7 +63,7 @@ COLUMNS = (
     'device',  # with how many of them, e.g. '1 × cpu'
     'commit',
 )
-_TEXTS = ('run', 'method', 'norm', 'device', 'commit')
+_TEXTS = ('run', 'method', 'norm', 'device', 'commit', 'autoattack_commit')
 _COUNTS = ('depth', 'seed', 'num_validation', 'epochs', 'num_examples')
 Row = dict[str, Any]
 Cell = tuple[float, float, int]  # widen factor, lambda, seed
@@ -106,10 +107,10 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _value(key: str, text: str) -> Any:
-    if key in _TEXTS:
-        return text
     if not text:
         return None
+    if key in _TEXTS:
+        return text
     return int(text) if key in _COUNTS else float(text)
 
 

@@ -71,11 +71,13 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
     check_same('--shard and the study', [shard, settings.plan])
     if is_first():
         write_json(workdir / 'study.json', study)
-    with precision(base), signals() as stop:
-        outcome = Runner(settings, splits, workdir, stop, groups, command, shard)()
-    attack_best(settings, workdir / 'runs', command)
-    for task, reason in outcome.failed.items():
-        print(f'{task.name} failed: {reason}', file=sys.stderr)
+    with precision(base):
+        with signals() as stop:
+            outcome = Runner(settings, splits, workdir, stop, groups, command, shard)()
+        not_attacked = attack_best(settings, workdir / 'runs', command)
+    failed = {**{task.name: reason for task, reason in outcome.failed.items()}, **not_attacked}
+    for name, reason in failed.items():
+        print(f'{name} failed: {reason}', file=sys.stderr)
     if outcome.elsewhere:
         print(f'{len(outcome.elsewhere)} runs are being made by another process.')
     if outcome.waiting and outcome.in_vain:
@@ -92,7 +94,7 @@ def run_study(settings: Settings, workdir: Path, shard: tuple[int, int], command
     print(f'report: {on_first(lambda: str(findings.write_report(workdir)))}')
     if base.smoke:
         print(SMOKE_SENTENCE)
-    return 1 if outcome.failed else 0
+    return 1 if failed else 0
 
 
 @dataclass

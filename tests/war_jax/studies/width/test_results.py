@@ -38,6 +38,8 @@ def test_a_row_holds_what_the_run_left(tmp_path: Path) -> None:
         'reference_width': None,
         'zeta': None,
         'matched_loss': None,
+        'autoattack_accuracy': None,
+        'autoattack_commit': None,
         'natural_accuracy_matched': None,
         'robust_accuracy_matched': None,
         'perturbation_stability_matched': None,

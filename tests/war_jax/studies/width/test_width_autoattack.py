@@ -17,7 +17,7 @@ from tests.war_jax.studies.width.test_study_report import table_under
 from war_jax.config import ConfigError
 from war_jax.lab.verdicts import SUPPORTED
 from war_jax.records.provenance import WorkdirInUse
-from war_jax.studies.width import autoattack, findings, pictures
+from war_jax.studies.width import autoattack, findings, pictures, runner
 from war_jax.studies.width.autoattack import attack_best, best_tasks, evaluation
 from war_jax.studies.width.results import collect, read_rows
 from war_jax.studies.width.study import read_study
@@ -56,8 +56,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         found.append(chosen)
         width = float(Path(chosen.checkpoint).name.split('-')[0][1:])
         workdir.mkdir()
-        robust = 0.3 + 0.1 * math.log2(width)
-        (workdir / 'evaluation.json').write_text(json.dumps({'robust_accuracy': robust}))
+        contents = {'robust_accuracy': 0.3 + 0.1 * math.log2(width), 'origin': {'commit': 'fedc'}}
+        (workdir / 'evaluation.json').write_text(json.dumps(contents))
 
     monkeypatch.setattr(evaluation, 'run', stand_in)
     return found
@@ -80,15 +80,25 @@ def test_each_width_is_attacked_at_its_best_lambda_and_once(study: Path, asked: 
 
 
 def test_nothing_is_attacked_unasked_or_while_the_grid_is_unfinished(
-    study: Path, asked: list[Any], tmp_path: Path
+    study: Path, asked: list[Any], capsys
 ):
     attack_best(settings(study, 0), study / 'runs', 'python -m x')
     (study / 'runs' / 'k1-lam9-seed2' / 'summary.json').unlink()
-    attack_best(settings(study), study / 'runs', 'python -m x')
+    assert attack_best(settings(study), study / 'runs', 'python -m x') == {}
+    assert 'waits until all runs' in capsys.readouterr().out
     assert not asked and best_tasks(settings(study).plan, collect(study / 'runs')[0]) == []
 
 
-def test_what_another_process_attacks_is_left_to_it(
+def test_runs_of_an_earlier_larger_plan_choose_no_network(study: Path, asked: list[Any]):
+    """Without lambda = 9 and the third seed, whose runs are still there, 3 is the best of all."""
+    smaller = settings(study)
+    smaller.plan.update(lams=(1.0, 3.0), seeds=(0, 1))
+    assert {task.name for task in best_tasks(smaller.plan, collect(study / 'runs')[0])} == {
+        f'k{k}-lam3-seed{seed}' for k in (1, 2, 4) for seed in (0, 1)
+    }
+
+
+def test_one_that_cannot_be_attacked_does_not_stop_the_others(
     study: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch, capsys
 ):
     real = evaluation.run
@@ -96,11 +106,16 @@ def test_what_another_process_attacks_is_left_to_it(
     def refuses_one(chosen: Any, workdir: Path, command: str) -> None:
         if 'k2' in chosen.checkpoint:
             raise WorkdirInUse('in use')
+        if 'seed1' in chosen.checkpoint:
+            raise ConfigError('this run has no checkpoint yet')
         real(chosen, workdir, command)
 
     monkeypatch.setattr(autoattack.evaluation, 'run', refuses_one)
-    attack_best(settings(study), study / 'runs', 'python -m x')
-    assert len(attacked(study)) == 6
+    failed = attack_best(settings(study), study / 'runs', 'python -m x')
+    assert failed == {
+        f'{name}-seed1': 'this run has no checkpoint yet' for name in ('k1-lam3', 'k4-lam9')
+    }
+    assert len(attacked(study)) == 4
     assert capsys.readouterr().out.count('by another process') == 3
 
 
@@ -115,6 +130,7 @@ def test_claim_answer_and_table_say_what_was_found(study: Path, asked: list[Any]
     found = {claim.name: claim for claim in findings.evaluate(read_study(study))}
     claim = found['best_lambda_autoattack_accuracy']
     assert claim.verdict == SUPPORTED and claim.effect == pytest.approx(10.0)
+    assert claim.how.endswith('on 100 of the test images by commit fedc.')
     assert 'and under AutoAttack by 10.00 (10.00 to 10.00)' in text
     table = table_under(text, 'Under AutoAttack, each width at its best λ')
     assert [row[:3] for row in table[1:4]] == [['1', '3', '3'], ['2', '3', '3'], ['4', '9', '3']]
@@ -135,6 +151,23 @@ def test_the_claim_at_the_best_lambda_is_of_that_lambda_alone(tmp_path: Path):
     claim = found['best_lambda_robust_accuracy']
     assert claim.effect == pytest.approx(2.0)  # of 30, 31 and 34: the slope of three points
     assert 'best_lambda_autoattack_accuracy' not in found
+
+
+def test_a_study_attacks_behind_its_grid_and_before_its_report(tmp_path: Path, monkeypatch):
+    from tests.war_jax.studies.width import test_runner
+
+    test_runner.stand_in(monkeypatch)
+    monkeypatch.setattr(pictures, 'draw', lambda *_: [])
+    seen = []
+
+    def attack(settings: Any, runs: Path, command: str) -> dict[str, str]:
+        grid = len(list(runs.glob('*/summary.json')))
+        seen.append((settings.study.autoattack_examples, grid, (tmp_path / 'report.md').exists()))
+        return {'k0.25-lam1-seed0': 'damaged'}
+
+    monkeypatch.setattr(runner, 'attack_best', attack)
+    assert test_runner.run(tmp_path, {'study.autoattack_examples': 7}) == 1
+    assert seen == [(7, 5, False)] and (tmp_path / 'report.md').exists()
 
 
 def test_more_images_than_there_are_is_refused_before_anything_is_trained(tmp_path: Path):
