@@ -80,7 +80,7 @@ def _many_pairs(config: Tree) -> None:
     config.grid.update(num_pairs=(16, 32, 48), dimensions=(4, 8, 12), radii=(0.0, 0.8))
     config.base.update(num_pairs=48, dimension=4)
     config.search.widest = 1024
-    # 48 pairs have to find room in dimension 4; of 64, few seeds are fitted robustly by 1,024 units.
+    # So many have to find room in dimension 4. Of 64, 1,024 units fit two seeds in five robustly.
     config.data.half_gap = 0.05
 
 
