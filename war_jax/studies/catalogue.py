@@ -34,6 +34,7 @@ class Study(NamedTuple):
 
 STUDIES = (
     Study('capacity', f'{_NTK}/ntk_capacity.py', 3),
+    Study('capacity_many_pairs', f'{_NTK}/ntk_capacity.py:many_pairs', 15),
     Study('convergence', f'{_NTK}/ntk_convergence.py', 4),
     Study('adv_ntk', f'{_NTK}/adv_ntk.py', 4),
     Study('adv_ntk_cifar10', f'{_NTK}/adv_ntk.py:cifar10', 15),
@@ -95,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
         return run(chosen)
     for study in chosen:
         state = 'finished' if is_finished(study) else f'about {study.minutes} min'
-        print(f'{study.name:18} {state:14} python -m {study.command} --workdir={workdir(study)}')
+        print(f'{study.name:19} {state:14} python -m {study.command} --workdir={workdir(study)}')
     return 0
 
 
