@@ -13,7 +13,7 @@ from war_jax.lab.estimates import changes, over_seeds, pooled
 from war_jax.lab.quantities import quantity
 from war_jax.lab.verdicts import ABOVE, BELOW, Claim, Range, claim, claim_at_each
 from war_jax.studies.width import tuning
-from war_jax.studies.width.results import Row, fixed, slopes, slopes_unit, widths
+from war_jax.studies.width.results import Row, slopes, slopes_unit, widths
 from war_jax.studies.width.study import Study
 
 # Of the resampled fits: with more at an edge of the grid, the growth of the best lambda is unknown.
@@ -54,29 +54,28 @@ def with_width(study: Study, key: str) -> Claim:
 
 def at_the_best(study: Study) -> Iterator[Claim]:
     """Of robust accuracy with width, each network at its own width's best lambda."""
-    rows, best = study.rows, tuning.best_lambdas(study.rows)
-    chosen = {cell: row for cell, row in fixed(rows).items() if cell[1] == best.get(cell[0])}
-    attacks = {'robust_accuracy': ('', '')}
-    if count := study.plan.get('autoattack_examples'):
-        commits = {row['autoattack_commit'] for row in chosen.values()} - {None}
-        by = f' by commit {", ".join(sorted(commits))}' if commits else ''
-        attacks['autoattack_accuracy'] = (
-            ' under AutoAttack', f' The standard version, on {count} of the test images{by}.',
-        )  # fmt: skip
-    for key, (under, on) in attacks.items():
+    chosen, count = tuning.at_best(study.rows), study.plan.get('autoattack_examples')
+    commits = ', '.join(sorted({row['autoattack_commit'] for row in chosen} - {None}))
+    attacks = [('robust_accuracy', '', '', 'no seed has the best λ of every width, of two or more')]
+    if count:
+        attacks.append((
+            'autoattack_accuracy', ' under AutoAttack',
+            f' The standard version, on {count} of the test images by commit {commits}.',
+            'no seed has been attacked at every width yet',
+        ))  # fmt: skip
+    for key, under, on, reason in attacks:
         found: dict[float, dict[int, float]] = {}
-        for (width, _, seed), row in chosen.items():
+        for row in chosen:
             if row[key] is not None:
-                found.setdefault(width, {})[seed] = row[key]
-        slopes_of = changes(found, 100.0) if list(found) == widths(rows) else {}
-        what = 'been attacked' if under else 'the best λ of every width, of two or more'
-        how = f'Not evaluated: no seed has {what}{" at every width yet" if under else ""}.'
+                found.setdefault(row['widen_factor'], {})[row['seed']] = row[key]
+        slopes_of = changes(found, 100.0) if list(found) == widths(study.rows) else {}
+        how = f'Not evaluated: {reason}.'
         if slopes_of:
-            named = listed([best[width] for width in found])
+            lams = {row['widen_factor']: row['lambda'] for row in chosen}
             how = (
                 f'Least-squares slope of each seed against log2 of the width, widths '
-                f'{listed(list(found))} at λ = {named}, the best of the grid on validation images.'
-                f'{on}'
+                f'{listed(list(found))} at λ = {listed(list(lams.values()))}, the best of the grid '
+                f'on validation images.{on}'
             )
         yield claim(
             f'best_lambda_{key}',

@@ -231,13 +231,9 @@ def optima(rows: Sequence[Row]) -> Table:
 
 def attacked(rows: Sequence[Row]) -> Table:
     """The networks at their width's best lambda; none where AutoAttack has not been run."""
-    best = tuning.best_lambdas(rows)
-    some = [
-        row for (width, lam, _), row in fixed(rows).items()
-        if lam == best.get(width) and row['autoattack_accuracy'] is not None
-    ]  # fmt: skip
-    title = 'Robust, AutoAttack (%)'
-    columns = [*_RATES[:2], _RATES[3], Column('autoattack_accuracy', title, rate_mean)]
+    column = Column('autoattack_accuracy', 'Robust, AutoAttack (%)', rate_mean)
+    columns = [*_RATES[:2], _RATES[3], column]
+    some = [row for row in tuning.at_best(rows) if row[column.key] is not None]
     found = _grouped(some, ('widen_factor', 'lambda'), columns)
     return [_WIDTH, _LAMBDA, _SEEDS, *columns], found
 

@@ -1,6 +1,7 @@
 """The best lambda of each width, how it grows with width, and the risk ratio there.
 
     best_lambdas(rows)                              # {1.0: 3.0, 2.0: 3.0, 4.0: 9.0}, of the grid
+    at_best(rows)                                   # the rows there
     peaks(rows)                                     # of each width's parabola, with intervals
     growth = fit_growth(rows)                       # lambda*(k) ~ k^p; None where p has no meaning
     power_law(rows, [1.0, 2.0], at=4.0)             # lambda there by the thinner networks' peaks
@@ -87,6 +88,12 @@ def best_lambdas(rows: Sequence[Row]) -> dict[float, float]:
             total = {lam: round(math.fsum(sweep[lam] for sweep in sweeps), 9) for lam in sweeps[0]}
             best[width] = max(sorted(total), key=total.__getitem__)
     return best
+
+
+def at_best(rows: Sequence[Row]) -> list[Row]:
+    """The runs of constant lambda at the best one of their width, all seeds."""
+    best = best_lambdas(rows)
+    return [row for (width, lam, _), row in fixed(rows).items() if lam == best.get(width)]
 
 
 def peaks(rows: Sequence[Row]) -> list[Peak]:
