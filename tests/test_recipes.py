@@ -109,6 +109,12 @@ def test_a_recipe_is_found_by_its_name_from_anywhere(tmp_path: Path, monkeypatch
     assert command_line.config_file('recipes/../digits') == 'recipes/../digits'
 
 
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_the_first_stage_of_a_smoke_run_has_four_channels(name: str):
+    model = recipe(name).get_config('smoke').model
+    assert {'wide_resnet': 16, 'preact_resnet': 64}[model.name] * model.widen_factor == 4
+
+
 @pytest.fixture(scope='module')
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random images, a quarter of the pixels of CIFAR-10's for the time's sake; and extra ones."""

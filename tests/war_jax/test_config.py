@@ -210,6 +210,13 @@ def test_absent_key():
         resolve(config)
 
 
+def test_a_group_that_was_always_there_must_be_there():
+    config = values()
+    del config['threat']
+    with pytest.raises(ConfigError, match=r'^threat: absent; must be set'):
+        resolve(config)
+
+
 def test_a_config_json_from_before_there_were_smoke_runs():
     config = values()
     del config['smoke']
