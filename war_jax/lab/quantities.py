@@ -67,6 +67,10 @@ _LISTED = (
         'mean over images of max ‖f(x) − f(x′)‖₁ / ‖x − x′‖ in the ball (Yang et al. 2020)',
     ),
     Quantity(
+        'local_lipschitz_start', 'Local Lipschitzness at the start, output ratio', SLOPE, True,
+        'the same before the first step, norms on the moments of one batch of training images',
+    ),
+    Quantity(
         'lipschitz_per_margin', 'Local Lipschitzness ÷ margin', RELATIVE_SLOPE, True,
         'the mean output ratio / the mean margin: what a factor on the logits does not change',
     ),

@@ -28,6 +28,7 @@ from war_jax.records.interrupt import Stop
 from war_jax.robustness.functions import evaluate
 from war_jax.robustness.network import read_network
 from war_jax.run import finish
+from war_jax.studies.scaling import start
 from war_jax.studies.scaling.settings import Cell, Settings
 from war_jax.training.build import Parts, build, extra_per_batch, precision
 
@@ -78,7 +79,7 @@ class Bench:
                 'parameters': sum(leaf.size for leaf in jax.tree.leaves(parts.shapes.params)),
                 'forward_flops': forward_flops(parts, splits.train.images.shape[1:]),
                 'train_images': len(splits.train.labels), 'passes': passes(config),
-                **run.measured,
+                'local_lipschitz_start': start.local_lipschitz(parts, splits), **run.measured,
             }  # fmt: skip
             stop.leave_if_told()
             count = self.settings.measure.autoattack_examples

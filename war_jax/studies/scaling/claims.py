@@ -24,6 +24,7 @@ from war_jax.studies.scaling.results import (
     law_points,
     name_of,
     of_kind,
+    of_the_network,
     sizes,
     switchings,
 )
@@ -35,6 +36,7 @@ _GROW = {
     'local_lipschitz': 'local Lipschitzness (output ratio) grows',
     'lipschitz_by_margin': 'local Lipschitzness divided by the margin grows',
 }
+_START = 'local_lipschitz_start'
 
 
 def claims(results: Found) -> Iterator[Claim]:
@@ -47,6 +49,11 @@ def claims(results: Found) -> Iterator[Claim]:
             yield _rises(
                 f'{other}_with_{axis}', f'All else equal, {what} with the {name}', other,
                 along(results, axis, other),
+            )  # fmt: skip
+        if axis in of_the_network(results):
+            yield _rises(
+                f'{_START}_with_{axis}', 'At the start, all else equal, local Lipschitzness '
+                f'(output ratio) grows with the {name}', _START, along(results, axis, _START),
             )  # fmt: skip
         if of_kind(results, 'lam'):
             yield _rises(

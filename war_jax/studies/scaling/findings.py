@@ -13,7 +13,7 @@ from war_jax.lab import page
 from war_jax.lab.experiment import Experiment
 from war_jax.lab.page import Section
 from war_jax.lab.quantities import RATES, centre, quantity
-from war_jax.lab.tables import Column, duration, estimated, rate_mean, write_table
+from war_jax.lab.tables import Column, duration, estimated, factor_mean, rate_mean, write_table
 from war_jax.lab.verdicts import Claim
 from war_jax.report import conditions
 from war_jax.report.conditions import OBJECTIVES
@@ -27,6 +27,7 @@ from war_jax.studies.scaling.results import (
     compute,
     law_points,
     name_of,
+    of_the_network,
     sizes,
     switchings,
 )
@@ -62,12 +63,16 @@ def accuracy_table(results: Found) -> Table:
     }
     if not results.settings.measure.autoattack_examples:
         del rate['autoattack_accuracy']
+    ratios = {'local_lipschitz': 'Local Lipschitzness'}
+    if of_the_network(results):
+        ratios['local_lipschitz_start'] = 'At the start'
     columns = [
         *(Column(axis, AXES[axis].letter, described) for axis in varied),
         Column('parameters', 'Parameters', '{:,}'.format),
         Column('compute', 'Operations', '{:.2g}'.format),
         *(Column(key, title, rate_mean) for key, title in rate.items()),
         Column('robust_overfitting', 'Best − last', rate_mean),
+        *(Column(key, title, factor_mean) for key, title in ratios.items()),
     ]
     by_point: dict[Any, list[dict[str, Any]]] = {}
     for cell, row in results.rows.items():
@@ -76,7 +81,7 @@ def accuracy_table(results: Found) -> Table:
     for point, some in by_point.items():
         means = {
             key: centre([row[key] for row in some], quantity(key))
-            for key in (*rate, 'robust_overfitting')
+            for key in (*rate, 'robust_overfitting', *ratios)
         }
         of = {'parameters': some[0]['parameters'], 'compute': compute(some[0])}
         rows.append({**dict(point), **of, **means})

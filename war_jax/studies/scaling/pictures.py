@@ -26,6 +26,7 @@ from war_jax.studies.scaling.results import (
     law_points,
     name_of,
     of_kind,
+    of_the_network,
     switchings,
 )
 from war_jax.studies.scaling.settings import AXES, described
@@ -36,8 +37,8 @@ _MOST_LINES = 9
 def draw(results: Found, folder: Path) -> list[Picture]:
     """Writes what the rows allow, in the order of the report."""
     return [
-        *_against_sizes(results, folder), *_compute(results, folder),
-        *_switches(results, folder), *_law(results, folder),
+        *_against_sizes(results, folder), *_lipschitzness(results, folder),
+        *_compute(results, folder), *_switches(results, folder), *_law(results, folder),
     ]  # fmt: skip
 
 
@@ -74,6 +75,42 @@ def _against_sizes(results: Found, folder: Path) -> Iterator[Picture]:
         'sizes.png', f'{measured.title} against size',
         f'Test images; means over seeds with 95 % intervals (Student’s t).{tuned} Where bars '
         'overlap, those drawn first are broader and paler.',
+    )  # fmt: skip
+
+
+def _lipschitzness(results: Found, folder: Path) -> Iterator[Picture]:
+    """At the start and after training against each size of the network; a colour for each
+    combination of everything else."""
+    axes_of_size = of_the_network(results)
+    start, trained = map(quantity, ('local_lipschitz_start', 'local_lipschitz'))
+    if not any(along(results, axis, start.key) for axis in axes_of_size):
+        return
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6 * len(axes_of_size), 4.4), layout='constrained')
+        panels = figure.subplots(1, len(axes_of_size), squeeze=False, sharey=True)[0]
+        for axes, axis in zip(panels, axes_of_size, strict=True):
+            for measured, linestyle in ((start, '--'), (trained, '-')):
+                shown = dict(list(along(results, axis, measured.key).items())[:_MOST_LINES])
+                styles = plots.ordered_styles(range(len(shown)), 'viridis')
+                for number, (place, samples) in enumerate(shown.items()):
+                    line = band(samples, measured)
+                    if line is not None:
+                        label = {'label': place} if measured is trained else {}
+                        plots.bars(axes, line, {**styles[number], 'linestyle': linestyle, **label})
+            plots.ticks(axes, sorted(getattr(results.settings.grid, axis)), base=2)
+            axes.set_xlabel(AXES[axis].title)
+            axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.18), ncols=2)
+        plots.scale(panels[0], trained)
+        panels[0].set_title(trained.title)
+        keys = [plots.line_key('at the start', '--'), plots.line_key('trained', '-')]
+        figure.legend(
+            handles=[*keys, plots.bar_key()], loc='outside lower center', ncols=3, labelcolor=INK
+        )
+        plots.save(figure, folder / 'lipschitz.png')
+    yield Picture(
+        'lipschitz.png', 'Lipschitzness before and after training',
+        f'{trained.title}: {trained.meaning}. At the start the norms take the moments of one batch '
+        'of training images. Geometric means over seeds with 95 % intervals (Student’s t).',
     )  # fmt: skip
 
 

@@ -21,8 +21,9 @@ Place = tuple[tuple[str, Any], ...]
 SIZES = {
     'parameters': 'parameters', 'train_images': 'training images', 'epochs': 'epochs',
 }  # fmt: skip
+_SIZES_OF_THE_NETWORK = ('width', 'depth', 'last_stage')
 _CHANGED_BY = {
-    'parameters': ('width', 'depth', 'last_stage'), 'train_images': ('images',),
+    'parameters': _SIZES_OF_THE_NETWORK, 'train_images': ('images',),
     'epochs': ('epochs',),
 }  # fmt: skip
 
@@ -30,6 +31,13 @@ _CHANGED_BY = {
 def of_kind(results: Found, kind: str) -> list[str]:
     """The varied axes of a kind: 'size', 'lam' or 'switch'."""
     return [axis for axis in results.settings.varied if AXES[axis].kind == kind]
+
+
+def of_the_network(results: Found) -> list[str]:
+    """The varied axes that change a network before it is trained, where that was measured."""
+    if not all('local_lipschitz_start' in row for row in results.rows.values()):
+        return []  # a study from before there was such a measure
+    return [axis for axis in _SIZES_OF_THE_NETWORK if axis in results.settings.varied]
 
 
 def name_of(results: Found, place: Place) -> str:

@@ -44,6 +44,7 @@ def planted(error: Callable[[Cell], float], **grid: Any) -> Results[Settings]:
             'perturbation_stability': robust, 'robust_overfitting': 0.01 * math.log2(width),
             'validation_robust_accuracy': robust, 'device_seconds': 1.0,
             'local_lipschitz': width**0.5, 'lipschitz_by_margin': width**-0.25,
+            'local_lipschitz_start': width**0.125,
         }  # fmt: skip
     return Results(settings, PROVENANCE, {}, rows, [])
 
@@ -58,6 +59,8 @@ def test_the_claims_follow_from_what_was_planted(lawful: Results[Settings]):
     assert found['robust_accuracy_with_width'].verdict == SUPPORTED
     assert found['robust_overfitting_with_width'].effect == pytest.approx(1.0)
     assert found['local_lipschitz_with_width'].effect == pytest.approx(0.5)
+    assert found['local_lipschitz_start_with_width'].effect == pytest.approx(0.125)
+    assert 'local_lipschitz_start_with_epochs' not in found, 'it is the same network'
     shrinks = found['lipschitz_by_margin_with_width']
     assert shrinks.verdict == CONTRADICTED and shrinks.effect == pytest.approx(-0.25)
     assert found['robust_overfitting_with_epochs'].verdict == UNDECIDED, 'it is always the same'
@@ -172,10 +175,20 @@ def test_page_and_figures(lawful: Results[Settings], tmp_path: Path):
     assert opening.startswith('- **Asked.** How does robust accuracy change with width')
     assert 'rises with the width: ' in opening and 'Behind each are 3 seeds.' in opening
     assert {path.name for path in (tmp_path / 'figures').glob('*.png')} == {
-        'sizes.png', 'compute.png', 'law.png',
+        'sizes.png', 'lipschitz.png', 'compute.png', 'law.png',
     }  # fmt: skip
     table = (tmp_path / 'tables' / 'accuracy.csv').read_text()
     assert table.count('\n') == 21, 'a header and the combinations'
+
+
+def test_a_study_that_did_not_measure_the_start_is_read(tmp_path: Path):
+    results = planted(law_of, epochs=())
+    for row in results.rows.values():
+        del row['local_lipschitz_start']
+    found = list(claims(results))
+    assert not any('start' in claim.name for claim in found)
+    list(findings.sections(results, found, tmp_path))
+    assert not (tmp_path / 'figures' / 'lipschitz.png').exists()
 
 
 def test_nothing_finished_is_no_error(lawful: Results[Settings], tmp_path: Path):

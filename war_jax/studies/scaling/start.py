@@ -1,0 +1,52 @@
+"""A network at its start, measured as the trained one is: what training has not brought about.
+
+    local_lipschitz(parts, splits)          # mean over the run's test images, from its own seed
+
+Fresh norms would normalise by mean 0 and variance 1, as no training and no evaluation after one
+does. Here they do by the moments of one batch of training images, as in the first step.
+"""
+
+from functools import partial
+
+import jax
+import numpy as np
+
+from war_jax.data.batches import Plan, eval_plan
+from war_jax.data.device import as_unit_interval
+from war_jax.data.sources import Splits, balanced_subset
+from war_jax.data.stream import placed
+from war_jax.lowering import in_full_precision
+from war_jax.measures.lipschitz import run_lipschitz
+from war_jax.models import forward
+from war_jax.training.build import Parts
+
+
+def local_lipschitz(parts: Parts, splits: Splits) -> float:
+    """Output ratio in the run's ball, with the running statistics of one batch."""
+    config = parts.config
+    chosen = balanced_subset(splits.test.labels, config.evaluation.test_examples)
+    plan = eval_plan(len(chosen), config.evaluation.batch_size)
+    local = run_lipschitz(
+        parts.measures.lipschitz,
+        on_one_batch(parts, splits),
+        parts.key,
+        placed(parts.mesh, splits.test, placement=config.data.placement),
+        Plan(chosen[plan.indices], plan.mask),
+    )
+    return float(local.ratio.mean())
+
+
+def on_one_batch(parts: Parts, splits: Splits) -> forward.Variables:
+    """Those of the fresh network; its running statistics are the moments of training images."""
+    state = parts.create_state()
+    count = min(parts.config.optimizer.batch_size, len(splits.train.labels))
+    images = splits.train.images[balanced_subset(splits.train.labels, count)]
+    # Every device has all of these images: no moments to gather.
+    model = parts.model.clone(axis_name=None)
+    moments_of = jax.jit(in_full_precision(partial(forward.train, model)))
+    x = as_unit_interval(images, np.dtype(parts.config.model.param_dtype))
+    _, moments = moments_of(state.variables, x, np.ones(len(x), bool))
+    return {
+        'params': state.params,
+        'batch_stats': forward.update_statistics(state.batch_stats, [moments], momentum=1.0),
+    }
