@@ -9,6 +9,7 @@ does. Here they do by the moments of one batch of training images, as in the fir
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from war_jax.data.batches import Plan, eval_plan
@@ -44,7 +45,7 @@ def on_one_batch(parts: Parts, splits: Splits) -> forward.Variables:
     # Every device has all of these images: no moments to gather.
     model = parts.model.clone(axis_name=None)
     moments_of = jax.jit(in_full_precision(partial(forward.train, model)))
-    x = as_unit_interval(images, np.dtype(parts.config.model.param_dtype))
+    x = as_unit_interval(jnp.asarray(images), np.dtype(parts.config.model.param_dtype))
     _, moments = moments_of(state.variables, x, np.ones(len(x), bool))
     return {
         'params': state.params,
