@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import tempfile
 from dataclasses import replace
 from importlib.metadata import version
@@ -9,12 +10,14 @@ from pathlib import Path
 
 # Before JAX starts: four devices on any machine, so that sharding is always exercised; and code
 # that compiles several times faster, since the tests ask what is computed and not how fast: not
-# optimized, each program in one piece, by the plainer emitters that JAX had until 0.11.
+# optimized (in modules that use `optimized`: a little), each program in one piece, by the plainer
+# emitters that JAX had until 0.11.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ['XLA_FLAGS'] = ' '.join(
     [
         os.environ.get('XLA_FLAGS', ''),
         '--xla_force_host_platform_device_count=4',
-        '--xla_backend_optimization_level=0',
+        '--xla_backend_optimization_level=1',
         '--xla_cpu_parallel_codegen_split_count=1',
         '--xla_cpu_use_fusion_emitters=false'
         if version('jaxlib').startswith(('0.9.', '0.10.'))
@@ -54,6 +57,14 @@ def room_for_programs():
     if maps.exists() and maps.read_bytes().count(b'\n') > 20_000:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope='module')
+def optimized():
+    """For modules whose programs run for longer than they take to compile."""
+    jax.config.update('jax_disable_most_optimizations', False)
+    yield
+    jax.config.update('jax_disable_most_optimizations', True)
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -96,6 +107,8 @@ def shared_programs():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, 'build', build_once)
+        # A fresh state would be compiled with options of its own, more slowly than all else.
+        patch.setattr(sys.modules[build.__module__], '_QUICKLY', None)
         yield
 
 

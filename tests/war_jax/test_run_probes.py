@@ -18,7 +18,7 @@ from war_jax.records.probes import list_probes, read_probe
 from war_jax.run import train
 from war_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures('undrawn')
+pytestmark = pytest.mark.usefixtures('undrawn', 'optimized')
 
 
 def config(every: int, **changes) -> Config:

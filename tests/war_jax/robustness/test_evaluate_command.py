@@ -28,6 +28,8 @@ from war_jax.robustness.run import Settings
 from war_jax.run import train
 from war_jax.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.usefixtures('optimized')
+
 OPTIONS = ('--attack=pgd20,apgd-ce,apgd-t', '--num_examples=32', '--batch_size=16',
            '--curve_examples=16', '--epsilon=0.04')  # fmt: skip
 

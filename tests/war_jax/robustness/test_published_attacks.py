@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.published_attacks import OBJECTIVES, Recorded
 
+pytestmark = pytest.mark.usefixtures('optimized')
+
 COUNT = 128
 
 

@@ -25,6 +25,8 @@ from war_jax.training.state import TrainState, create_state
 from war_jax.training.step import Metrics, StepOptions, make_train_step
 from war_jax.training.war import fixed_rule
 
+pytestmark = pytest.mark.usefixtures('optimized')
+
 FIXTURES = Path(__file__).parents[2] / 'fixtures'
 FLOAT64 = jnp.dtype('float64')
 # Jitted with the weights as arguments: as constants they would be worked on by the compiler.
