@@ -56,7 +56,7 @@ def smoke(config: Tree) -> None:
     config.optimizer.batch_size = 64
     config.optimizer.schedule = 'piecewise'
     config.optimizer.boundaries = (2,)
-    config.evaluation.batch_size = 32
+    config.evaluation.batch_size = 48
     config.evaluation.every_epochs = 1
     config.evaluation.num_steps = 3
     config.evaluation.restarts = 2

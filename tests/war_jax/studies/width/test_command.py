@@ -66,7 +66,7 @@ def test_help(capsys) -> None:
         (None, 0),
     ],
 )
-@pytest.mark.parametrize(('devices_per_run', 'batch_sizes'), [(1, ()), (2, (64, 32))])
+@pytest.mark.parametrize(('devices_per_run', 'batch_sizes'), [(1, ()), (2, (64, 48))])
 def test_the_study_is_called_and_its_errors_become_exit_codes(
     error, code, devices_per_run, batch_sizes, tmp_path: Path, monkeypatch, capsys
 ) -> None:
