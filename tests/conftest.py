@@ -2,7 +2,6 @@
 
 import gc
 import os
-import sys
 import tempfile
 from dataclasses import replace
 from importlib.metadata import version
@@ -37,6 +36,7 @@ from war_jax.config_keys import CheckpointConfig, LogConfig, NtkConfig, WarConfi
 from war_jax.report import figures
 from war_jax.training.build import Parts, build
 
+UNOPTIMIZED = 'jax_disable_most_optimizations'
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 # Tracing makes objects by the million, few of them in cycles: by default, to look for those takes a
@@ -62,9 +62,10 @@ def room_for_programs():
 @pytest.fixture(scope='module')
 def optimized():
     """For modules whose programs run for longer than they take to compile."""
-    jax.config.update('jax_disable_most_optimizations', False)
+    before = jax.config.read(UNOPTIMIZED)
+    jax.config.update(UNOPTIMIZED, False)
     yield
-    jax.config.update('jax_disable_most_optimizations', True)
+    jax.config.update(UNOPTIMIZED, before)
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -99,16 +100,14 @@ def shared_programs():
             ntk=NtkConfig(),
         )
         # What an array of Python's floats becomes says whether float64 is enabled.
-        precision = jax.numpy.result_type(float)
-        key = (programs, splits.train.images.shape, splits.num_classes, mesh, precision)
+        how = jax.numpy.result_type(float), jax.config.read(UNOPTIMIZED)
+        key = (programs, splits.train.images.shape, splits.num_classes, mesh, *how)
         if key not in known:
             known[key] = build(config, splits, mesh, reference)
         return replace(known[key], config=config, reference=reference)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, 'build', build_once)
-        # A fresh state would be compiled with options of its own, more slowly than all else.
-        patch.setattr(sys.modules[build.__module__], '_QUICKLY', None)
         yield
 
 

@@ -114,7 +114,7 @@ def stop_after_four_steps(workdir: Path) -> None:
     assert newest(workdir) == 4
 
 
-@pytest.mark.skipif(not IS_FULL, reason='make faults; how devices share a step is in test_step')
+@pytest.mark.skipif(not IS_FULL, reason='make faults')
 def test_two_processes_train_the_network_of_one(alone, tmp_path):
     """They go on from its first steps, and evaluate."""
     stop_after_four_steps(tmp_path)

@@ -235,7 +235,9 @@ def claim_at_each(
     unit: str,
     how: str = '',
 ) -> Claim:
-    """Decided by `judge_each`; the effect that is shown is the pooled one."""
+    """Decided by `judge_each`; the effect that is shown is the pooled one. At one place: `claim`."""
+    if len(effects) == 1:
+        return claim(name, statement, *effects.values(), supported, unit, how)
     verdict = judge_each(effects, supported)
     rule = (
         f'At each of {", ".join(effects)}, with Holm’s correction for their number: the whole '

@@ -207,13 +207,18 @@ def build(config: Config, splits: Splits, mesh: Mesh, reference: Reference | Non
         schedule=jax.jit(schedule),
         steps_per_epoch=steps_per_epoch,
         # One program rather than one per layer: quicker to start, and no copies of the constants.
-        fresh_state=jax.jit(fresh_state, compiler_options=_QUICKLY if is_cpu else None),
+        fresh_state=jax.jit(fresh_state, compiler_options=_quickly() if is_cpu else None),
         step=step,
         objective=objective,
         # In bfloat16 an attack meets rounding as large as its perturbation; accuracies so obtained
         # could not be compared with anybody's.
         measures=make_measures(model.clone(dtype=model.param_dtype), mesh, threat, test_budget),
     )
+
+
+def _quickly() -> dict[str, int] | None:
+    """`_QUICKLY`, unless JAX is told to optimise even less."""
+    return None if jax.config.read('jax_disable_most_optimizations') else _QUICKLY
 
 
 def check_cutout(side: int, limit: int) -> None:

@@ -142,10 +142,13 @@ def test_claims_say_their_rule():
     assert (ranks.verdict, ranks.effect, ranks.interval) == (SUPPORTED, -0.9, None)
     layers = claim_of_layers('c', 'Most fall', {'a': Trend(-1.0, 1.0, 0.001, 3)}, -1)
     assert (layers.verdict, layers.effect, layers.where) == (SUPPORTED, 1.0, '1 of 1 layers')
-    each = claim_at_each('d', 'x', {'λ = 1': estimate(1, 2)}, estimate(1, 2), ABOVE, 'points')
+    places = {'λ = 1': estimate(1, 2), 'λ = 3': estimate(-1, 2)}
+    each = claim_at_each('d', 'x', places, estimate(1, 2), ABOVE, 'points')
     assert 'Holm' in each.rule and each.where == 'supported at λ = 1'
+    alone = claim_at_each('d', 'x', {'λ = 1': estimate(1, 2)}, estimate(1, 2), ABOVE, 'points')
+    assert alone == claim('d', 'x', estimate(1, 2), ABOVE, 'points'), 'nothing to correct for'
     # No seed in common, hence no mean, but a verdict at one place.
-    apart = claim_at_each('d', 'x', {'λ = 1': estimate(1, 2)}, None, ABOVE, 'points')
+    apart = claim_at_each('d', 'x', places, None, ABOVE, 'points')
     assert (apart.effect, apart.num_seeds, apart.verdict) == (None, 0, SUPPORTED)
     costs = [claim_of_ratio('e', 'x', ratio).verdict for ratio in (1.2, 1.05, 0.8, None)]
     assert costs == [SUPPORTED, UNDECIDED, CONTRADICTED, UNDECIDED]

@@ -2,7 +2,7 @@
 it must end with.
 
 A damaged checkpoint is part of the tests; `make faults` sets WAR_JAX_FAULTS, the number of kills,
-and takes all faults. Runs of a study are killed in test_runner.
+and takes all faults.
 """
 
 import contextlib

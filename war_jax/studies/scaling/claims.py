@@ -16,6 +16,7 @@ from war_jax.lab.verdicts import ABOVE, MARGIN, WHY_MARGIN, Claim, claim, claim_
 from war_jax.studies.scaling.law import Point, can_fit, estimates, fit
 from war_jax.studies.scaling.results import (
     SIZES,
+    START,
     Found,
     Place,
     along,
@@ -36,8 +37,6 @@ _GROW = {
     'local_lipschitz': 'local Lipschitzness (output ratio) grows',
     'lipschitz_by_margin': 'local Lipschitzness divided by the margin grows',
 }
-_START = 'local_lipschitz_start'
-
 
 def claims(results: Found) -> Iterator[Claim]:
     """Of each axis of size, of width at equal compute, of each switch, and of the law."""
@@ -52,8 +51,8 @@ def claims(results: Found) -> Iterator[Claim]:
             )  # fmt: skip
         if axis in of_the_network(results):
             yield _rises(
-                f'{_START}_with_{axis}', 'At the start, all else equal, local Lipschitzness '
-                f'(output ratio) grows with the {name}', _START, along(results, axis, _START),
+                f'{START}_with_{axis}', 'At the start, all else equal, local Lipschitzness '
+                f'(output ratio) grows with the {name}', START, along(results, axis, START),
             )  # fmt: skip
         if of_kind(results, 'lam'):
             yield _rises(

@@ -23,6 +23,7 @@ from war_jax.studies.scaling.claims import claims
 from war_jax.studies.scaling.law import Point, can_fit, estimates, fit
 from war_jax.studies.scaling.results import (
     SIZES,
+    START,
     Found,
     compute,
     law_points,
@@ -65,7 +66,7 @@ def accuracy_table(results: Found) -> Table:
         del rate['autoattack_accuracy']
     ratios = {'local_lipschitz': 'Local Lipschitzness'}
     if of_the_network(results):
-        ratios['local_lipschitz_start'] = 'At the start'
+        ratios[START] = 'At the start'
     columns = [
         *(Column(axis, AXES[axis].letter, described) for axis in varied),
         Column('parameters', 'Parameters', '{:,}'.format),
@@ -80,7 +81,7 @@ def accuracy_table(results: Found) -> Table:
     rows = []
     for point, some in by_point.items():
         means = {
-            key: centre([row[key] for row in some], quantity(key))
+            key: centre([row[key] for row in some if key in row], quantity(key))
             for key in (*rate, 'robust_overfitting', *ratios)
         }
         of = {'parameters': some[0]['parameters'], 'compute': compute(some[0])}

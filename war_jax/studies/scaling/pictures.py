@@ -19,6 +19,7 @@ from war_jax.lab.quantities import band, centre, quantity
 from war_jax.studies.scaling.claims import gains, largest
 from war_jax.studies.scaling.law import can_fit, fit
 from war_jax.studies.scaling.results import (
+    START,
     Found,
     along,
     at_best_lambda,
@@ -82,7 +83,7 @@ def _lipschitzness(results: Found, folder: Path) -> Iterator[Picture]:
     """At the start and after training against each size of the network; a colour for each
     combination of everything else."""
     axes_of_size = of_the_network(results)
-    start, trained = map(quantity, ('local_lipschitz_start', 'local_lipschitz'))
+    start, trained = map(quantity, (START, 'local_lipschitz'))
     if not any(along(results, axis, start.key) for axis in axes_of_size):
         return
     with matplotlib.rc_context(STYLE):

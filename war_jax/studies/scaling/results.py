@@ -17,11 +17,14 @@ from war_jax.studies.scaling.settings import AXES, Cell, Settings, described
 
 Found = Results[Settings]
 Place = tuple[tuple[str, Any], ...]
+START = 'local_lipschitz_start'
 # What a law is a function of: column of the rows -> title; and the axes that change it.
 SIZES = {
     'parameters': 'parameters', 'train_images': 'training images', 'epochs': 'epochs',
 }  # fmt: skip
 _SIZES_OF_THE_NETWORK = ('width', 'depth', 'last_stage')
+# What a column depends on, for those that training does not change: their places differ in it.
+_DEPENDS_ON = {START: (*_SIZES_OF_THE_NETWORK, 'images', 'activation')}
 _CHANGED_BY = {
     'parameters': _SIZES_OF_THE_NETWORK, 'train_images': ('images',),
     'epochs': ('epochs',),
@@ -34,9 +37,10 @@ def of_kind(results: Found, kind: str) -> list[str]:
 
 
 def of_the_network(results: Found) -> list[str]:
-    """The varied axes that change a network before it is trained, where that was measured."""
-    if not all('local_lipschitz_start' in row for row in results.rows.values()):
-        return []  # a study from before there was such a measure
+    """The varied axes of size that change a network before it is trained, where that was measured:
+    rows of earlier commits do not have it."""
+    if not any(START in row for row in results.rows.values()):
+        return []
     return [axis for axis in _SIZES_OF_THE_NETWORK if axis in results.settings.varied]
 
 
@@ -57,7 +61,9 @@ def along(
     for cell in results.rows if cells is None else cells:
         # At the best lambda of each size, lambda differs along with the size.
         place = cell.without(axis, 'lam') if best else cell.without(axis)
-        value = results.rows[cell][key]
+        depends_on = _DEPENDS_ON.get(key, AXES)
+        place = tuple((name, value) for name, value in place if name in depends_on)
+        value = results.rows[cell].get(key) if key == START else results.rows[cell][key]
         if value is not None:
             found.setdefault(place, {}).setdefault(cell.value(axis), {})[cell.seed] = value
     wanted = set(getattr(results.settings.grid, axis))

@@ -1,16 +1,20 @@
-"""A network at its start, measured as the trained one is: what training has not brought about.
+"""A network at its start, measured by the attack that measures the trained one: what training has
+not brought about.
 
     local_lipschitz(parts, splits)          # mean over the run's test images, from its own seed
 
-Fresh norms would normalise by mean 0 and variance 1, as no training and no evaluation after one
-does. Here they do by the moments of one batch of training images, as in the first step.
+Fresh norms would normalise by mean 0 and variance 1, as no update and no trained network does. Here
+they do by the moments of one batch of training images, without augmentation.
 """
 
 from functools import partial
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from war_jax.data.batches import Plan, eval_plan
 from war_jax.data.device import as_unit_interval
@@ -44,10 +48,16 @@ def on_one_batch(parts: Parts, splits: Splits) -> forward.Variables:
     images = splits.train.images[balanced_subset(splits.train.labels, count)]
     # Every device has all of these images: no moments to gather.
     model = parts.model.clone(axis_name=None)
-    moments_of = jax.jit(in_full_precision(partial(forward.train, model)))
     x = as_unit_interval(jnp.asarray(images), np.dtype(parts.config.model.param_dtype))
-    _, moments = moments_of(state.variables, x, np.ones(len(x), bool))
+    moments = _moments(model, state.variables, x)
     return {
         'params': state.params,
         'batch_stats': forward.update_statistics(state.batch_stats, [moments], momentum=1.0),
     }
+
+
+@partial(jax.jit, static_argnums=0)
+@in_full_precision
+def _moments(model: nn.Module, variables: forward.Variables, x: Array) -> dict[str, Any]:
+    """Of images (b, h, w, c), for every norm."""
+    return forward.train(model, variables, x, jnp.ones(len(x), bool))[1]

@@ -10,7 +10,7 @@ import pytest
 
 from configs import scaling
 from war_jax.lab.experiment import Results
-from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
+from war_jax.lab.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, Claim
 from war_jax.studies.scaling import findings, pictures
 from war_jax.studies.scaling.claims import at_equal_compute, claims, gains
 from war_jax.studies.scaling.results import at_best_lambda, law_points, sizes
@@ -179,6 +179,22 @@ def test_page_and_figures(lawful: Results[Settings], tmp_path: Path):
     }  # fmt: skip
     table = (tmp_path / 'tables' / 'accuracy.csv').read_text()
     assert table.count('\n') == 21, 'a header and the combinations'
+
+
+def test_the_same_start_is_not_evidence_four_times():
+    """A network is the same at its start, however long it is then trained."""
+
+    def noisy(**grid: Any) -> Claim:
+        results = planted(law_of, **grid)
+        for cell, row in results.rows.items():
+            noise = math.sin(7 * cell.seed * cell.value('width'))
+            row['local_lipschitz_start'] *= 1.0 + 0.1 * noise
+        found = {claim.name: claim for claim in claims(results)}
+        return found['local_lipschitz_start_with_width']
+
+    many, one = noisy(epochs=(10, 20, 40, 80)), noisy(epochs=())
+    assert many == one and one.where == ''
+    assert one.interval is not None and one.interval[0] < one.interval[1]
 
 
 def test_a_study_that_did_not_measure_the_start_is_read(tmp_path: Path):

@@ -1,6 +1,7 @@
 """Axes by name, and the command. Oracles: grids worked out by hand, what was typed wrong."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,8 @@ def test_smoke_trains_measures_and_goes_on(tmp_path: Path, capsys):
     assert command.main(['prog', *flags]) == 0
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / 'study/cells').iterdir()}
     assert {path.name for path in made} == {'lam1-seed0.json', 'seed0.json'}
+    starts = {json.loads(path.read_text())['local_lipschitz_start'] for path in made}
+    assert len(starts) == 1 and starts.pop() > 0, 'of one network, before lambda matters'
     assert command.main(['prog', *flags, '--config.grid.seeds=(0, 1)']) == 0
     now = {path: path.stat().st_mtime_ns for path in (tmp_path / 'study/cells').iterdir()}
     assert len(now) == 4 and all(now[path] == time for path, time in made.items())

@@ -72,7 +72,7 @@ def test_each_width_is_attacked_at_its_best_lambda_and_once(study: Path, asked: 
     assert attacked(study) == {f'{name}-seed{seed}' for name in BEST for seed in range(3)}
     assert len(asked) == 9
     assert {(s.attack, s.num_examples) for s in asked} == {('autoattack', COUNT)}
-    assert {s.batch_size for s in asked} == {48}, 'four devices share it'
+    assert {s.batch_size for s in asked} == {32}, 'four devices share it'
     attack_best(settings(study), study / 'runs', 'python -m x')
     assert len(asked) == 9, 'what is there is not attacked again'
     attack_best(settings(study, 200), study / 'runs', 'python -m x')
