@@ -235,9 +235,10 @@ def claim_at_each(
     unit: str,
     how: str = '',
 ) -> Claim:
-    """Decided by `judge_each`; the effect that is shown is the pooled one. At one place: `claim`."""
+    """Decided by `judge_each`, at one place by `judge`; the effect shown is the pooled one."""
     if len(effects) == 1:
-        return claim(name, statement, *effects.values(), supported, unit, how)
+        (effect,) = effects.values()
+        return claim(name, statement, effect, supported, unit, how)
     verdict = judge_each(effects, supported)
     rule = (
         f'At each of {", ".join(effects)}, with Holm’s correction for their number: the whole '
