@@ -46,8 +46,8 @@ def on_one_batch(parts: Parts, splits: Splits) -> forward.Variables:
     state = parts.create_state()
     count = min(parts.config.optimizer.batch_size, len(splits.train.labels))
     images = splits.train.images[balanced_subset(splits.train.labels, count)]
-    # Every device has all of these images: no moments to gather.
-    model = parts.model.clone(axis_name=None)
+    # Every device has all of these images: no moments to gather. Measures are never in bfloat16.
+    model = parts.model.clone(axis_name=None, dtype=parts.model.param_dtype)
     x = as_unit_interval(jnp.asarray(images), np.dtype(parts.config.model.param_dtype))
     moments = _moments(model, state.variables, x)
     return {
