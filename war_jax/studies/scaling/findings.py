@@ -168,7 +168,14 @@ def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterator[
             'may be.'
         )
         yield Section('The law', [text, note, saturation(results)])
-    yield Section('All networks', [write_table(tables, 'accuracy', *accuracy_table(results))])
+    blocks = [write_table(tables, 'accuracy', *accuracy_table(results))]
+    measured = sum(START in row for row in results.rows.values())
+    if 0 < measured < len(results.rows):
+        blocks.append(
+            f'Local Lipschitzness at the start is there for {measured} of {len(results.rows)} '
+            'networks: the others are of an earlier version of this program.'
+        )
+    yield Section('All networks', blocks)
     yield _how(results)
 
 

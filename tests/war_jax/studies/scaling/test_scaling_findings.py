@@ -205,6 +205,9 @@ def test_a_study_that_did_not_measure_the_start_is_read(tmp_path: Path):
     assert not any('start' in claim.name for claim in found)
     list(findings.sections(results, found, tmp_path))
     assert not (tmp_path / 'figures' / 'lipschitz.png').exists()
+    next(iter(results.rows.values()))['local_lipschitz_start'] = 1.0
+    last = list(findings.sections(results, found, tmp_path))[-2]
+    assert 'is there for 1 of 15 networks' in last.blocks[-1]
 
 
 def test_nothing_finished_is_no_error(lawful: Results[Settings], tmp_path: Path):

@@ -42,15 +42,24 @@ def test_its_running_statistics_are_those_of_one_batch(fresh):
         np.testing.assert_allclose(norm['var'], var, rtol=1e-4)
 
 
-def test_no_ratio_is_larger_than_the_largest(fresh):
-    """Random points of the ball change the outputs less, but not by orders of magnitude."""
+def test_the_ratio_is_that_of_a_step_along_differences(fresh):
+    """The attack's first step, a quarter of epsilon, along signs of finite differences in NumPy.
+    Later ones gain little: with the distance, the ratio falls."""
     parts, splits, _ = fresh
     count, epsilon = parts.config.evaluation.test_examples, parts.config.threat.epsilon
-    images = splits.test.images[balanced_subset(splits.test.labels, count)] / 255.0
-    change = np.random.default_rng(0).uniform(-epsilon / 10, epsilon / 10, images.shape)
-    network = numpy_network(fresh)
-    moved = np.clip(images + change, 0, 1)
-    ratios = np.abs(network(moved) - network(images)).sum(-1)
-    ratios /= np.abs(moved - images).max((1, 2, 3))
+    network, rng = numpy_network(fresh), np.random.default_rng(0)
+    x = splits.test.images[balanced_subset(splits.test.labels, count)] / 255.0
+
+    def change(moved: np.ndarray) -> np.ndarray:
+        return network(moved) - network(x)
+
+    signs = np.sign(change(np.clip(x + rng.uniform(-0.1, 0.1, x.shape) * epsilon, 0, 1)))
+    slopes = np.zeros(x.shape)
+    for pixel in np.ndindex(x.shape[1:]):
+        moved = x.copy()
+        moved[:, *pixel] += 1e-6
+        slopes[:, *pixel] = (signs * change(moved)).sum(-1)
+    moved = np.clip(x + epsilon / 4 * np.sign(slopes), 0, 1)
+    ratios = np.abs(change(moved)).sum(-1) / np.abs(moved - x).max((1, 2, 3))
     measured = start.local_lipschitz(parts, splits)
-    assert 0.03 * measured < ratios.mean() < measured
+    assert ratios.mean() == pytest.approx(measured, rel=0.1)
