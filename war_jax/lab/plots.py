@@ -267,7 +267,7 @@ def save(figure: Figure, path: Path) -> None:
     # Without version and date in the file, equal data give equal bytes.
     with replacing(path) as temporary:
         canvas.print_figure(temporary, format='png', dpi=_DPI, metadata={'Software': None})
-    figure.set_layout_engine('none')  # as it is now: laid out once, which takes half of the time
+    figure.set_layout_engine('none')  # as it is now: both are laid out alike, and once
     with replacing(path.with_suffix('.pdf')) as temporary:
         nothing = {'Creator': None, 'Producer': None, 'CreationDate': None}
         canvas.print_figure(temporary, format='pdf', metadata=nothing)

@@ -15,7 +15,7 @@ from war_jax.data.device import DeviceData
 from war_jax.data.sources import load
 from war_jax.mesh import make_mesh
 from war_jax.records.reference import Reference, make_reference
-from war_jax.training.build import build, make_rule, precision, targets
+from war_jax.training.build import _quickly, build, make_rule, precision, targets
 from war_jax.training.step import Metrics
 
 CONFIG = resolve(digits.get_config('smoke'))
@@ -135,3 +135,13 @@ def test_a_normalisation_of_other_channels_is_refused():
     words = r"model\.normalization = 'cifar10': has 3 channels, images of digits have 1; nearest"
     with pytest.raises(ConfigError, match=words):
         build(config, load(config.data), make_mesh())
+
+
+@pytest.mark.parametrize(('told', 'options'), [(False, True), (True, False)])
+def test_a_fresh_state_heeds_that_jax_is_told_to_optimise_less(told, options):
+    before = jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', told)
+    try:
+        assert bool(_quickly()) == options
+    finally:
+        jax.config.update('jax_disable_most_optimizations', before)

@@ -23,8 +23,7 @@ SIZES = {
     'parameters': 'parameters', 'train_images': 'training images', 'epochs': 'epochs',
 }  # fmt: skip
 _SIZES_OF_THE_NETWORK = ('width', 'depth', 'last_stage')
-# What a column depends on, for those that training does not change: their places differ in it.
-_DEPENDS_ON = {START: (*_SIZES_OF_THE_NETWORK, 'images', 'activation')}
+_DECIDE_THE_START = (*_SIZES_OF_THE_NETWORK, 'images', 'activation')
 _CHANGED_BY = {
     'parameters': _SIZES_OF_THE_NETWORK, 'train_images': ('images',),
     'epochs': ('epochs',),
@@ -61,9 +60,11 @@ def along(
     for cell in results.rows if cells is None else cells:
         # At the best lambda of each size, lambda differs along with the size.
         place = cell.without(axis, 'lam') if best else cell.without(axis)
-        depends_on = _DEPENDS_ON.get(key, AXES)
-        place = tuple((name, value) for name, value in place if name in depends_on)
-        value = results.rows[cell].get(key) if key == START else results.rows[cell][key]
+        row = results.rows[cell]
+        if key == START:  # is the same for all trainings of a network: one place for all of them
+            place = tuple((name, value) for name, value in place if name in _DECIDE_THE_START)
+            row = {START: None, **row}
+        value = row[key]
         if value is not None:
             found.setdefault(place, {}).setdefault(cell.value(axis), {})[cell.seed] = value
     wanted = set(getattr(results.settings.grid, axis))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from war_jax.data.batches import Plan, eval_plan
+from war_jax.data.batches import eval_plan
 from war_jax.data.device import as_unit_interval
 from war_jax.data.sources import Splits, balanced_subset
 from war_jax.data.stream import placed
@@ -29,14 +29,13 @@ from war_jax.training.build import Parts
 def local_lipschitz(parts: Parts, splits: Splits) -> float:
     """Output ratio in the run's ball, with the running statistics of one batch."""
     config = parts.config
-    chosen = balanced_subset(splits.test.labels, config.evaluation.test_examples)
-    plan = eval_plan(len(chosen), config.evaluation.batch_size)
+    test = splits.test.take(balanced_subset(splits.test.labels, config.evaluation.test_examples))
     local = run_lipschitz(
         parts.measures.lipschitz,
         on_one_batch(parts, splits),
         parts.key,
-        placed(parts.mesh, splits.test, placement=config.data.placement),
-        Plan(chosen[plan.indices], plan.mask),
+        placed(parts.mesh, test, placement=config.data.placement),
+        eval_plan(len(test.labels), config.evaluation.batch_size),
     )
     return float(local.ratio.mean())
 
