@@ -5,7 +5,7 @@
 #   make faults   runs that are killed, damaged and crowded out, many times over
 #   make lint     ruff and pyright
 #   make ntk      how Lipschitzness scales with width, in theory and practice  -> runs/ntk/report.md
-#   make findings all studies of docs/, resumable; says how long it takes      -> docs/findings.md
+#   make findings what the papers claim, studied anew; resumable, about 3 hours -> docs/findings.md
 #   make bench    our training step and PGD-20 beside PyTorch's, and what the host adds; minutes
 #   make bench-accelerator   checks, speed, a short study and AutoAttack on a GPU; DATA=npz:FILE
 #   make docs     the pages of docs/ as a site, strict about links             -> build/site/index.html
@@ -25,7 +25,8 @@ demo: $(VENV)/.stamp-run
 	$(BIN)/python -m war_jax.main --config=configs/digits.py --workdir=runs/demo
 
 test: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 \
+		--dist=loadfile --no-loadscope-reorder
 
 faults: $(VENV)/.stamp-test
 	WAR_JAX_FAULTS=20 $(BIN)/python -m pytest tests/war_jax/training/test_faults.py tests/launch

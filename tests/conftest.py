@@ -1,5 +1,6 @@
 """Strictness for every test: several devices, no silent rank promotion (and see pyproject.toml)."""
 
+import functools
 import gc
 import os
 import tempfile
@@ -34,6 +35,7 @@ import pytest
 from war_jax import run
 from war_jax.config_keys import CheckpointConfig, LogConfig, NtkConfig, WarConfig
 from war_jax.report import figures
+from war_jax.training import build as building
 from war_jax.training.build import Parts, build
 
 UNOPTIMIZED = 'jax_disable_most_optimizations'
@@ -42,6 +44,18 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 # Tracing makes objects by the million, few of them in cycles: by default, to look for those takes a
 # fifth of its time.
 gc.set_threshold(100_000, 20, 20)
+
+# First, as long as there is other work beside them: a worker takes a module whole.
+LONGEST = (
+    'test_loop', 'test_recipes', 'test_evaluate_command', 'test_step', 'test_accelerator_day',
+    'test_run', 'test_published_attacks', 'test_attacks_on_a_linear_network', 'test_runner',
+    'test_surface',
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -99,15 +113,24 @@ def shared_programs():
             log=LogConfig(),
             ntk=NtkConfig(),
         )
-        # What an array of Python's floats becomes says whether float64 is enabled.
-        how = jax.numpy.result_type(float), jax.config.read(UNOPTIMIZED)
-        key = (programs, splits.train.images.shape, splits.num_classes, mesh, *how)
+        key = (programs, splits.train.images.shape, splits.num_classes, mesh, *how())
         if key not in known:
             known[key] = build(config, splits, mesh, reference)
         return replace(known[key], config=config, reference=reference)
 
+    def how():
+        """What an array of Python's floats becomes says whether float64 is enabled."""
+        return jax.numpy.result_type(float), jax.config.read(UNOPTIMIZED)
+
+    @functools.cache
+    def made(how, *arguments):
+        return real(*arguments)
+
+    real = building.make_measures
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, 'build', build_once)
+        # Runs that train differently, and are measured alike.
+        patch.setattr(building, 'make_measures', lambda *arguments: made(how(), *arguments))
         yield
 
 

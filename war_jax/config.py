@@ -11,6 +11,7 @@ meaning; what others need of them is to be had from here. Only `resolve` sees a 
 
 import dataclasses
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from war_jax.config_data import AugmentConfig, DataConfig
@@ -79,6 +80,17 @@ def to_dict(config: Config) -> dict[str, Any]:
     return plain(dataclasses.asdict(config))
 
 
+# Of what the second key switches on. (Keys of a rule or a schedule may stand beside another one.)
+_PARTS = {
+    'augment.magnitude': 'augment.randaugment',
+    'augment.cutmix_alpha': 'augment.cutmix',
+    'objective.helper_weight': 'objective.helper',
+    'objective.helper_reach': 'objective.helper',
+    'ema_start': 'ema_decay',
+    'ema_ramp': 'ema_decay',
+}
+
+
 def _check_together(config: Config) -> None:
     """Rules that tie several keys together."""
     check_model(config.model)
@@ -115,10 +127,11 @@ def _check_together(config: Config) -> None:
         if value > optimizer.epochs:
             rule = f'must be at most optimizer.epochs = {optimizer.epochs}'
             raise refusal(name, value, rule, f'{optimizer.epochs}')
-    if (config.ema_start or config.ema_ramp) and not config.ema_decay:
-        rule = 'is not used while ema_decay is 0; set that, or leave this as it is'
-        name = 'ema_start' if config.ema_start else 'ema_ramp'
-        raise refusal(name, getattr(config, name), rule, 'ema_decay = 0.995')
+    for name, needed in _PARTS.items():
+        value, default = attrgetter(name)(config), attrgetter(name)(Config())
+        if value != default and not (of := attrgetter(needed)(config)):
+            rule = f'is not used while {needed} is {of!r}; set that, or leave this as it is'
+            raise refusal(name, value, rule, f'{default!r}')
     if config.attack.early_stop >= config.attack.num_steps:
         steps = config.attack.num_steps
         rule = f'must be below attack.num_steps = {steps}, or -1 for no early stop'

@@ -48,13 +48,14 @@ def alone(tmp_path_factory) -> Path:
     return workdir
 
 
-def launch_training(workdir: Path, patience: int = 600) -> subprocess.Popen:
-    """patience: seconds without a sign of life; a busy machine may let a process wait for long."""
+def launch_training(workdir: Path, *flags: str, patience: int = 600) -> subprocess.Popen:
+    """flags: further ones of the program. patience: seconds without a sign of life; a busy machine
+    may let a process wait for long."""
     command = [sys.executable, 'launch/local.py', '--processes=2', '--devices_per_process=2']
     config = ['--config=configs/digits.py:smoke', f'--workdir={workdir}']
     overrides = [f'--config.{key}={value}' for key, value in CHANGES.items()]
     return subprocess.Popen(
-        [*command, '--patience=600', '--', *config, *overrides],
+        [*command, '--patience=600', '--', *config, *overrides, *flags],
         cwd=ROOT,
         env={**os.environ, 'WAR_JAX_PATIENCE': str(patience)},
         text=True,
@@ -131,6 +132,15 @@ def test_two_processes_train_the_network_of_one(alone, tmp_path):
         if '"session"' in row
     ]
     assert [(row['step'], row['num_devices']) for row in sessions] == [(0, 4), (4, 4)]
+
+
+@pytest.mark.skipif(not IS_FULL, reason='make faults')
+def test_two_hosts_that_hold_half_of_the_images_train_the_network_of_one(alone, tmp_path):
+    """Where the images lie is none of the network's business: theirs has all of them."""
+    process = launch_training(tmp_path, '--config.data.placement=host_sharded')
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert_same_run(tmp_path, alone)
 
 
 @pytest.mark.skipif(not IS_FULL, reason='make faults; that they hear signals is in test_processes')

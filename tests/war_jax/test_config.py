@@ -159,6 +159,10 @@ def test_impossible_depths(depth: int, suggestion: str):
         ({'ema_start': 2.0}, 'ema_start'),
         ({'ema_ramp': True}, 'ema_ramp'),
         ({'ema_start': 77.0, 'ema_decay': 0.9}, 'ema_start'),
+        ({'augment__magnitude': 5.0, 'augment__cutmix': 0.5}, 'augment.magnitude'),
+        ({'augment__cutmix_alpha': 0.5, 'augment__randaugment': 1}, 'augment.cutmix_alpha'),
+        ({'objective__helper_weight': 1.0}, 'objective.helper_weight'),
+        ({'objective__helper_reach': 3.0}, 'objective.helper_reach'),
         ({'data__num_validation': 0}, 'data.num_validation'),
         ({'attack__init': 'none'}, 'attack.init'),
         ({'attack__init': 'uniform', 'attack__init_scale': 1.5}, 'attack.init_scale'),
@@ -178,6 +182,8 @@ def test_keys_that_do_not_go_together(overrides: dict, key: str):
         {'war__rule': 'fixed_step', 'war__reference': 'runs/thin'},
         {'attack__init': 'uniform', 'attack__init_scale': 2.0, 'attack__projection': 'box'},
         {'war__step': 0.2, 'war__start': 1.0},  # of the other rule: not used
+        {'augment__magnitude': 5.0, 'augment__randaugment': 1},
+        {'objective__helper_weight': 1.0, 'objective__helper': 'runs/natural'},
     ],
 )
 def test_keys_that_go_together(overrides: dict):

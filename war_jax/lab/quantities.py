@@ -71,10 +71,6 @@ _LISTED = (
         'the same before the first step, norms on the moments of one batch of training images',
     ),
     Quantity(
-        'lipschitz_per_margin', 'Local Lipschitzness ÷ margin', RELATIVE_SLOPE, True,
-        'the mean output ratio / the mean margin: what a factor on the logits does not change',
-    ),
-    Quantity(
         'local_lipschitz_kl_gradient', 'Local Lipschitzness, KL gradient', NATS_SLOPE, True,
         'mean over images of max ‖∇ KL(f(x) ‖ f(x′))‖₁ over the steps of an attack '
         '(Wu et al. 2021)',
@@ -84,7 +80,7 @@ _LISTED = (
         'mean over images of the largest logit minus the runner-up',
     ),
     Quantity(
-        'lipschitz_by_margin', 'Lipschitzness / margin', RELATIVE_SLOPE, True,
+        'lipschitz_by_margin', 'Local Lipschitzness ÷ margin', RELATIVE_SLOPE, True,
         'local Lipschitzness (output ratio) divided by the margin of the logits, both means over '
         'the same images: it does not change if all logits are multiplied by a factor',
     ),

@@ -81,7 +81,7 @@ def _of_trades(results: Found, phase: Phase, name: str) -> Iterator[Claim]:
     listed = [
         ('local_lipschitz_test', ABOVE, 'power of m',
          'local Lipschitzness on test images grows with width'),
-        ('lipschitz_per_margin_test', ABOVE, 'power of m',
+        ('lipschitz_by_margin_test', ABOVE, 'power of m',
          'local Lipschitzness ÷ margin on test images grows with width'),
         ('perturbation_stability_test', BELOW, 'points per doubling',
          'stability on test images falls with width'),
@@ -113,7 +113,7 @@ def _survives(results: Found) -> Iterator[Claim]:
         for key, unit, wanted, text in (
             ('local_lipschitz_test', 'power of m', BELOW,
              'local Lipschitzness on test images grows less with width'),
-            ('lipschitz_per_margin_test', 'power of m', BELOW,
+            ('lipschitz_by_margin_test', 'power of m', BELOW,
              'local Lipschitzness ÷ margin on test images grows less with width'),
             ('perturbation_stability_test', 'points per doubling', BELOW,
              'stability on test images gains less with width'),

@@ -30,7 +30,7 @@ MEASURED = (
     'loss_gradient_ball',  # mean over examples of its largest value met in the ball
     'local_lipschitz',  # mean largest ||g(x) - g(x')||_1 / ||x - x'|| (Yang et al. 2020)
     'margin',  # mean of the largest output minus the second
-    'lipschitz_per_margin',  # local_lipschitz / margin, which no factor on the outputs changes
+    'lipschitz_by_margin',  # local_lipschitz / margin, which no factor on the outputs changes
     'local_lipschitz_kl_gradient',  # mean largest ||grad KL||_1 (WAR authors)
     'natural_accuracy',
     'robust_accuracy',  # under ascent on KL, as the next one

@@ -48,7 +48,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 # What stands at the y axis, before the unit.
 _LABELS = {
     'local_lipschitz_test': 'local Lipschitzness',
-    'lipschitz_per_margin_test': 'local Lipschitzness ÷ margin',
+    'lipschitz_by_margin_test': 'local Lipschitzness ÷ margin',
     'local_lipschitz_kl_gradient_train': 'KL gradient, training',
     'local_lipschitz_kl_gradient_test': 'KL gradient, test',
     'natural_risk_train': 'cross-entropy, training',
@@ -139,7 +139,7 @@ def draw(results: Found, folder: Path) -> list[Picture]:
             'lipschitz_margin.png', 'Local Lipschitzness beside the margin, against width',
             f'{trades} The mean of local Lipschitzness divided by the mean margin, which a factor '
             'on the outputs does not change.',
-            [_panels('lipschitz_per_margin_test', compared)],
+            [_panels('lipschitz_by_margin_test', compared)],
         ),
         (
             'fit.png',

@@ -56,7 +56,7 @@ def values_table(results: Found) -> tuple[list[Column], list[dict[str, Any]]]:
     """Geometric means over seeds; test images but for the risk."""
     keys = (
         'natural_risk_train', 'gradient_rms_test', 'local_lipschitz_test', 'margin_test',
-        'lipschitz_per_margin_test',
+        'lipschitz_by_margin_test',
     )  # fmt: skip
     columns = [
         Column('phase', 'Phase', align='l'),
@@ -67,7 +67,7 @@ def values_table(results: Found) -> tuple[list[Column], list[dict[str, Any]]]:
         Column('limit', 'at infinite width', '{:.3g}'.format),
         Column('local_lipschitz_test', 'Local Lipschitzness', factor_mean),
         Column('margin_test', 'Margin', factor_mean),
-        Column('lipschitz_per_margin_test', 'Lipschitzness ÷ margin', factor_mean),
+        Column('lipschitz_by_margin_test', 'Lipschitzness ÷ margin', factor_mean),
     ]
     rows = []
     for phase in results.settings.labels:

@@ -18,6 +18,7 @@ from war_jax.lab.quantities import Interval
 from war_jax.studies.width.results import Row, fixed, widths
 
 _NUM_RESAMPLES = 2000
+_ROUNDING = 1e-9  # accuracies of counts of images that differ at all differ by far more
 _NORMAL = float(stats.norm.ppf(0.975))
 Sweeps = dict[int, dict[float, float]]  # seed -> lambda -> validation robust accuracy
 
@@ -51,15 +52,18 @@ class Fit:
     def _peaks(self, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(..., lambdas) -> (...): the peaks, or better edges, and whether they are within.
 
-        A seed's own level moves no peak: the fit to all seeds is that to their mean.
+        A seed's own level moves no peak: the fit to all seeds is that to their mean. Of two edges
+        that are equally good the lower one counts. Accuracies are counts of images, so that level
+        and symmetric curves are common: what is decided here must not be up to rounding, which
+        differs from machine to machine.
         """
         u = self.z - self.z.mean()
-        # Level curves have no curvature at all, not even by rounding.
         level = curves - curves[..., :1]
         c, b, _ = np.moveaxis(level @ np.linalg.pinv(np.vander(u, 3)).T, -1, 0)
-        peak = -b / np.where(c < 0, 2.0 * c, 1.0)
-        inside = (c < 0) & (u[0] < peak) & (peak < u[-1])
-        is_upper = c * u[-1] ** 2 + b * u[-1] > c * u[0] ** 2 + b * u[0]
+        has_peak = c < -_ROUNDING
+        peak = -b / np.where(has_peak, 2.0 * c, 1.0)
+        inside = has_peak & (u[0] + _ROUNDING < peak) & (peak < u[-1] - _ROUNDING)
+        is_upper = c * (u[-1] ** 2 - u[0] ** 2) + b * (u[-1] - u[0]) > _ROUNDING
         edge = np.where(is_upper, u[-1], u[0])
         return np.where(inside, peak, edge) + self.z.mean(), inside
 

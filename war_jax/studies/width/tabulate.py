@@ -45,7 +45,7 @@ _RATES = [
 _FACTORS = [
     Column('local_lipschitz', 'Lipschitzness, output ratio', factor_mean),
     Column('margin', 'Margin', factor_mean),
-    Column('lipschitz_by_margin', 'Lipschitzness / margin', factor_mean),
+    Column('lipschitz_by_margin', 'Lipschitzness ÷ margin', factor_mean),
     Column('local_lipschitz_kl_gradient', 'Lipschitzness, KL gradient', factor_mean),
     Column('natural_risk', 'Natural risk', factor_mean),
     Column('robust_regularization', 'Robust regularization', factor_mean),

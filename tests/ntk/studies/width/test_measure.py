@@ -65,7 +65,7 @@ def test_a_linear_network():
     second, first = np.sort(logits, axis=1)[:, -2:].T
     assert found['margin'] == pytest.approx((first - second).mean(), rel=1e-5)
     ratio = found['local_lipschitz'] / found['margin']
-    assert found['lipschitz_per_margin'] == pytest.approx(ratio, rel=1e-5)
+    assert found['lipschitz_by_margin'] == pytest.approx(ratio, rel=1e-5)
     # No perturbation can change a prediction whose margin is larger than eps * ||w_a - w_b||_1.
     gaps = np.abs(matrix[:, :, None] - matrix[:, None]).sum(0)
     top = logits.argmax(1)

@@ -105,6 +105,9 @@ def test_a_network_is_complete_once_it_has_all_phases(rows: dict[Any, Any]):
     assert not EXPERIMENT.is_complete(grown, cell, rows[cell])
     limit = Limit('ntk', WIDTH)
     assert EXPERIMENT.is_complete(grown, limit, rows[limit])
+    renamed = {'lipschitz_by_margin_test': 'lipschitz_per_margin_test'}
+    old = [{renamed.get(key, key): value for key, value in row.items()} for row in rows[cell]]
+    assert not EXPERIMENT.is_complete(settings(), cell, old)
 
 
 def test_a_risk_that_is_not_reached_is_not_measured(tmp_path: Path):

@@ -63,7 +63,7 @@ def planted(
                 for key in ('gradient_rms', 'local_lipschitz', 'local_lipschitz_kl_gradient'):
                     row[f'{key}_{side}'] = value
                 # Outputs that are larger by a factor: the margin is, too.
-                row |= {f'margin_{side}': power, f'lipschitz_per_margin_{side}': value / power}
+                row |= {f'margin_{side}': power, f'lipschitz_by_margin_{side}': value / power}
                 # 3 points less with each doubling.
                 row[f'perturbation_stability_{side}'] = 0.9 - 0.03 * math.log2(cell.width)
             rows[cell].append(row)
@@ -124,7 +124,7 @@ def test_what_width_does_once_networks_fit_alike():
     timed = found['local_lipschitz_test-trades_timed-lam3-less-than-at-one-rate-standard']
     assert timed.verdict == UNDECIDED
     # What is divided by the margin does not grow.
-    assert found['lipschitz_per_margin_test-trades-lam3-standard'].verdict == UNDECIDED
+    assert found['lipschitz_by_margin_test-trades-lam3-standard'].verdict == UNDECIDED
     assert not any('gradient_rms' in name and 'timed' in name for name in found)
     # A risk that one network did not reach leaves nothing to compare.
     rows = results.rows[Cell('standard', 8.0, 1)]

@@ -17,6 +17,7 @@ from war_jax.studies.width import costs, parabola, tuning
 from war_jax.studies.width.results import Row, collect
 
 LAMS = (1.0, 2.0, 4.0, 8.0, 16.0)
+IMAGES = parabola.Images([])  # how many is not known
 
 
 def study(tmp_path: Path, **changes: Any) -> list[Row]:
@@ -109,7 +110,8 @@ def test_a_peak_beyond_the_grid_is_at_its_edge(tmp_path: Path, start: float, edg
     for peak in tuning.peaks(rows):
         assert peak.peak_lambda == pytest.approx([edge] * 3) and peak.at_edge == 1.0
     growth = tuning.fit_growth(rows)
-    assert growth is not None and growth.at_edge == 1.0 and growth.exponent.value == 0.0
+    assert growth is not None and growth.at_edge == 1.0
+    assert growth.exponent.value == pytest.approx(0.0, abs=1e-12)
     assert growth.predicted is None  # one thinner width makes no power law
 
 
@@ -119,6 +121,19 @@ def test_a_curve_without_a_maximum_has_no_peak_in_the_grid(curve: list[float]) -
     [peak] = tuning.peaks(sweep(y, [1.0], [1.0, 3.0, 9.0], None))
     better = 9.0 if curve[-1] > curve[0] else 1.0
     assert peak.peak_lambda == pytest.approx([better] * 3) and peak.at_edge == 1.0
+
+
+@pytest.mark.parametrize('curve', [[0.5, 0.5, 0.5], [0.6, 0.4, 0.6], [0.4, 0.5, 0.6]])
+def test_rounding_decides_nothing(curve: list[float]) -> None:
+    """Level, with two edges that are equally good, straight: moved by the last digit."""
+    found = set()
+    for moved in range(3):
+        for towards in (0.0, 1.0):
+            near = np.array(curve)
+            near[moved] = np.nextafter(near[moved], towards)
+            fit = parabola.Fit({0: dict(zip((1.0, 3.0, 9.0), near, strict=True))}, IMAGES)
+            found.add((round(math.exp(fit.peak), 6), bool(fit.inside[0])))
+    assert found == {(9.0 if curve[-1] > curve[0] else 1.0, False)}
 
 
 @pytest.mark.parametrize(
