@@ -4,18 +4,17 @@
     python -m war_jax.studies.width --config=configs/width_study.py:smoke --workdir=runs/study-smoke
 
 Argument, comma-separated:
-    (nothing)   256 handwritten digits, WRN-10-{0.25 ... 2}: 80 grid and 65 WAR runs, about 80
-                minutes on two idle CPU cores (reckoned, see below)
+    (nothing)   256 handwritten digits, WRN-10-{0.25 ... 2}: 80 grid and 65 WAR runs, 62 minutes on
+                two idle CPU cores
     cifar10     1,536 images of CIFAR-10, WRN-10-{0.25, 0.5, 1}
     paper       Wu et al. 2021: CIFAR-10, WRN-34-{1, 5, 10}, lambda 6 ... 21, 100 epochs each
     smoke       every part, as little as possible of each; alone or beside one of the others
 
-The digits are made so that all of it fits into 90 minutes. A run over 120 epochs took 30, 42, 63
-and 150 s of one core from the thinnest to the widest network (the inner two reckoned from the sum
-of all), which makes 105 minutes for all runs; with 80 epochs, validated at every 16th, it is about
-75, and compilation. The fixed step of WAR, 0.1 per mini-batch, can still reach lambda = 16 in its
-160 steps. Over 120 epochs the best lambda was 3, 3, 9 and 9, inside the grid. Verdicts, intervals
-and the CIFAR-10 study: docs/results.md.
+The digits are made so that all of it fits into 90 minutes: 80 epochs, validated at every 16th. A
+run then takes 25, 24, 30 and 96 s of one core from the thinnest to the widest network. The fixed
+step of WAR, 0.1 per mini-batch, can still reach lambda = 16 in its 160 steps. The best lambda is 3
+at the thinnest network and 9 elsewhere, inside the grid. Verdicts, intervals and the CIFAR-10
+study: docs/results.md.
 
 Every key of a single run is explained in war_jax/config_keys.py; the width, lambda, the seed and
 the reference are set by the study, whatever they are here.

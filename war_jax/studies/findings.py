@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from war_jax.lab import experiment
 from war_jax.lab.page import join
@@ -107,6 +107,14 @@ def decide_again(folder: Path) -> list[Record]:
     else:
         claims, provenance = module.decide(folder)
     return records(claims, provenance, provenance['command'] or '')
+
+
+def _rounded(record: Record) -> dict[str, Any]:
+    """As verdicts.json has it, to the digits that every kind of processor computes alike."""
+    return {
+        name: float(f'{value:.12g}') if isinstance(value, float) else value
+        for name, value in asdict(record).items()
+    }
 
 
 def page(studies: Studies) -> str:
@@ -256,7 +264,7 @@ def main(argv: Sequence[str], root: Path = ROOT) -> int:
             keep(name, Path(workdir), root)
         for kept in sorted(path.parent for path in folder.glob('*/study.json')):
             studies[kept.name] = decide_again(kept)
-            write_json(kept / 'verdicts.json', [asdict(record) for record in studies[kept.name]])
+            write_json(kept / 'verdicts.json', [_rounded(record) for record in studies[kept.name]])
     except ReportError as error:
         print(f'war_jax.studies.findings: error: {error}', file=sys.stderr)
         return 2

@@ -19,20 +19,22 @@ from matplotlib.lines import Line2D
 
 from war_jax.lab import plots
 from war_jax.lab.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILION
-from war_jax.lab.quantities import RATIO, Band, Interval, quantity
+from war_jax.lab.quantities import DIFFERENCE, RATIO, Band, Interval, quantity
 
 Lines = dict[float, Band]  # of a width or lambda
 WIDTH, LAMBDA = 'width $k$ = ', f'{plots.LAMBDA} = '
-_WIDTH_AXIS, _LAMBDA_AXIS = 'width factor $k$', f'weight {plots.LAMBDA} of the regularization'
+_WEIGHT = f'weight {plots.LAMBDA}'
+_WIDTH_AXIS, _LAMBDA_AXIS = 'width factor $k$', f'{_WEIGHT} of the regularization'
 # Of the variants.
 MARKERS = {'trajectory': '*', 'constant': 'P', 'fixed_step': 'X', 'power_law': '^',
            'extrapolated': 'D'}  # fmt: skip
 SHORT = {
-    'best': f'best {plots.LAMBDA} of the sweep', 'thin': f'{plots.LAMBDA} of the thin network',
+    'thin': f'{plots.LAMBDA} of the thin network',
     'trajectory': 'WAR, trajectory', 'constant': 'WAR, constant', 'fixed_step': 'WAR, fixed step',
     'power_law': f'power law of {plots.LAMBDA}', 'extrapolated': 'WAR, extrapolated',
 }  # fmt: skip
-COLOURS = (INK, GREY, BLUE, VERMILION, GREEN, PURPLE, ORANGE)
+COLOURS = {'thin': GREY, 'trajectory': BLUE, 'constant': VERMILION, 'fixed_step': GREEN,
+           'power_law': PURPLE, 'extrapolated': ORANGE}  # fmt: skip
 # The parts of what tuning costs -> (name, colour).
 PARTS = {
     'sweep': (f'sweep of {plots.LAMBDA} at the widest', BLUE),
@@ -121,14 +123,16 @@ def lambda_under_war(
     ratios: Mapping[str, Lines],
     targets: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     thin: float,
+    widths: Sequence[float],
 ) -> None:
     """Both variant -> width -> band, over epochs; targets: variant -> epochs, risk ratio to hold.
 
-    thin: the thin network's lambda.
+    thin: the thin network's lambda. widths: all of the study, each of which has one colour in all
+    figures.
     """
     with matplotlib.rc_context(STYLE):
-        members = sorted({width for lines in lams.values() for width in lines})
-        styles = plots.ordered_styles(members, 'viridis')
+        drawn = {width for lines in lams.values() for width in lines}
+        styles = plots.ordered_styles(widths, 'viridis')
         width = 4.6 if len(lams) < 3 else 3.1
         figure = Figure(figsize=(1.0 + width * len(lams), 5.6), layout='constrained')
         grid = figure.subplots(2, len(lams), squeeze=False, sharex=True, sharey='row')
@@ -145,9 +149,10 @@ def lambda_under_war(
             )  # fmt: skip
             column[1].set_title('Risk ratio')
             plots.epoch_axis(column[1])
-        for axes in grid[:, 0]:
+        for axes, label in zip(grid[:, 0], (_WEIGHT, RATIO), strict=True):
             plots.log_axis(axes)
-            axes.set_ylabel(RATIO)
+            axes.set_ylabel(label)
+        styles = {width: style for width, style in styles.items() if width in drawn}
         more = [
             plots.line_key(f'{plots.LAMBDA} of the thin network', ':', INK),
             plots.line_key('target', '--', INK),
@@ -181,21 +186,31 @@ def tuning_costs(path: Path, bars: Mapping[str, Mapping[str, float]]) -> None:
         plots.save(figure, path)
 
 
-def ways_against_width(path: Path, bands: Mapping[str, Band]) -> None:
-    """way -> robust accuracy: the grid's best and the thin lambda as lines, variants as markers."""
+def ways_against_width(path: Path, bands: Mapping[str, Band], margin: float) -> None:
+    """way -> differences of robust accuracy; margin: how far below 0 is still as good."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.6), layout='constrained')
+        figure = Figure(figsize=(7.2, 4.0), layout='constrained')
         axes = figure.subplots()
         places = sorted({x for band in bands.values() for x in band.x})
         for number, (way, band) in enumerate(bands.items()):
-            style = {'color': COLOURS[number], 'marker': MARKERS.get(way, 'o'), 'label': SHORT[way]}
-            style['linestyle'] = '-' if way in ('best', 'thin') else 'none'
-            plots.bars(axes, band, {**style, 'ms': 7}, len(bands) - 1 - number)
-        axes.set(title=quantity('robust_accuracy').title, xlabel=_WIDTH_AXIS)
-        plots.ticks(axes, places, base=2)
-        plots.scale(axes, quantity('robust_accuracy'))
+            apart = 0.11 * (number - (len(bands) - 1) / 2)
+            style = {'color': COLOURS[way], 'marker': MARKERS.get(way, 'o'), 'label': SHORT[way]}
+            beside = band._replace(x=[places.index(x) + apart for x in band.x])
+            plots.bars(axes, beside, {**style, 'ms': 7, 'linestyle': 'none'})
+        axes.axhline(0.0, color=INK, linewidth=1.2, zorder=1.6)  # over the grid
+        axes.axhline(-margin, color=INK, linestyle=':', linewidth=1.2, zorder=1.6)
+        title = f'{quantity("robust_accuracy").title} less that at the best {plots.LAMBDA}'
+        axes.set(title=title, xlabel=_WIDTH_AXIS, ylabel=DIFFERENCE)
+        axes.set_xticks(range(len(places)), [f'{place:g}' for place in places])
+        axes.set_xlim(-0.5, len(places) - 0.5)
+        plots.difference_axis(axes)
         handles, names = axes.get_legend_handles_labels()
-        handles, names = [*handles, plots.bar_key()], [*names, plots.INTERVAL]
+        handles += [
+            plots.line_key(f'best {plots.LAMBDA} of the sweep', '-', INK),
+            plots.line_key(f'{100 * margin:g} points below', ':', INK),
+            plots.bar_key(),
+        ]
+        names = [*names, *(str(handle.get_label()) for handle in handles[len(names) :])]
         figure.legend(handles, names, loc='outside lower center', ncols=3)
         plots.save(figure, path)
 
@@ -204,11 +219,14 @@ def premise(path: Path, best: Band, ratio: Band) -> None:
     """The best lambda of each width, and the risk ratio there, which WAR takes for constant."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.4), layout='constrained')
-        titles = (f'Best {plots.LAMBDA}', f'Risk ratio at the best {plots.LAMBDA}')
-        for axes, band, title in zip(figure.subplots(1, 2), (best, ratio), titles, strict=True):
+        panels = (
+            (best, f'Best {plots.LAMBDA}', _WEIGHT),
+            (ratio, f'Risk ratio at the best {plots.LAMBDA}', RATIO),
+        )
+        for axes, (band, title, label) in zip(figure.subplots(1, 2), panels, strict=True):
             plots.bars(axes, band, {'color': BLUE, 'marker': 'o'})
             axes.axhline(band.mean[0], color=INK, linestyle=':', linewidth=1.2, zorder=0.5)
-            axes.set(title=title, xlabel=_WIDTH_AXIS, ylabel=RATIO)
+            axes.set(title=title, xlabel=_WIDTH_AXIS, ylabel=label)
             plots.ticks(axes, band.x, base=2)
             plots.log_axis(axes)
         handles = [

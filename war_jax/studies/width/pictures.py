@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from war_jax.lab.page import Picture
-from war_jax.lab.quantities import RATES, Band, band, centre, envelope, quantity
+from war_jax.lab.quantities import DIFFERENCE, RATES, Band, band, centre, envelope, quantity
+from war_jax.lab.verdicts import MARGIN
 from war_jax.measures.statistics import geometric_interval
 from war_jax.studies.width import panels, tuning
 from war_jax.studies.width.costs import tuning_cost
@@ -28,6 +29,7 @@ FACTORS = (
 )  # fmt: skip
 OVERFITTING = ('robust_overfitting', 'natural_accuracy_train', 'perturbation_stability_train')
 
+_LESS = quantity('robust_accuracy')._replace(unit=DIFFERENCE)
 _INTERVALS = 'Bars: 95 % intervals for the mean over seeds (Student’s t).'
 _RANGE = 'Bands reach from the lowest to the highest seed.'
 
@@ -115,9 +117,13 @@ def _of_war(study: Study, folder: Path) -> list[Picture]:
     run = [method for method in study.methods if any(row['method'] == method for row in rows)]
     moved = [method for method in run if method != 'power_law']
     if run:
-        panels.ways_against_width(folder / 'ways.png', by_way(rows, run))
-        title = 'Robust accuracy against width, by the way to λ'
-        pictures.append(Picture('ways.png', title, f'Test images. {_INTERVALS}'))
+        panels.ways_against_width(folder / 'ways.png', by_way(rows, run), MARGIN / 100)
+        title = 'Robust accuracy by the way to λ, less that at the best λ of the sweep'
+        about = (
+            f'Test images, seed by seed. What ends above −{MARGIN:g} points counts as as good '
+            'as the sweep; points of one width stand side by side.'
+        )
+        pictures.append(Picture('ways.png', title, f'{about} {_INTERVALS}'))
     if moved:
         panels.lambda_under_war(
             folder / 'war.png',
@@ -125,6 +131,7 @@ def _of_war(study: Study, folder: Path) -> list[Picture]:
             {method: under_war(rows, curves, method, 'averaged_risk_ratio') for method in moved},
             {method: target_ratios(rows, curves, method) for method in moved},
             reference_lambda(rows),
+            widths(rows),
         )
         title = 'λ and the risk ratio over training under WAR'
         about = 'Geometric means over seeds; a gap where one of them has λ = 0.'
@@ -133,27 +140,35 @@ def _of_war(study: Study, folder: Path) -> list[Picture]:
 
 
 def by_way(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, Band]:
-    """'best' and 'thin' lambda of the grid and each variant -> robust accuracy over the widths."""
+    """The thin network's lambda and each variant -> robust accuracy less that at the best lambda of
+    the same width's sweep, seed by seed, over the widths but the thinnest."""
     best, runs = tuning.best_lambdas(rows), fixed(rows)
     thin = best.get(widths(rows)[0])
-    constant = {
-        way: {
-            width: {seed: row for (k, at, seed), row in runs.items() if (k, at) == (width, lam)}
-            for width, lam in chosen.items()
+
+    def at_lambda(width: float, lam: float | None) -> dict[int, Row]:
+        return {seed: row for (k, at, seed), row in runs.items() if (k, at) == (width, lam)}
+
+    def less_the_best(width: float, found: Mapping[int, Row]) -> dict[int, float]:
+        swept = at_lambda(width, best.get(width))
+        return {
+            seed: row['robust_accuracy'] - swept[seed]['robust_accuracy']
+            for seed, row in found.items()
+            if seed in swept
         }
-        for way, chosen in (('best', best), ('thin', dict.fromkeys(best, thin)))
-    }
-    varied = {m: {width: of_method(rows, m, width) for width in widths(rows)} for m in methods}
+
+    by_width = {width: {'thin': at_lambda(width, thin)} for width in widths(rows)[1:]}
+    for width, ways in by_width.items():
+        ways |= {method: of_method(rows, method, width) for method in methods}
     lines = {
         way: band(
             {
-                width: {seed: row['robust_accuracy'] for seed, row in some.items()}
-                for width, some in by_width.items()
-                if some
+                width: differences
+                for width, ways in by_width.items()
+                if (differences := less_the_best(width, ways[way]))
             },
-            quantity('robust_accuracy'),
+            _LESS,
         )
-        for way, by_width in {**constant, **varied}.items()
+        for way in ('thin', *methods)
     }
     return {way: line for way, line in lines.items() if line is not None}
 

@@ -204,10 +204,15 @@ def test_lambda_under_war_shows_start_and_target(tmp_path: Path, drawn: list[Fig
     lams = {'constant': {2.0: band(3.0, 0.5, 0.1, [0.0, 1.0, 2.0])}}
     ratios = {'constant': {2.0: band(8.0, -1.0, 0.1, [1.0, 2.0])}}
     panels.lambda_under_war(
-        tmp_path / 'a.png', lams, ratios, {'constant': ([0.0, 2.0], [6.0, 6.0])}, thin=3.0
-    )
+        tmp_path / 'a.png', lams, ratios, {'constant': ([0.0, 2.0], [6.0, 6.0])}, thin=3.0,
+        widths=[1.0, 2.0, 4.0],
+    )  # fmt: skip
     [figure] = drawn
     above, below = figure.axes
+    # The colour that the width has where all are drawn.
+    assert above.get_lines()[0].get_color() == pytest.approx(
+        plots.ordered_styles([1.0, 2.0, 4.0], 'viridis')[2.0]['color']
+    )
     assert above.get_yscale() == below.get_yscale() == 'log'
     line, start = above.get_lines()
     assert np.asarray(line.get_ydata()).tolist() == [3.0, 3.5, 4.0]
@@ -221,16 +226,19 @@ def test_lambda_under_war_shows_start_and_target(tmp_path: Path, drawn: list[Fig
     ]  # fmt: skip
 
 
-def test_ways_are_drawn_where_they_were_run(tmp_path: Path, drawn: list[Figure]) -> None:
-    bands = {'best': band(0.5), 'fixed_step': band(0.6, x=[2.0, 4.0])}
-    panels.ways_against_width(tmp_path / 'a.png', bands)
+def test_ways_are_drawn_side_by_side(tmp_path: Path, drawn: list[Figure]) -> None:
+    bands = {'thin': band(-0.1, x=[2.0, 4.0]), 'fixed_step': band(0.1, x=[4.0])}
+    panels.ways_against_width(tmp_path / 'a.png', bands, 0.02)
     [axes] = drawn[0].axes
     assert names(drawn[0]) == [
-        f'best {plots.LAMBDA} of the sweep', 'WAR, fixed step', INTERVAL
+        f'{plots.LAMBDA} of the thin network', 'WAR, fixed step',
+        f'best {plots.LAMBDA} of the sweep', '2 points below', INTERVAL,
     ]  # fmt: skip
-    assert [[y for _, y in line] for line in points(axes)] == [
-        pytest.approx([0.5, 0.55, 0.6]), pytest.approx([0.6, 0.65])
-    ]  # fmt: skip
+    thin, fixed = points(axes)[:2]
+    assert [x for x, _ in thin] == pytest.approx([-0.055, 0.945])
+    assert [x for x, _ in fixed] == pytest.approx([1.055])
+    assert [y for _, y in fixed] == pytest.approx([0.1])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ['2', '4']
 
 
 def test_costs_are_stacked_to_scale(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -337,10 +345,10 @@ def test_each_way_has_its_own_runs(tmp_path: Path) -> None:
         war_robust_accuracy=lambda k, lam, seed: 0.9,
     )  # fmt: skip
     ways = pictures.by_way(rows, ['fixed_step', 'power_law'])
-    assert ways['best'].mean == pytest.approx([0.13, 0.23, 0.49])
-    assert ways['thin'].mean == pytest.approx([0.13, 0.23, 0.43])
+    assert ways['thin'].x == [2.0, 4.0] and ways['thin'].mean == pytest.approx([0.0, -0.06])
     assert (ways['fixed_step'].x, ways['power_law'].x) == ([2.0, 4.0], [4.0])
-    assert ways['power_law'].mean == pytest.approx([0.9])
+    assert ways['power_law'].mean == pytest.approx([0.9 - 0.49])
+    assert ways['power_law'].upper == pytest.approx(ways['power_law'].mean)  # the same each seed
 
 
 def test_lambda_under_war_begins_at_its_start(tmp_path: Path) -> None:
