@@ -132,7 +132,7 @@ def lambda_under_war(
     """
     with matplotlib.rc_context(STYLE):
         drawn = {width for lines in lams.values() for width in lines}
-        styles = plots.ordered_styles(widths, 'viridis')
+        styles = plots.ordered_styles(sorted({*widths, *drawn}), 'viridis')
         width = 4.6 if len(lams) < 3 else 3.1
         figure = Figure(figsize=(1.0 + width * len(lams), 5.6), layout='constrained')
         grid = figure.subplots(2, len(lams), squeeze=False, sharex=True, sharey='row')
