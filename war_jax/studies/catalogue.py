@@ -63,7 +63,7 @@ PAPERS = (
     Study('ntk_width', f'{_NTK}/ntk_width.py', 8),
     Study('ntk_theorem', f'{_NTK}/ntk_theorem.py', 7),
     Study(
-        'ntk_run', f'{_NTK}/ntk_run.py', 20,
+        'ntk_run', f'{_NTK}/ntk_run.py', 15,
         f"{_WIDTH} '--config.study.lams=(3.0,)' '--config.study.war=()' --config.ntk.every=80",
     ),
     Study(
