@@ -5,7 +5,7 @@
 #   make faults   runs that are killed, damaged and crowded out, many times over
 #   make lint     ruff and pyright
 #   make ntk      how Lipschitzness scales with width, in theory and practice  -> runs/ntk/report.md
-#   make findings what the papers claim, studied anew; resumable, about 3 hours -> docs/findings.md
+#   make findings what the papers claim, studied anew; resumable, 2 to 3 hours  -> docs/findings.md
 #   make bench    our training step and PGD-20 beside PyTorch's, and what the host adds; minutes
 #   make bench-accelerator   checks, speed, a short study and AutoAttack on a GPU; DATA=npz:FILE
 #   make docs     the pages of docs/ as a site, strict about links             -> build/site/index.html
@@ -61,7 +61,7 @@ test-matrix:
 		$$environment/bin/python -m pip install --quiet --editable '.[test]' frozendict "$$@"; \
 		$$environment/bin/python -m pip install --quiet --no-deps neural-tangents==0.6.5; \
 		$$environment/bin/python -m pytest --numprocesses=logical --maxprocesses=4 \
-			--dist=loadfile $(MATRIX); \
+			--dist=loadfile --no-loadscope-reorder $(MATRIX); \
 	done
 
 # In an environment of its own, so that the other targets stay on the CPU. PyTorch's build for Linux

@@ -84,7 +84,8 @@ def optimized():
 
 @pytest.fixture(autouse=True, scope='session')
 def shared_programs():
-    """Runs whose programs are the same have the same `Parts`: traced once, not once per run.
+    """Runs whose programs are the same have the same `Parts`: traced once, not once per run. Those
+    that train differently, and are measured alike, have the same `Measures`.
 
     What is left out of the key reaches no program: seed, lambda and its rule are arguments of the
     step, and the rest is the host's. A change of anything else makes new programs.
@@ -123,13 +124,12 @@ def shared_programs():
         return jax.numpy.result_type(float), jax.config.read(UNOPTIMIZED)
 
     @functools.cache
-    def made(how, *arguments):
+    def made(settings, *arguments):
         return real(*arguments)
 
     real = building.make_measures
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, 'build', build_once)
-        # Runs that train differently, and are measured alike.
         patch.setattr(building, 'make_measures', lambda *arguments: made(how(), *arguments))
         yield
 

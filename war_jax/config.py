@@ -80,7 +80,8 @@ def to_dict(config: Config) -> dict[str, Any]:
     return plain(dataclasses.asdict(config))
 
 
-# Of what the second key switches on. (Keys of a rule or a schedule may stand beside another one.)
+# A key -> what switches on what it belongs to. (Keys of a rule or a schedule may stand beside
+# another one.)
 _PARTS = {
     'augment.magnitude': 'augment.randaugment',
     'augment.cutmix_alpha': 'augment.cutmix',
@@ -130,7 +131,7 @@ def _check_together(config: Config) -> None:
     for name, needed in _PARTS.items():
         value, default = attrgetter(name)(config), attrgetter(name)(Config())
         if value != default and not (of := attrgetter(needed)(config)):
-            rule = f'is not used while {needed} is {of!r}; set that, or leave this as it is'
+            rule = f'is not used while {needed} is {of!r}; set that, or leave this at its default'
             raise refusal(name, value, rule, f'{default!r}')
     if config.attack.early_stop >= config.attack.num_steps:
         steps = config.attack.num_steps

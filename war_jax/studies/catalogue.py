@@ -1,10 +1,11 @@
 """The studies of docs/, each with its command, and all of them from one that can be resumed.
 
     python -m war_jax.studies.catalogue                       # what there is, and what is left
-    python -m war_jax.studies.catalogue --run [NAME ...]      # `make findings`: the papers' claims
-    python -m war_jax.studies.catalogue --run all             # or these studies, or all of them
+    python -m war_jax.studies.catalogue --run                 # `make findings`: the papers' claims
+    python -m war_jax.studies.catalogue --run NAME ...        # these
+    python -m war_jax.studies.catalogue --run all             # everything
 
-What the papers claim is studied on what is embedded, in at most three hours on two cores; the other
+What the papers claim is studied on what is embedded, in two to three hours on two cores; the other
 studies ask it on CIFAR-10, which has to be there, or ask further questions. Each study runs in
 runs/findings/NAME by its own command, which goes on where it stopped; what it measured is then kept
 in docs/studies/NAME (see war_jax/studies/findings.py), and docs/findings.md is written anew at the

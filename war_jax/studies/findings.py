@@ -13,9 +13,9 @@ import importlib
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from war_jax.lab import experiment
 from war_jax.lab.page import join
@@ -109,12 +109,14 @@ def decide_again(folder: Path) -> list[Record]:
     return records(claims, provenance, provenance['command'] or '')
 
 
-def _rounded(record: Record) -> dict[str, Any]:
-    """As verdicts.json has it, to the digits that every kind of processor computes alike."""
-    return {
-        name: float(f'{value:.12g}') if isinstance(value, float) else value
+def _rounded(record: Record) -> Record:
+    """To the digits that every kind of processor computes alike."""
+    rounded = {
+        name: float(f'{value:.12g}')
         for name, value in asdict(record).items()
+        if isinstance(value, float)
     }
+    return replace(record, **rounded)
 
 
 def page(studies: Studies) -> str:
@@ -263,8 +265,8 @@ def main(argv: Sequence[str], root: Path = ROOT) -> int:
                 )
             keep(name, Path(workdir), root)
         for kept in sorted(path.parent for path in folder.glob('*/study.json')):
-            studies[kept.name] = decide_again(kept)
-            write_json(kept / 'verdicts.json', [_rounded(record) for record in studies[kept.name]])
+            studies[kept.name] = [_rounded(record) for record in decide_again(kept)]
+            write_json(kept / 'verdicts.json', [asdict(record) for record in studies[kept.name]])
     except ReportError as error:
         print(f'war_jax.studies.findings: error: {error}', file=sys.stderr)
         return 2

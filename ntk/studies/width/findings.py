@@ -139,8 +139,8 @@ def _warnings(results: Found) -> list[str]:
 
 
 def is_complete(settings: Settings, cell: Any, found: Any) -> bool:
-    """Whether a network has a row for each phase of the grid, which may have grown since, and not
-    from before Lipschitzness ÷ margin had the name that it has in all studies."""
+    """Whether a network has a row for each phase of the grid, which may have grown since. Rows of
+    before `lipschitz_by_margin` had that name do not count."""
     if isinstance(cell, Limit):
         return True
     of_today = [row for row in found if 'lipschitz_by_margin_test' in row]

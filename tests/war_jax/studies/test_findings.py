@@ -4,6 +4,7 @@ Oracles: what was planted; the toy's known answer; a verdict decided anew from t
 """
 
 import importlib
+import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from war_jax.records.files import read_json, write_json
 from war_jax.studies import catalogue, findings
 from war_jax.studies.findings import ROOT, decide_again, main, page
 
+FAILED = subprocess.CompletedProcess([], 3)
 KEPT = sorted(path.parent for path in (ROOT / 'docs' / 'studies').glob('*/study.json'))
 
 
@@ -117,6 +119,13 @@ def test_what_is_no_study_is_refused(tmp_path: Path, capsys):
     assert 'its experiment is not there' in capsys.readouterr().err
 
 
+def test_numbers_are_kept_to_the_digits_that_all_processors_share():
+    record = replace(planted('x', SUPPORTED), effect=0.1 + 0.2, low=None, p_value=1 / 3)
+    rounded = findings._rounded(record)
+    assert (rounded.effect, rounded.low, rounded.p_value) == (0.3, None, 0.333333333333)
+    assert replace(rounded, effect=record.effect, p_value=record.p_value) == record
+
+
 def test_catalogue(tmp_path: Path, capsys, monkeypatch):
     assert catalogue.main(['capacty']) == 2
     assert 'nearest: capacity' in capsys.readouterr().err
@@ -137,6 +146,18 @@ def test_catalogue(tmp_path: Path, capsys, monkeypatch):
     broken = catalogue.Study('ntk_toy', 'war_jax.main --no_such_flag', 1)
     assert catalogue.run([broken], tmp_path) == 2
     assert not broken.is_finished
+    # Of two commands the second is not run, where the first one fails.
+    given: list[Any] = []
+    monkeypatch.setattr(catalogue.subprocess, 'run', lambda c: given.append(c) or FAILED)
+    [both] = [study for study in catalogue.STUDIES if study.name == 'ntk_run']
+    assert catalogue.run([both], tmp_path) == 3
+    assert [command[2] for command in given] == ['war_jax.studies.width']
+    assert both.commands == [
+        "war_jax.studies.width --config=configs/width_study.py '--config.study.lams=(3.0,)' "
+        "'--config.study.war=()' --config.ntk.every=80 --workdir=runs/findings/ntk_run_runs",
+        'ntk.main --config=configs/ntk_run.py --run=runs/findings/ntk_run_runs '
+        '--workdir=runs/findings/ntk_run',
+    ]
 
 
 @pytest.mark.parametrize('folder', KEPT, ids=lambda folder: folder.name)

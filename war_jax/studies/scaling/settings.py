@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
-from war_jax.config import Config, Count, NonNegative, Positive, Width, resolve, to_dict
+from war_jax.config import (
+    AugmentConfig,
+    Config,
+    Count,
+    NonNegative,
+    Positive,
+    Width,
+    resolve,
+    to_dict,
+)
 from war_jax.config_rules import build, increasing, key, refusal
 from war_jax.lab.settings import Seeds, distinct
 
@@ -162,6 +171,8 @@ class Settings:
             values['data']['extra_path'] = ''
         if not values['ema_decay']:
             values['ema_start'], values['ema_ramp'] = 0.0, False
+        if not values['augment']['cutmix']:
+            values['augment']['cutmix_alpha'] = AugmentConfig().cutmix_alpha
         return resolve(values)
 
 

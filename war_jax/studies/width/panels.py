@@ -121,11 +121,12 @@ def lambda_under_war(
     path: Path,
     lams: Mapping[str, Lines],
     ratios: Mapping[str, Lines],
-    targets: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    targets: Mapping[str, Mapping[float, tuple[Sequence[float], Sequence[float]]]],
     thin: float,
     widths: Sequence[float],
 ) -> None:
-    """Both variant -> width -> band, over epochs; targets: variant -> epochs, risk ratio to hold.
+    """Both variant -> width -> band, over epochs; targets: variant -> width -> epochs, and the risk
+    ratio to hold.
 
     thin: the thin network's lambda. widths: all of the study, each of which has one colour in all
     figures.
@@ -142,11 +143,13 @@ def lambda_under_war(
                     plots.area(axes, line, styles[width])
             column[0].axhline(thin, color=INK, linestyle=':', linewidth=1.2, zorder=0.5)
             column[0].set_title(f'{plots.LAMBDA}, {SHORT[target]}')
-            x, y = targets[target]
-            plots.plot_positive(
-                column[1], np.asarray(x, float), np.asarray(y, float), '--', color=INK,
-                linewidth=1.2,
-            )  # fmt: skip
+            held_to = targets[target]
+            is_one = len({(*x, *(f'{ratio:.6g}' for ratio in y)) for x, y in held_to.values()}) == 1
+            for width, (x, y) in held_to.items():
+                plots.plot_positive(
+                    column[1], np.asarray(x, float), np.asarray(y, float), '--',
+                    color=INK if is_one else styles[width]['color'], linewidth=1.2,
+                )  # fmt: skip
             column[1].set_title('Risk ratio')
             plots.epoch_axis(column[1])
         for axes, label in zip(grid[:, 0], (_WEIGHT, RATIO), strict=True):

@@ -116,12 +116,12 @@ def _of_war(study: Study, folder: Path) -> list[Picture]:
         )
     run = [method for method in study.methods if any(row['method'] == method for row in rows)]
     moved = [method for method in run if method != 'power_law']
-    if run:
-        panels.ways_against_width(folder / 'ways.png', by_way(rows, run), MARGIN / 100)
+    if ways := by_way(rows, run):
+        panels.ways_against_width(folder / 'ways.png', ways, MARGIN / 100)
         title = 'Robust accuracy by the way to λ, less that at the best λ of the sweep'
         about = (
-            f'Test images, seed by seed. What ends above −{MARGIN:g} points counts as as good '
-            'as the sweep; points of one width stand side by side.'
+            f'Test images, seed by seed. A bar that lies above −{MARGIN:g} points is as good as '
+            'the sweep; those of one width stand side by side.'
         )
         pictures.append(Picture('ways.png', title, f'{about} {_INTERVALS}'))
     if moved:
@@ -134,7 +134,10 @@ def _of_war(study: Study, folder: Path) -> list[Picture]:
             widths(rows),
         )
         title = 'λ and the risk ratio over training under WAR'
-        about = 'Geometric means over seeds; a gap where one of them has λ = 0.'
+        about = (
+            'Geometric means over seeds; a gap where one of them has λ = 0. A dashed target is '
+            'black where all widths have the same.'
+        )
         pictures.append(Picture('war.png', title, f'{about} {_RANGE}'))
     return pictures
 
@@ -235,19 +238,24 @@ def under_war(
 
 def target_ratios(
     rows: Sequence[Row], curves: Mapping[str, Mapping[str, Any]], method: str
-) -> tuple[list[float], list[float]]:
-    """Epochs, and the risk ratio that WAR held to at their ends: geometric mean over the runs."""
-    held_to = [
-        (curves[row['run']]['target'], row['epochs']) for row in rows if row['method'] == method
-    ]
-    held_to = [(values, epochs) for values, epochs in held_to if values]
-    if not held_to or len({(len(values), epochs) for values, epochs in held_to}) > 1:
-        return [], []
-    values = np.exp(np.mean(np.log([values for values, _ in held_to]), axis=0)).tolist()
-    epochs, count = held_to[0][1], len(values)
-    if count == 1:
-        return [0.0, float(epochs)], values * 2
-    return [epochs * (index + 1) / count for index in range(count)], values
+) -> dict[float, tuple[list[float], list[float]]]:
+    """width -> epochs, and the risk ratio that WAR held to at their ends: geometric mean over the
+    runs."""
+    groups: dict[float, list[tuple[list[float], int]]] = {}
+    for row in rows:
+        if row['method'] == method and (target := curves[row['run']]['target']):
+            groups.setdefault(row['widen_factor'], []).append((target, row['epochs']))
+    found = {}
+    for width, held_to in groups.items():
+        if len({(len(values), epochs) for values, epochs in held_to}) > 1:
+            continue
+        values = np.exp(np.mean(np.log([values for values, _ in held_to]), axis=0)).tolist()
+        epochs, count = held_to[0][1], len(values)
+        if count == 1:
+            found[width] = [0.0, float(epochs)], values * 2
+        else:
+            found[width] = [epochs * (index + 1) / count for index in range(count)], values
+    return found
 
 
 def war_markers(rows: Sequence[Row]) -> list[Marker]:

@@ -75,6 +75,15 @@ def test_no_extra_images_need_no_file():
     assert paths == ['', 'extra.npz']
 
 
+def test_without_cutmix_its_boxes_have_no_size():
+    config = scaling.get_config('smoke').unlock()
+    config.augment.cutmix, config.augment.cutmix_alpha = 0.5, 0.3
+    config.grid.update(width=(), epochs=(), cutmix=(0.0, 0.5))
+    settings = resolve_scaling(config)
+    mixed = [settings.config(cell).augment for cell in cells(settings)]
+    assert [(one.cutmix, one.cutmix_alpha) for one in mixed] == [(0.0, 1.0), (0.5, 0.3)]
+
+
 @pytest.mark.parametrize(
     ('grid', 'line'),
     [

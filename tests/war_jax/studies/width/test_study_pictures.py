@@ -204,8 +204,8 @@ def test_lambda_under_war_shows_start_and_target(tmp_path: Path, drawn: list[Fig
     lams = {'constant': {2.0: band(3.0, 0.5, 0.1, [0.0, 1.0, 2.0])}}
     ratios = {'constant': {2.0: band(8.0, -1.0, 0.1, [1.0, 2.0])}}
     panels.lambda_under_war(
-        tmp_path / 'a.png', lams, ratios, {'constant': ([0.0, 2.0], [6.0, 6.0])}, thin=3.0,
-        widths=[1.0, 2.0, 4.0],
+        tmp_path / 'a.png', lams, ratios, {'constant': {2.0: ([0.0, 2.0], [6.0, 6.0])}},
+        thin=3.0, widths=[1.0, 2.0, 4.0],
     )  # fmt: skip
     [figure] = drawn
     above, below = figure.axes
@@ -239,6 +239,23 @@ def test_ways_are_drawn_side_by_side(tmp_path: Path, drawn: list[Figure]) -> Non
     assert [x for x, _ in fixed] == pytest.approx([1.055])
     assert [y for _, y in fixed] == pytest.approx([0.1])
     assert [label.get_text() for label in axes.get_xticklabels()] == ['2', '4']
+    across = [line.get_ydata() for line in axes.get_lines() if line.get_marker() == 'None']
+    assert np.asarray(across).tolist() == [[0.0, 0.0], [-0.02, -0.02]]
+
+
+def test_targets_that_differ_have_their_width_s_colour(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    lams = {'extrapolated': {k: band(3.0, x=[0.0, 2.0]) for k in (2.0, 4.0)}}
+    targets = {k: ([0.0, 2.0], [6.0 * k] * 2) for k in (2.0, 4.0)}
+    panels.lambda_under_war(
+        tmp_path / 'a.png', lams, lams, {'extrapolated': targets}, thin=3.0, widths=[2.0, 4.0]
+    )
+    dashed = [line for line in drawn[0].axes[1].get_lines() if line.get_linestyle() == '--']
+    assert [np.asarray(line.get_ydata()).tolist() for line in dashed] == [[12.0] * 2, [24.0] * 2]
+    styles = plots.ordered_styles([2.0, 4.0], 'viridis')
+    for line, width in zip(dashed, (2.0, 4.0), strict=True):
+        assert line.get_color() == pytest.approx(styles[width]['color'])
 
 
 def test_costs_are_stacked_to_scale(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -370,12 +387,10 @@ def test_targets_stand_at_the_ends_of_the_epochs(tmp_path: Path) -> None:
     for name in curves:
         if 'seed1' in name:  # 8 -> 1: geometric mean of 8, 1, 8 is 4
             curves[name]['target'] = [v / 8 for v in curves[name]['target']]
-    assert pictures.target_ratios(rows, curves, 'trajectory') == (
-        [1.0, 2.0],
-        pytest.approx([4.0, 2.5]),
+    assert pictures.target_ratios(rows, curves, 'trajectory') == dict.fromkeys(
+        (2.0, 4.0), ([1.0, 2.0], pytest.approx([4.0, 2.5]))
     )
-    assert pictures.target_ratios(rows, curves, 'constant') == (
-        [0.0, 2.0],
-        pytest.approx([2.5, 2.5]),
+    assert pictures.target_ratios(rows, curves, 'constant') == dict.fromkeys(
+        (2.0, 4.0), ([0.0, 2.0], pytest.approx([2.5, 2.5]))
     )
-    assert pictures.target_ratios([], curves, 'constant') == ([], [])
+    assert pictures.target_ratios([], curves, 'constant') == {}
