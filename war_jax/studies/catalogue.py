@@ -75,7 +75,7 @@ PAPERS = (
 )  # fmt: skip
 FURTHER = (
     Study('adv_ntk_cifar10', f'{_NTK}/adv_ntk.py:cifar10', 15),
-    Study('scaling', _SCALING, 90),
+    Study('scaling', _SCALING, 26),
     Study('scaling_depth', f'{_SCALING}:depth', 30),
     Study('scaling_data', f'{_SCALING}:data', 15),
     Study('scaling_last_stage', f'{_SCALING}:last_stage', 20),
