@@ -35,7 +35,9 @@ class Images:
         """Those given where the number is not known."""
         if self.number is None:
             return rates
-        return self._rng.binomial(self.number, np.clip(rates, 0.0, 1.0)) / self.number
+        # How many random numbers one draw takes is decided by comparisons with the rate.
+        rates = np.clip(np.round(rates, 12), 0.0, 1.0)
+        return self._rng.binomial(self.number, rates) / self.number
 
 
 class Fit:
