@@ -77,7 +77,7 @@ FURTHER = (
     Study('adv_ntk_cifar10', f'{_NTK}/adv_ntk.py:cifar10', 15),
     Study('scaling', _SCALING, 26),
     Study('scaling_depth', f'{_SCALING}:depth', 30),
-    Study('scaling_data', f'{_SCALING}:data', 15),
+    Study('scaling_data', f'{_SCALING}:data', 14),
     Study('scaling_last_stage', f'{_SCALING}:last_stage', 20),
     Study('scaling_switches', f'{_SCALING}:switches', 27),
     Study('width_cifar10', f"{_WIDTH}:cifar10 '--config.study.widths=(0.25, 1.0)'", 86),
