@@ -191,16 +191,22 @@ def _circumstances(devices: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def commit() -> str:
-    """The commit of the source tree, '+' behind it if files differ from it; or 'unknown'."""
-    root = Path(__file__).resolve().parents[2]
+def commit(root: Path = Path(__file__).resolve().parents[2]) -> str:
+    """The commit of the source tree, '+' behind it if files differ from it; or 'unknown'.
+
+    The pages do not count: nothing that runs reads them, and one study after another writes there
+    what it measured.
+    """
     git = ['git', '-C', str(root)]
     try:
         head = subprocess.run(
             [*git, 'rev-parse', '--short=12', 'HEAD'], capture_output=True, text=True, check=True
         )
         changes = subprocess.run(
-            [*git, 'status', '--porcelain'], capture_output=True, text=True, check=True
+            [*git, 'status', '--porcelain', '--', '.', ':!docs'],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'  # not a checkout, or no git: an installed package

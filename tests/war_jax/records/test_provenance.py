@@ -49,6 +49,32 @@ def test_the_first_claim_writes_where_the_run_comes_from(tmp_path: Path, config)
     assert head.stdout.startswith(commit) if head.returncode == 0 else commit == 'unknown'
 
 
+def test_a_commit_says_whether_a_program_differs_from_it_but_not_a_page(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        known = ['-c', 'user.name=A', '-c', 'user.email=a@b.c']
+        done = subprocess.run(
+            ['git', '-C', str(tmp_path), *known, *arguments], capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    assert provenance.commit(tmp_path) == 'unknown'
+    git('init')
+    for folder in ('docs', 'war_jax'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'first').write_text('1')
+    git('add', '.')
+    git('commit', '-m', 'first')
+    head = git('rev-parse', 'HEAD')[:12]
+    (tmp_path / 'docs' / 'first').write_text('2')
+    (tmp_path / 'docs' / 'new').write_text('2')
+    assert provenance.commit(tmp_path) == head
+    (tmp_path / 'war_jax' / 'new').write_text('2')
+    assert provenance.commit(tmp_path) == f'{head}+'
+    (tmp_path / 'war_jax' / 'new').unlink()
+    (tmp_path / 'war_jax' / 'first').write_text('2')
+    assert provenance.commit(tmp_path) == f'{head}+'
+
+
 def test_a_run_started_from_python_has_no_command(tmp_path: Path, config) -> None:
     claim_workdir(tmp_path, config, 'digits.', 'abc', None, DEVICES)
     about = json.loads((tmp_path / 'config.json').read_text())['provenance']
