@@ -39,6 +39,7 @@ _FREE = (
 # runs' in `base`.
 _OLDER = plain(absent_values(Config) | absent_values(Config, 'base.'))
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint', 'scikit-learn')
+_SOURCE = Path(__file__).resolve().parents[2]
 # What flock says on a file system that has no locks, as some of clusters have none.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -191,7 +192,7 @@ def _circumstances(devices: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def commit(root: Path = Path(__file__).resolve().parents[2]) -> str:
+def commit(root: Path = _SOURCE) -> str:
     """The commit of the source tree, '+' behind it if files differ from it; or 'unknown'.
 
     The pages do not count: nothing that runs reads them, and one study after another writes there
