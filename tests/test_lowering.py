@@ -142,6 +142,44 @@ def test_measures_are_exact(mesh, state, measure):
     assert precisions(products(text)) == {'HIGHEST'}
 
 
+def in_loops(program: Any, is_within: bool = False) -> list[Any]:
+    """The equations of a traced program that are done in each round of a loop."""
+    found = []
+    for equation in getattr(program, 'jaxpr', program).eqns:
+        name = equation.primitive.name
+        found += [equation] * is_within
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple) else (value,):
+                if hasattr(inner, 'eqns') or hasattr(inner, 'jaxpr'):
+                    found += in_loops(inner, is_within or name in ('scan', 'while'))
+    return found
+
+
+@pytest.mark.parametrize('program', ['step', 'attack', 'lipschitz'])
+def test_an_attack_makes_what_weights_alone_decide_once(mesh, state, program):
+    """BatchNorm's factors, whose square roots are the only ones here, and kernels' bfloat16."""
+    model = MODEL.clone(dtype=jnp.dtype('bfloat16'))
+    arguments = (state.variables, jax.random.key(0), BATCH)
+    with lowering_for('gpu'):
+        if program == 'step':
+            step = make_train_step(
+                model, Trades(), THREAT, BUDGET, optax.sgd(0.1), mesh, StepOptions()
+            )
+            traced = jax.make_jaxpr(step)(state, jax.random.key(0), shapes(RULE), BATCH)
+        else:
+            measures = make_measures(model.clone(axis_name=None), mesh, THREAT, BUDGET)
+            measure: Any = measures.lipschitz
+            if program == 'attack':
+                measure, arguments = measures.attacks['ce'], (*arguments, jnp.float32(1.0))
+            traced = jax.make_jaxpr(lambda *a: measure(*a))(*arguments)
+    equations = in_loops(traced)
+    names = [equation.primitive.name for equation in equations]
+    assert names.count('conv_general_dilated') > 10
+    assert 'rsqrt' not in names
+    rounded = [e.invars[0].aval for e in equations if e.primitive.name == 'convert_element_type']
+    assert all(array.shape[:2] not in ((3, 3), (1, 1)) for array in rounded)
+
+
 @pytest.mark.parametrize('name', ['apgd-ce', 'fab-t', 'square', 'pgd20'])
 def test_strong_attacks_are_exact(mesh, state, name):
     def classify(variables, x):

@@ -11,6 +11,7 @@ upper bound of the true one.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -87,11 +88,9 @@ def make_attacks(
             budget.num_steps, budget.step_size * scale, budget.init, budget.init_scale
         )
 
-        def predict(z: Array) -> Array:
-            return forward.evaluate(model, variables, z)
-
         def attacked(batch: Batch) -> Attacked:
             x = as_unit_interval(batch.images, param_dtype(variables))
+            predict = partial(forward.evaluate, model, forward.prepared(model, variables, x))
             clean_logits = predict(x)
             by_loss = {
                 'ce': lambda logits: cross_entropy(logits, batch.labels),

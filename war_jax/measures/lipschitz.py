@@ -14,6 +14,7 @@ beside the margin, largest logit minus runner-up, does it say how near a predict
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -59,11 +60,9 @@ def make_lipschitz(
     def largest_ratio(
         variables: forward.Variables, key: Array, batch: Batch
     ) -> tuple[Array, Array]:
-        def predict(z: Array) -> Array:
-            return forward.evaluate(model, variables, z)
-
         def of_part(batch: Batch) -> tuple[Array, Array]:
             x = as_unit_interval(batch.images, param_dtype(variables))
+            predict = partial(forward.evaluate, model, forward.prepared(model, variables, x))
             ratio = output_ratio(predict, example_keys(key, batch), x, threat, budget)
             return ratio, margins(predict(x))
 

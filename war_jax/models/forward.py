@@ -1,6 +1,7 @@
 """The two ways a network is called, and the running statistics that one leaves for the other.
 
     logits = evaluate(model, variables, images)                    # attack, measures: BN inference
+    ready = prepared(model, variables, images)                     # of variables, for many passes
     logits, moments = train(model, variables, images, mask)        # update: BN on batch moments
     both, moments = train(model, variables, jnp.stack([images, x_adv]), mask)  # each on its own
     batch_stats = update_statistics(batch_stats, [moments], momentum=0.1)
@@ -23,6 +24,17 @@ Variables = Mapping[str, Any]
 def evaluate(model: nn.Module, variables: Variables, images: Array) -> Array:
     """(b, h, w, c) -> (b, classes); each example on its own, with the running statistics."""
     return _at_least_float32(model.apply(variables, images, train=False))
+
+
+def prepared(model: nn.Module, variables: Variables, images: Array) -> Variables:
+    """`variables`, and beside them what inference makes of these alone, for such `images`.
+
+    Kernels in the type of the computation, and BatchNorm's factors. A loop that XLA compiles for a
+    GPU would make them anew in every round, by a third of its launches (docs/performance.md).
+    """
+    # The pass itself is not looked at, and therefore not compiled.
+    _, found = model.apply(variables, images[:1], train=False, mutable=['prepared'])
+    return {**variables, **found}
 
 
 def train(

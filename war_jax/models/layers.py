@@ -7,7 +7,7 @@ y = Convolution(features=64, size=3, stride=2, dtype=..., param_dtype=...)(activ
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ from war_jax.models.convolution import convolve
 # the dense layer at PyTorch's default, U(-1/sqrt(in), 1/sqrt(in)).
 conv_init = initializers.variance_scaling(2.0, 'fan_out', 'normal')
 dense_init = initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+T = TypeVar('T')
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     'relu': nn.relu,
     'swish': nn.silu,
@@ -49,6 +50,17 @@ def activation(name: str | Pssilu) -> Callable[[Array], Array]:
     if isinstance(name, Pssilu):
         return name
     return ACTIVATIONS[convert('activation', name, Literal[*ACTIVATIONS])]
+
+
+def from_weights(layer: nn.Module, name: str, make: Callable[[], T]) -> T:
+    """make(), which must look at weights and statistics alone, or what `forward.prepared` has kept
+    of it in the collection `prepared`."""
+    if layer.has_variable('prepared', name):
+        return layer.get_variable('prepared', name)
+    value = make()
+    if layer.is_mutable_collection('prepared') and not layer.is_initializing():
+        layer.put_variable('prepared', name, value)
+    return value
 
 
 class BatchNorm(nn.Module):
@@ -81,15 +93,22 @@ class BatchNorm(nn.Module):
         bias = self.param('bias', initializers.zeros, shape, self.param_dtype)
         mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, self.param_dtype).value
         var = self.variable('batch_stats', 'var', jnp.ones, shape, self.param_dtype).value
-        if train:
-            mean, var, unbiased = self._moments(x, mask, passes or 1)
-            self.put_variable('moments', 'mean', mean if passes else mean[0])
-            self.put_variable('moments', 'var', unbiased if passes else unbiased[0])
-            mean, var = self._to_each((mean, var))
-            scale, bias = scale[None], bias[None]
-        gain = scale * jax.lax.rsqrt(var + self.epsilon)
-        shift = bias - mean * gain
+        if not train:
+            gain, shift = from_weights(
+                self, 'factors', lambda: self._factors(scale, bias, mean, var, x.dtype)
+            )
+            return x * self._along(gain, x) + self._along(shift, x)
+        mean, var, unbiased = self._moments(x, mask, passes or 1)
+        self.put_variable('moments', 'mean', mean if passes else mean[0])
+        self.put_variable('moments', 'var', unbiased if passes else unbiased[0])
+        mean, var = self._to_each((mean, var))
+        gain, shift = self._factors(scale[None], bias[None], mean, var, x.dtype)
         return x * self._along(gain, x) + self._along(shift, x)
+
+    def _factors(self, scale: Array, bias: Array, mean: Array, var: Array, dtype: Any) -> Any:
+        """The two numbers by which a channel is multiplied and shifted."""
+        gain = scale * jax.lax.rsqrt(var + self.epsilon)
+        return gain.astype(dtype), (bias - mean * gain).astype(dtype)
 
     def _moments(self, x: Array, mask: Array | None, passes: int) -> tuple[Array, Array, Array]:
         """(n, ..., c) -> (passes, features): mean, biased and unbiased variance of each channel
@@ -122,7 +141,6 @@ class BatchNorm(nn.Module):
 
     def _along(self, values: Array, x: Array) -> Array:
         """(features,), or (passes, features) for the examples of each batch: to meet x."""
-        values = values.astype(x.dtype)
         if values.ndim == 1:
             return values.reshape((1,) * (x.ndim - 1) + values.shape)
         # An array of x's shape cut into passes would cost more: XLA's loops over it would divide.
@@ -144,7 +162,8 @@ class Convolution(nn.Module):
         """(b, h, w, c) -> (b, h', w', features)."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param('kernel', conv_init, shape, self.param_dtype)
-        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        rounded = from_weights(self, 'kernel', lambda: kernel.astype(self.dtype))
+        return convolve(x.astype(self.dtype), rounded, self.stride)
 
 
 class CosineHead(nn.Module):

@@ -65,12 +65,14 @@ def make_adversary(
             at = replace(threat, epsilon=threat.epsilon * share)
             steps = replace(budget, step_size=budget.step_size * share)
 
+        ready = forward.prepared(model, state.variables, batch.images)
+
         def find_rows(x: Array, labels: Array, keys: Array, mask: Array) -> Array:
             def predict(z: Array) -> Array:
                 if together:
                     seen = seen_by_norms(mask, accumulation)
-                    return forward.train(model, state.variables, z, seen)[0]
-                return forward.evaluate(model, state.variables, z)
+                    return forward.train(model, ready, z, seen)[0]
+                return forward.evaluate(model, ready, z)
 
             # The target does not depend on the perturbation: one pass, not one per step.
             clean_logits = predict(x)

@@ -95,6 +95,36 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_around_it():
     np.testing.assert_allclose(last, desired_last, rtol=0.1)
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_what_weights_alone_decide_is_made_once_for_many_passes(dtype: str) -> None:
+    """Oracles: the network without it, to the bit; what is left to do in a pass that has it."""
+    model = WideResNet(10, 0.25, 5, strides=(1, 2, 1), dtype=jnp.dtype(dtype))
+    x = jax.random.uniform(jax.random.key(1), (4, 8, 8, 1))
+    variables = jax.jit(lambda: model.init(jax.random.key(0), x, train=False))()
+    assert set(variables) == {'params', 'batch_stats'}
+    variables['batch_stats'] = jax.tree.map(
+        lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)), variables['batch_stats']
+    )
+    ready = forward.prepared(model, variables, x)
+
+    logits = jax.jit(lambda known: forward.evaluate(model, known, x))
+    np.testing.assert_array_equal(logits(ready), logits(variables))
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, ready['prepared'])
+    assert float(jnp.abs(logits({**ready, 'prepared': doubled}) - logits(ready)).max()) > 0
+
+    def left(known: forward.Variables) -> tuple[int, int]:
+        """Square roots, and kernels that are rounded: ((size, size, c, d) -> bfloat16)."""
+        program = jax.make_jaxpr(lambda z: forward.evaluate(model, known, z))(x)
+        ops = [(e.primitive.name, e.invars[0].aval) for e in equations(program) if e.invars]
+        kernels = [of for name, of in ops if name == 'convert_element_type' and of.ndim == 4]
+        kernels = [of for of in kernels if of.dtype == 'float32' and of.shape[0] == of.shape[1] < 4]
+        return sum(name == 'rsqrt' for name, _ in ops), len(kernels)
+
+    # 7 norms; 6 convolutions of blocks and 3 shortcuts, whose type is float32 already, or not.
+    assert left(variables) == (7, 9 if dtype == 'bfloat16' else 0)
+    assert left(ready) == (0, 0)
+
+
 def test_statistics_follow_pytorchs_momentum_in_the_order_of_the_passes():
     """Oracle: running <- 0.9 running + 0.1 moment, twice: the later pass weighs more."""
     running = {'norm': {'mean': jnp.array([1.0, 2.0]), 'var': jnp.array([4.0, 1.0])}}
