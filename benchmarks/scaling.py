@@ -10,8 +10,8 @@ A step takes
 
 per chip, on its share of the batch. Operations are counted by `benchmarks.flops`: XLA's own cost
 analysis counts the body of a loop once, and the attack is one. Chips' figures are those of their
-makers. LAUNCH was fitted to one step that was measured, of WRN-34-1 on an H200; the other four
-assumptions below are guesses.
+makers. LAUNCH was fitted to one step that was measured, of WRN-34-1 on an H200, which then had 2,965
+kernels; the other four assumptions below are guesses.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from war_jax.lab.tables import markdown
 COMPUTE = 0.5  # of the peak that a large convolution reaches
 MEMORY = 0.8  # of the memory bandwidth that streaming reaches
 LAUNCH = 5e-6  # seconds to start a kernel on a GPU; a TPU runs the whole program by itself
-KERNELS = 2965  # that XLA starts for a step of depth 34, by war_jax.rehearse for an H100
+KERNELS = 2309  # that XLA starts for a step of depth 34, by war_jax.rehearse for an H100
 LATENCY_GPU, LATENCY_TPU = 20e-6, 10e-6  # seconds of an all-reduce of a few numbers
 PASSES = 27  # forward-sized passes of a step: see flops.train_step_flops
 WIDTHS = (1, 5, 10, 15)
