@@ -89,6 +89,7 @@ _PARTS = {
     'objective.helper_reach': 'objective.helper',
     'ema_start': 'ema_decay',
     'ema_ramp': 'ema_decay',
+    'ema_batch_norm': 'ema_decay',
 }
 
 

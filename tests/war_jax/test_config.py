@@ -158,6 +158,7 @@ def test_impossible_depths(depth: int, suggestion: str):
         ({'attack__early_stop': 10}, 'attack.early_stop'),  # of as many steps
         ({'ema_start': 2.0}, 'ema_start'),
         ({'ema_ramp': True}, 'ema_ramp'),
+        ({'ema_batch_norm': 'copied'}, 'ema_batch_norm'),
         ({'ema_start': 77.0, 'ema_decay': 0.9}, 'ema_start'),
         ({'augment__magnitude': 5.0, 'augment__cutmix': 0.5}, 'augment.magnitude'),
         ({'augment__cutmix_alpha': 0.5, 'augment__randaugment': 1}, 'augment.cutmix_alpha'),
