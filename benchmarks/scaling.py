@@ -10,8 +10,8 @@ A step takes
 
 per chip, on its share of the batch. Operations are counted by `benchmarks.flops`: XLA's own cost
 analysis counts the body of a loop once, and the attack is one. Chips' figures are those of their
-makers. LAUNCH was fitted to one step that was measured, of WRN-34-1 on an H200, which then had 2,965
-kernels; the other four assumptions below are guesses.
+makers. LAUNCH was fitted to one step that was measured, of WRN-34-1 on an H200, when a step had
+2,965 kernels; the other four assumptions below are guesses.
 """
 
 import argparse

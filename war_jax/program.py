@@ -35,6 +35,7 @@ class Program:
     work: what `read` returned, and the command that was typed -> exit code.
     has_config: there is a flag --config, whose file `read` finds as `.config`.
     keys: the dataclass of that file's keys, for --help.
+    keeps_programs: what one process by itself compiles is kept in the user's cache.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Program:
     work: Callable[[Any, str], int]
     has_config: bool = True
     keys: type | None = None
+    keeps_programs: bool = True
 
     def __call__(self, argv: list[str]) -> int:
         try:
@@ -71,7 +73,8 @@ class Program:
 
         try:
             processes.join(values.process)
-            if not processes.is_one_of_several():  # some would find what others have to compile
+            # Of several processes some would find what others have to compile.
+            if self.keeps_programs and not processes.is_one_of_several():
                 compilation_cache.keep_programs()
             if processes.is_one_of_several() and not processes.is_first():
                 sys.stdout = open(os.devnull, 'w')  # until this process ends

@@ -8,8 +8,9 @@ own compilers for these chips do the work, on the CPU: `pip install 'war-jax[reh
 `[rehearse-gpu]`. Nothing is run and no data are read. For each program (step: of training; measure:
 an attack of validation; attack: a step of AutoAttack's APGD): memory per chip beside the chip's,
 collectives, kernels launched, and XLA's estimate of its time where it makes one (TPUs). --output
-names a JSON file. Compiling for a TPU takes minutes. Exit codes: 0 all fits, 1 something does not,
-2 refused (one line on stderr says why).
+names a JSON file. Compiling for a TPU takes minutes, each time anew: JAX cannot load a program that
+it has kept without the chip. Exit codes: 0 all fits, 1 something does not, 2 refused (one line on
+stderr says why).
 """
 
 import sys
@@ -116,7 +117,7 @@ def sentence(row: dict[str, Any]) -> str:
     return '; '.join(filter(None, parts))
 
 
-main = Program('war_jax.rehearse', __doc__ or '', define_flags, read, work)
+main = Program('war_jax.rehearse', __doc__ or '', define_flags, read, work, keeps_programs=False)
 
 if __name__ == '__main__':
     sys.exit(main(sys.argv))

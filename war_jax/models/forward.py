@@ -6,7 +6,8 @@
     both, moments = train(model, variables, jnp.stack([images, x_adv]), mask)  # each on its own
     batch_stats = update_statistics(batch_stats, [moments], momentum=0.1)
 
-`variables` is {'params': ..., 'batch_stats': ...}. Logits leave here in float32 at least, so that
+`variables` is {'params': ..., 'batch_stats': ...}, with 'prepared' beside them where `prepared` has
+added it. Logits leave here in float32 at least, so that
 softmax, losses and their gradients never run in bfloat16.
 """
 
@@ -29,10 +30,13 @@ def evaluate(model: nn.Module, variables: Variables, images: Array) -> Array:
 def prepared(model: nn.Module, variables: Variables, images: Array) -> Variables:
     """`variables`, and beside them what inference makes of these alone, for such `images`.
 
-    Kernels in the type of the computation, and BatchNorm's factors. A loop that XLA compiles for a
-    GPU would make them anew in every round, by a third of its launches (docs/performance.md).
+    That is the kernels of convolutions in the type of the computation, which training mode takes
+    too, and BatchNorm's factors. A loop that XLA compiles for a GPU would make them anew in every
+    round, which is a third of its launches (docs/scaling.md). Only for passes between which weights
+    and statistics stay as they are, and which are not differentiated by them: they look at what was
+    prepared. To be called inside of a jitted program.
     """
-    # The pass itself is not looked at, and therefore not compiled.
+    # The logits are not looked at, and therefore not computed.
     _, found = model.apply(variables, images[:1], train=False, mutable=['prepared'])
     return {**variables, **found}
 

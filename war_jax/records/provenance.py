@@ -39,6 +39,7 @@ _FREE = (
 # runs' in `base`.
 _OLDER = plain(absent_values(Config) | absent_values(Config, 'base.'))
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint', 'scikit-learn')
+_KEPT = (':(top,exclude)docs/studies', ':(top,exclude)docs/findings.md')
 _SOURCE = Path(__file__).resolve().parents[2]
 # What flock says on a file system that has no locks, as some of clusters have none.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -195,8 +196,8 @@ def _circumstances(devices: Sequence[Any]) -> dict[str, Any]:
 def commit(root: Path = _SOURCE) -> str:
     """The commit of the source tree, '+' behind it if files differ from it; or 'unknown'.
 
-    The pages do not count: nothing that runs reads them, and one study after another writes there
-    what it measured.
+    What `make findings` writes does not count: no run reads it, and one study after another is
+    kept there.
     """
     git = ['git', '-C', str(root)]
     try:
@@ -204,7 +205,7 @@ def commit(root: Path = _SOURCE) -> str:
             [*git, 'rev-parse', '--short=12', 'HEAD'], capture_output=True, text=True, check=True
         )
         changes = subprocess.run(
-            [*git, 'status', '--porcelain', '--', '.', ':!docs'],
+            [*git, 'status', '--porcelain', '--', ':/', *_KEPT],
             capture_output=True,
             text=True,
             check=True,

@@ -3,8 +3,9 @@
     counts = read(compiled.as_text())
     counts.launches['fusion'], counts.collectives['all-reduce'], counts.cycles
 
-The body of a loop counts as often as it runs, where XLA says so (`known_trip_count`), else once; of
-the branches of a condition the longest counts. What a fusion or a reduction calls is part of it.
+The body of a loop counts as often as it runs, where XLA says so (`known_trip_count`) or where it
+counts up to a constant, from 0 as JAX's loops do; else once. Of the branches of a condition the
+longest counts. What a fusion or a reduction calls is part of it.
 """
 
 import re
@@ -117,10 +118,10 @@ def _count(
     for instruction in computations.get(name, ()):
         opcode = instruction.opcode
         if opcode == 'while':
-            trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.text)
+            trips = _trips(instruction, computations)
             counts.unknown_loops += trips is None
             for called in _called(instruction.text, ('body', 'condition')):
-                counts.add(_count(called, computations, known), int(trips[1]) if trips else 1)
+                counts.add(_count(called, computations, known), 1 if trips is None else trips)
             continue
         if opcode in ('call', 'async-start'):
             for called in _called(instruction.text, ('to_apply', 'calls')):
@@ -136,6 +137,23 @@ def _count(
         _add_launch(counts, instruction)
     known[name] = counts
     return counts
+
+
+def _trips(loop: Instruction, computations: Mapping[str, list[Instruction]]) -> int | None:
+    """How often a loop runs; None where that depends on what it computes."""
+    said = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.text)
+    if said:
+        return int(said[1])
+    # XLA's compiler for TPUs does not say it. Their conditions are `number < constant`.
+    (name,) = _called(loop.text, ('condition',))
+    condition = computations.get(name, ())
+    others = ('parameter', 'get-tuple-element', 'constant', 'compare')
+    bounds = [i.text for i in condition if i.opcode == 'constant']
+    compared = [i.text for i in condition if i.opcode == 'compare']
+    if any(i.opcode not in others for i in condition) or len(bounds) != 1 or len(compared) != 1:
+        return None
+    bound = re.match(r'(\d+)\)', bounds[0])
+    return int(bound[1]) if bound and 'direction=LT' in compared[0] else None
 
 
 def _add_launch(counts: Counts, instruction: Instruction) -> None:

@@ -144,8 +144,9 @@ def page(studies: Studies) -> str:
         blocks += [f'## {question.title}', as_markdown(_columns(), rows) if rows else _UNASKED]
     listed = [_study(name, found) for name, found in sorted(studies.items()) if found]
     commands = (
-        'With the command that wrote what is kept of each. `python -m war_jax.studies.catalogue` '
-        'lists them all, also those that train what a study only measures.'
+        'Each with the command that wrote what is kept of it. '
+        '`python -m war_jax.studies.catalogue` lists them all, also those that train what a study '
+        'only measures.'
     )
     blocks += ['## The studies', commands, *listed]
     return join(blocks)

@@ -49,7 +49,7 @@ def test_the_first_claim_writes_where_the_run_comes_from(tmp_path: Path, config)
     assert head.stdout.startswith(commit) if head.returncode == 0 else commit == 'unknown'
 
 
-def test_a_commit_says_whether_a_program_differs_from_it_but_not_a_page(tmp_path: Path) -> None:
+def test_a_commit_says_whether_files_differ_but_for_kept_studies(tmp_path: Path) -> None:
     def git(*arguments: str) -> str:
         known = ['-c', 'user.name=A', '-c', 'user.email=a@b.c']
         done = subprocess.run(
@@ -59,18 +59,21 @@ def test_a_commit_says_whether_a_program_differs_from_it_but_not_a_page(tmp_path
 
     assert provenance.commit(tmp_path) == 'unknown'
     git('init')
-    for folder in ('docs', 'war_jax'):
-        (tmp_path / folder).mkdir()
+    for folder in ('docs/studies', 'docs/examples', 'war_jax'):
+        (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / 'first').write_text('1')
     git('add', '.')
     git('commit', '-m', 'first')
     head = git('rev-parse', 'HEAD')[:12]
-    (tmp_path / 'docs' / 'first').write_text('2')
-    (tmp_path / 'docs' / 'new').write_text('2')
+    (tmp_path / 'docs' / 'studies' / 'first').write_text('2')
+    (tmp_path / 'docs' / 'studies' / 'new').write_text('2')
+    (tmp_path / 'docs' / 'findings.md').write_text('2')
     assert provenance.commit(tmp_path) == head
-    (tmp_path / 'war_jax' / 'new').write_text('2')
-    assert provenance.commit(tmp_path) == f'{head}+'
-    (tmp_path / 'war_jax' / 'new').unlink()
+    assert provenance.commit(tmp_path / 'war_jax') == head  # from wherever the code lies
+    for program in ('war_jax/new', 'docs/examples/new'):
+        (tmp_path / program).write_text('2')
+        assert provenance.commit(tmp_path) == provenance.commit(tmp_path / 'docs') == f'{head}+'
+        (tmp_path / program).unlink()
     (tmp_path / 'war_jax' / 'first').write_text('2')
     assert provenance.commit(tmp_path) == f'{head}+'
 

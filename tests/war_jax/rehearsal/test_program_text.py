@@ -72,6 +72,23 @@ def test_a_loop_of_unknown_length_counts_once_and_is_told():
     assert (counts.launches['fusion'], counts.unknown_loops) == (2, 1)
 
 
+def test_a_loop_that_counts_up_to_a_constant_is_known():
+    """As in texts for TPUs: the condition of JAX's loops, but for what else may stand in one."""
+    text = TEXT.replace('LOOP', 'metadata={}')
+    plain = '  ROOT %less = pred[] compare(%i, %n), direction=LT'
+    bound = '  %n = s32[]{:T(128)} constant(10), metadata={}\n'
+    counted = text.replace(plain, bound + plain)
+    assert (read(counted).cycles, read(counted).unknown_loops) == (10 * 100 + 7, 0)
+    for condition in (
+        bound + plain.replace('LT', 'GT'),
+        bound + '  %m = s32[] constant(3)\n' + plain,
+        bound.replace('(10)', '(-1)') + plain,
+        bound + '  %both = pred[] and(%less, %found)\n' + plain,
+    ):
+        unknown = read(text.replace(plain, condition))
+        assert (unknown.cycles, unknown.unknown_loops) == (100 + 7, 1)
+
+
 def test_bytes_of_a_shape():
     assert num_bytes('(f32[2,3]{1,0:T(8,128)}, bf16[4], pred[], u8[3])') == 24 + 8 + 1 + 3
 

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from configs import digits, wrn
-from war_jax import rehearse
+from war_jax import compilation_cache, rehearse
 from war_jax.config import ConfigError, resolve
 from war_jax.mesh import make_mesh
 from war_jax.rehearsal import chips
@@ -68,6 +68,8 @@ def test_a_rehearsal(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(chips, 'devices_of', lambda topology: jax.devices())
     # Nothing fits into a chip without memory.
     monkeypatch.setitem(chips.TPUS, 'v5e', chips.Chip(0.0, None, 'rehearse-tpu'))
+    # What is kept could not be loaded again.
+    monkeypatch.setattr(compilation_cache, 'keep_programs', lambda: pytest.fail('is kept'))
     output = tmp_path / 'rehearsal.json'
     arguments = ['--topology=v5e:2x2', '--programs=attack', f'--output={output}']
     assert rehearse.main(['rehearse', SMOKE, *arguments]) == 1

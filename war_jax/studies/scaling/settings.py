@@ -171,6 +171,7 @@ class Settings:
             values['data']['extra_path'] = ''
         if not values['ema_decay']:
             values['ema_start'], values['ema_ramp'] = 0.0, False
+            values['ema_batch_norm'] = 'averaged'
         if not values['augment']['cutmix']:
             values['augment']['cutmix_alpha'] = AugmentConfig().cutmix_alpha
         return resolve(values)

@@ -84,6 +84,17 @@ def test_without_cutmix_its_boxes_have_no_size():
     assert [(one.cutmix, one.cutmix_alpha) for one in mixed] == [(0.0, 1.0), (0.5, 0.3)]
 
 
+def test_without_an_average_there_is_no_form_of_it():
+    config = scaling.get_config('smoke').unlock()
+    config.ema_decay, config.ema_start = 0.99, 0.5
+    config.ema_ramp, config.ema_batch_norm = True, 'copied'
+    config.grid.update(width=(), epochs=(), ema=(0.0, 0.99))
+    settings = resolve_scaling(config)
+    trained = [settings.config(cell) for cell in cells(settings)]
+    forms = [(one.ema_decay, one.ema_start, one.ema_ramp, one.ema_batch_norm) for one in trained]
+    assert forms == [(0.0, 0.0, False, 'averaged'), (0.99, 0.5, True, 'copied')]
+
+
 @pytest.mark.parametrize(
     ('grid', 'line'),
     [
