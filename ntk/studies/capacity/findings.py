@@ -17,7 +17,7 @@ from ntk.studies.capacity.bench import Bench
 from ntk.studies.capacity.pictures import LETTERS, MEASURED, Found, draw, samples
 from ntk.studies.capacity.settings import Settings, SmallestWidth
 from war_jax.lab import page
-from war_jax.lab.estimates import power
+from war_jax.lab.estimates import Samples, power
 from war_jax.lab.experiment import Experiment
 from war_jax.lab.page import Section
 from war_jax.lab.quantities import band, centre
@@ -45,7 +45,7 @@ def claims(results: Found) -> Iterator[Claim]:
         yield claim(
             f'{key}-grows-with-{over}', statement, power(found), ABOVE,
             f'power of {LETTERS[over]}', how=f'n = {base.num_pairs} pairs, {at}.',
-            unless=_too_thin(results, over, 0.0) if key == 'width_ratio' else '',
+            unless=_no_power(results, key, over, 0.0 if key == 'width_ratio' else None, found),
         )  # fmt: skip
     for key, over, radius, predicted in (
         ('width', 'num_pairs', 0.0, 1.0),
@@ -56,14 +56,36 @@ def claims(results: Found) -> Iterator[Claim]:
     ):
         kind = 'Robust m*' if radius else 'Plain m*'
         kind = 'Robust m* / plain m*' if key == 'width_ratio' else kind
-        letter = LETTERS[over]
+        letter, found = LETTERS[over], samples(results, key, over, radius=radius)
+        thinnest = 0.0 if key == 'width_ratio' else radius
         yield claim(
             f'{key}-{over}-rho{radius:g}',
             f'{kind} goes as {letter}^{predicted:g}'.replace('-', '−'),
-            power(samples(results, key, over, radius=radius)), near(predicted, TOLERANCE),
+            power(found), near(predicted, TOLERANCE),
             f'power of {letter}', how=f'Predicted by counting numbers, within {TOLERANCE:g}.',
-            unless=_too_thin(results, over, 0.0 if key == 'width_ratio' else radius),
+            unless=_no_power(results, key, over, thinnest, found),
         )  # fmt: skip
+
+
+def _no_power(
+    results: Found, key: str, over: str, radius: float | None, found: Samples
+) -> str:
+    """Why nothing can be said of a power of widths; '' if something can.
+
+    radius: where widths may have too few units, if anywhere. found: the samples of the power.
+    """
+    if key.startswith('width') and not found and (missing := _not_found(results)):
+        return f'no width up to {results.settings.search.widest} interpolates {missing}.'
+    return '' if radius is None else _too_thin(results, over, radius)
+
+
+def _not_found(results: Found) -> str:
+    """The points that no network interpolates, by their cells' names."""
+    return ', '.join(
+        cell.name
+        for cell, row in results.rows.items()
+        if isinstance(cell, SmallestWidth) and row['smallest_width'] is None
+    )
 
 
 def _too_thin(results: Found, over: str, radius: float) -> str:
@@ -89,6 +111,12 @@ _ASKED = (
 def answer(results: Found, found: Sequence[Claim]) -> str:
     """A paragraph: does robust interpolation need more width, and more so in higher dimension."""
     drawn = band(samples(results, 'width_ratio', 'dimension'), MEASURED['width_ratio'])
+    missing = _not_found(results)
+    if missing and drawn is None:
+        return (
+            f'No width up to {results.settings.search.widest} interpolates {missing}, so that what '
+            'robust interpolation needs over plain interpolation has no mean, and no power.'
+        )
     if found[0].effect is None or drawn is None:
         return 'Not enough is finished to compare robust with plain interpolation.'
     listed = ', '.join(
@@ -191,16 +219,12 @@ def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterable[
 
 
 def _warnings(results: Found) -> list[str]:
-    not_found = [
-        cell.name
-        for cell, row in results.rows.items()
-        if isinstance(cell, SmallestWidth) and row['smallest_width'] is None
-    ]
-    if not not_found:
+    missing = _not_found(results)
+    if not missing:
         return []
     return [
-        f'> **Warning.** No width up to {results.settings.search.widest} interpolates '
-        f'{", ".join(not_found)}: nothing is fitted there.'
+        f'> **Warning.** No width up to {results.settings.search.widest} interpolates {missing}: '
+        'nothing is fitted there.'
     ]
 
 

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from configs import ntk_capacity
-from ntk.studies.capacity.findings import EXPERIMENT, claims, powers_table, values_table
+from ntk.studies.capacity.findings import (
+    EXPERIMENT,
+    answer,
+    claims,
+    powers_table,
+    values_table,
+)
 from ntk.studies.capacity.pictures import samples
 from ntk.studies.capacity.settings import Settings, SmallestNorm, SmallestWidth
 from war_jax.lab.experiment import Results, path_of, write_report
@@ -91,6 +97,11 @@ def test_a_width_that_was_not_found_decides_nothing():
     assert found['width_ratio-grows-with-dimension'].verdict == UNDECIDED
     assert found['width_ratio-grows-with-dimension'].effect is None
     assert found['width-dimension-rho0'].verdict == SUPPORTED
+    reason = 'Undecided: no width up to 64 interpolates n4-d8-rho0.5-seed1.'
+    silent = {name for name, claim in found.items() if claim.effect is None}
+    assert silent == {name for name, claim in found.items() if claim.rule == reason}
+    assert len(silent) == 3  # of 9: those along d at the robust radius
+    assert answer(results, list(found.values())).startswith('No width up to 64 interpolates n4-d8')
 
 
 def test_ratios_are_to_plain_interpolation_of_the_same_points():
