@@ -47,6 +47,14 @@ def samples(results: Found, key: str, over: str, **where: Any) -> Samples:
     'width_ratio' and 'norm_ratio'. What is neither x nor in `where` is that of the base. Empty if a
     width was not found, as those that were would speak for it.
     """
+    found = _with_gaps(results, key, over, **where)
+    if any(math.isnan(number) for by_seed in found.values() for number in by_seed.values()):
+        return {}
+    return found
+
+
+def _with_gaps(results: Found, key: str, over: str, **where: Any) -> Samples:
+    """The same, with nan for a width that was not found."""
     name, _, ratio = key.partition('_')
     kind, column = _SOURCES[name]
 
@@ -60,8 +68,6 @@ def samples(results: Found, key: str, over: str, **where: Any) -> Samples:
 
     base = {name: at for name, at in vars(results.settings.base).items() if name != over}
     found = results.samples(value, over, kind, **{**base, **where})
-    if any(math.isnan(number) for by_seed in found.values() for number in by_seed.values()):
-        return {}
     return dict(sorted(found.items()))
 
 
@@ -89,11 +95,21 @@ def draw(results: Found, folder: Path) -> list[Picture]:
                 if key == 'width':
                     predicted = 'predicted: $n/d$ plain, $n$ robust'
                     handles += [plots.line_key(predicted, '--')]
+                    if any(math.isnan(number) for number in _widths(results)):
+                        label = f'a seed without any up to {results.settings.search.widest}'
+                        handles += [Line2D([], [], ls='', marker='^', color=GREY, label=label)]
                 figure.legend(handles=handles, loc='outside lower center', ncols=len(handles))
             plots.save(figure, folder / file)
         lines = 'Lines: geometric means over seeds; bands: their 95 % intervals (Student’s t).'
         pictures.append(Picture(file, title, f'{caption} {lines}'))
     return pictures
+
+
+def _widths(results: Found) -> list[float]:
+    """All that were sought; nan where none was found."""
+    rows = [row for cell, row in results.rows.items() if isinstance(cell, SmallestWidth)]
+    widths = [row['smallest_width'] for row in rows]
+    return [math.nan if width is None else float(width) for width in widths]
 
 
 def _panel(axes: Axes, results: Found, key: str, over: str) -> None:
@@ -104,18 +120,21 @@ def _panel(axes: Axes, results: Found, key: str, over: str) -> None:
         lines = [({'radius': 0.0}, BLUE, 'plain'), ({'radius': base.radius}, VERMILION, robust)]
     places: set[float] = set()
     for where, colour, name in lines:
-        found = samples(results, key, over, **where)
-        drawn = band(found, MEASURED[key])
+        found = _with_gaps(results, key, over, **where)
+        places |= set(found)
+        for x, by_seed in found.items():
+            numbers = [number for number in by_seed.values() if not math.isnan(number)]
+            axes.plot([x] * len(numbers), numbers, 'o', color=colour, ms=3, alpha=0.6)
+            if len(numbers) < len(by_seed):
+                axes.plot(x, results.settings.search.widest, '^', color=colour, ms=6)
+        # A mean of those that were found would be that of the easy ones.
+        whole = {x: s for x, s in found.items() if not any(map(math.isnan, s.values()))}
+        drawn = band(whole, MEASURED[key])
         if drawn is None:
             continue
-        places |= set(drawn.x)
         plots.area(axes, drawn, {'color': colour, 'label': name})
-        for x, by_seed in found.items():
-            axes.plot(
-                [x] * len(by_seed), list(by_seed.values()), 'o', color=colour, ms=3, alpha=0.6
-            )
         at = getattr(base, over)
-        if key == 'width' and over != 'radius' and at in found:
+        if key == 'width' and over != 'radius' and at in whole:
             predicted = 1.0 if over == 'num_pairs' else 0.0 if where['radius'] else -1.0
             middle = dict(zip(drawn.x, drawn.mean, strict=True))[at]
             x = np.array(drawn.x, float)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from configs import ntk_capacity
 from ntk.studies.capacity.findings import (
@@ -14,7 +15,7 @@ from ntk.studies.capacity.findings import (
     powers_table,
     values_table,
 )
-from ntk.studies.capacity.pictures import samples
+from ntk.studies.capacity.pictures import _panel, samples
 from ntk.studies.capacity.settings import Settings, SmallestNorm, SmallestWidth
 from war_jax.lab.experiment import Results, path_of, write_report
 from war_jax.lab.settings import read
@@ -104,6 +105,16 @@ def test_a_width_that_was_not_found_decides_nothing():
     assert answer(results, list(found.values())).startswith('No width up to 64 interpolates n4-d8')
 
 
+def test_a_width_that_was_not_found_is_drawn_as_one_beyond_the_search():
+    results = planted(**{'n4-d8-rho0.5-seed1': None})
+    figure = Figure()
+    _panel(axes := figure.subplots(), results, 'width', 'dimension')
+    beyond = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == '^']
+    assert beyond == [[[8.0, 64.0]]]
+    means = [line for line in axes.lines if line.get_label() == r'robust, $\rho$ = 0.5']
+    assert [line.get_xdata().tolist() for line in means] == [[4, 16]]  # of what all seeds have
+
+
 def test_ratios_are_to_plain_interpolation_of_the_same_points():
     ratios = samples(planted(), 'width_ratio', 'dimension')
     assert list(ratios) == [4, 8, 16]
@@ -135,6 +146,7 @@ def test_the_page_of_what_is_there(tmp_path: Path):
     text = write_report(EXPERIMENT, tmp_path).read_text()
     assert '**Warning.** No width up to 64 interpolates n4-d8-rho0.5-seed1' in text
     assert '**Not finished.** 1 of its parts' in text and f'- kernels/{missing.name}' in text
+    assert 'Undecided: no width up to 64 interpolates' in text
     for figure in ('widths', 'norms'):
         assert (tmp_path / 'figures' / f'{figure}.png').stat().st_size > 5000
     verdicts = {verdict.name: verdict for verdict in read_verdicts(tmp_path / 'verdicts.json')}
