@@ -10,7 +10,7 @@ Argument, comma-separated:
                 more is a factor of its own, and powers cannot be told
     smoke       every part, as little as possible of each; alone or behind the other
 
-The default takes a few minutes on two cores. Robust interpolation (rho = 0.8) takes 4.5, 7.4 and
+The default takes a few minutes on two cores. Robust interpolation (rho = 0.8) takes 4.6, 6.3 and
 5.4 times the width of plain interpolation at d = 4, 8, 16: docs/results.md.
 """
 
