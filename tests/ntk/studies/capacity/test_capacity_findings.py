@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -109,10 +110,11 @@ def test_a_width_that_was_not_found_is_drawn_as_one_beyond_the_search():
     results = planted(**{'n4-d8-rho0.5-seed1': None})
     figure = Figure()
     _panel(axes := figure.subplots(), results, 'width', 'dimension')
-    beyond = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == '^']
-    assert beyond == [[[8.0, 64.0]]]
+    beyond = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_marker() == '^']
+    np.testing.assert_array_equal(beyond, [[[8.0, 64.0]]])
     means = [line for line in axes.lines if line.get_label() == r'robust, $\rho$ = 0.5']
-    assert [line.get_xdata().tolist() for line in means] == [[4, 16]]  # of what all seeds have
+    drawn = [np.asarray(line.get_xdata()) for line in means]
+    np.testing.assert_array_equal(drawn, [[4, 16]])  # of what all seeds have
 
 
 def test_ratios_are_to_plain_interpolation_of_the_same_points():
