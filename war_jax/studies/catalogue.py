@@ -9,9 +9,9 @@ What the papers claim is studied on what is embedded, in two to three hours on t
 studies ask it on CIFAR-10, which has to be there, or ask further questions. Each study runs in
 runs/findings/NAME by its own command, which goes on where it stopped; what it measured is then kept
 in docs/studies/NAME (see war_jax/studies/findings.py), and docs/findings.md is written anew at the
-end. Before each, a guess is said of the time that the rest will take: what earlier forms took on
-two cores, in proportion to the runs. Exit codes: 0 done, 2 refused; otherwise that of the study
-that ended with it.
+end. Before each, a guess is said of the time that the rest will take: what it took on two cores, or
+an earlier form of it in proportion to the runs. Exit codes: 0 done, 2 refused; otherwise that of
+the study that ended with it.
 """
 
 import shlex
@@ -58,11 +58,11 @@ class Study(NamedTuple):
 
 PAPERS = (
     Study('capacity', f'{_NTK}/ntk_capacity.py', 3),
-    Study('capacity_many_pairs', f'{_NTK}/ntk_capacity.py:many_pairs', 15),
-    Study('convergence', f'{_NTK}/ntk_convergence.py', 4),
-    Study('adv_ntk', f'{_NTK}/adv_ntk.py', 4),
+    Study('capacity_many_pairs', f'{_NTK}/ntk_capacity.py:many_pairs', 8),
+    Study('convergence', f'{_NTK}/ntk_convergence.py', 6),
+    Study('adv_ntk', f'{_NTK}/adv_ntk.py', 5),
     Study('ntk_width', f'{_NTK}/ntk_width.py', 8),
-    Study('ntk_theorem', f'{_NTK}/ntk_theorem.py', 7),
+    Study('ntk_theorem', f'{_NTK}/ntk_theorem.py', 5),
     Study(
         'ntk_run', f'{_NTK}/ntk_run.py', 15,
         f"{_WIDTH} '--config.study.lams=(3.0,)' '--config.study.war=()' --config.ntk.every=80",
@@ -70,7 +70,7 @@ PAPERS = (
     Study(
         'epsilon_to_02', f"{_EPSILON} '--config.sweep.epsilons=(0.0, 0.05, 0.1, 0.15, 0.2)'", 9
     ),
-    Study('epsilon_to_03', _EPSILON, 11),
+    Study('epsilon_to_03', _EPSILON, 6),
     Study('width_digits', f'{_WIDTH} --config.study.autoattack_examples=100', 70),
 )  # fmt: skip
 FURTHER = (
