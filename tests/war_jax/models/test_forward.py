@@ -97,7 +97,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_around_it():
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_what_weights_alone_decide_is_made_once_for_many_passes(dtype: str) -> None:
-    """Oracles: the network without it, to the bit; what is left to do in a pass that has it."""
+    """Oracles: the network without it, to rounding; what is left to do in a pass that has it."""
     model = WideResNet(10, 0.25, 5, strides=(1, 2, 1), dtype=jnp.dtype(dtype))
     x = jax.random.uniform(jax.random.key(1), (4, 8, 8, 1))
     variables = jax.jit(lambda: model.init(jax.random.key(0), x, train=False))()
@@ -108,9 +108,11 @@ def test_what_weights_alone_decide_is_made_once_for_many_passes(dtype: str) -> N
     ready = forward.prepared(model, variables, x)
 
     logits = jax.jit(lambda known: forward.evaluate(model, known, x))
-    np.testing.assert_array_equal(logits(ready), logits(variables))
+    # XLA may keep more digits of what it makes and uses in one place.
+    digits = 1e-6 if dtype == 'float32' else 2e-2
+    np.testing.assert_allclose(logits(ready), logits(variables), rtol=0, atol=digits)
     doubled = jax.tree.map(lambda leaf: 2 * leaf, ready['prepared'])
-    assert float(jnp.abs(logits({**ready, 'prepared': doubled}) - logits(ready)).max()) > 0
+    assert float(jnp.abs(logits({**ready, 'prepared': doubled}) - logits(ready)).max()) > 0.1
 
     def left(known: forward.Variables) -> tuple[int, int]:
         """Square roots, and kernels that are rounded: ((size, size, c, d) -> bfloat16)."""
