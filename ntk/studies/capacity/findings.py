@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ntk.studies.capacity.bench import Bench
-from ntk.studies.capacity.pictures import LETTERS, MEASURED, Found, draw, samples
-from ntk.studies.capacity.settings import Settings, SmallestWidth
+from ntk.studies.capacity.pictures import LETTERS, MEASURED, Found, draw, not_found, samples
+from ntk.studies.capacity.settings import Settings
 from war_jax.lab import page
 from war_jax.lab.estimates import Samples, power
 from war_jax.lab.experiment import Experiment
@@ -74,18 +74,10 @@ def _no_power(
 
     radius: where widths may have too few units, if anywhere. found: the samples of the power.
     """
-    if key.startswith('width') and not found and (missing := _not_found(results)):
-        return f'no width up to {results.settings.search.widest} interpolates {missing}.'
+    if key.startswith('width') and not found and (missing := not_found(results)):
+        widest = results.settings.search.widest
+        return f'no width up to {widest} interpolates {", ".join(missing)}.'
     return '' if radius is None else _too_thin(results, over, radius)
-
-
-def _not_found(results: Found) -> str:
-    """The points that no network interpolates, by their cells' names."""
-    return ', '.join(
-        cell.name
-        for cell, row in results.rows.items()
-        if isinstance(cell, SmallestWidth) and row['smallest_width'] is None
-    )
 
 
 def _too_thin(results: Found, over: str, radius: float) -> str:
@@ -111,11 +103,12 @@ _ASKED = (
 def answer(results: Found, found: Sequence[Claim]) -> str:
     """A paragraph: does robust interpolation need more width, and more so in higher dimension."""
     drawn = band(samples(results, 'width_ratio', 'dimension'), MEASURED['width_ratio'])
-    missing = _not_found(results)
+    missing = not_found(results)
     if missing and drawn is None:
         return (
-            f'No width up to {results.settings.search.widest} interpolates {missing}, so that what '
-            'robust interpolation needs over plain interpolation has no mean, and no power.'
+            f'No width up to {results.settings.search.widest} interpolates {", ".join(missing)}, '
+            'so that what robust interpolation needs over plain interpolation has no mean, and no '
+            'power.'
         )
     if found[0].effect is None or drawn is None:
         return 'Not enough is finished to compare robust with plain interpolation.'
@@ -219,12 +212,12 @@ def sections(results: Found, found: Sequence[Claim], workdir: Path) -> Iterable[
 
 
 def _warnings(results: Found) -> list[str]:
-    missing = _not_found(results)
+    missing = not_found(results)
     if not missing:
         return []
     return [
-        f'> **Warning.** No width up to {results.settings.search.widest} interpolates {missing}: '
-        'nothing is fitted there.'
+        f'> **Warning.** No width up to {results.settings.search.widest} interpolates '
+        f'{", ".join(missing)}: nothing is fitted there.'
     ]
 
 

@@ -95,7 +95,7 @@ def draw(results: Found, folder: Path) -> list[Picture]:
                 if key == 'width':
                     predicted = 'predicted: $n/d$ plain, $n$ robust'
                     handles += [plots.line_key(predicted, '--')]
-                    if any(math.isnan(number) for number in _widths(results)):
+                    if not_found(results):
                         label = f'a seed without any up to {results.settings.search.widest}'
                         handles += [Line2D([], [], ls='', marker='^', color=GREY, label=label)]
                 figure.legend(handles=handles, loc='outside lower center', ncols=len(handles))
@@ -105,11 +105,13 @@ def draw(results: Found, folder: Path) -> list[Picture]:
     return pictures
 
 
-def _widths(results: Found) -> list[float]:
-    """All that were sought; nan where none was found."""
-    rows = [row for cell, row in results.rows.items() if isinstance(cell, SmallestWidth)]
-    widths = [row['smallest_width'] for row in rows]
-    return [math.nan if width is None else float(width) for width in widths]
+def not_found(results: Found) -> list[str]:
+    """The cells whose points no network interpolates, by name."""
+    return [
+        cell.name
+        for cell, row in results.rows.items()
+        if isinstance(cell, SmallestWidth) and row['smallest_width'] is None
+    ]
 
 
 def _panel(axes: Axes, results: Found, key: str, over: str) -> None:
